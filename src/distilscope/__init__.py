@@ -1,0 +1,53 @@
+"""Distilscope: what a teacher's selectivity does to a student's precision and recall, in numbers one can trust."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distilscope.distribution import Key as Key
+    from distilscope.lm.reference import load as load
+    from distilscope.measure import measure as measure
+    from distilscope.mog.mixture import GaussianMixture as GaussianMixture
+    from distilscope.precision_recall import precision_recall as precision_recall
+    from distilscope.selectivity import MinP as MinP
+    from distilscope.selectivity import Power as Power
+    from distilscope.selectivity import Temperature as Temperature
+    from distilscope.selectivity import TopK as TopK
+    from distilscope.selectivity import TopP as TopP
+    from distilscope.study import run as run
+
+_HOME = {
+    "load": "distilscope.lm.reference",
+    "GaussianMixture": "distilscope.mog.mixture",
+    "Temperature": "distilscope.selectivity",
+    "Power": "distilscope.selectivity",
+    "TopK": "distilscope.selectivity",
+    "TopP": "distilscope.selectivity",
+    "MinP": "distilscope.selectivity",
+    "Key": "distilscope.distribution",
+    "measure": "distilscope.measure",
+    "precision_recall": "distilscope.precision_recall",
+    "run": "distilscope.study",
+}
+
+__all__ = [
+    "GaussianMixture",
+    "Key",
+    "MinP",
+    "Power",
+    "Temperature",
+    "TopK",
+    "TopP",
+    "load",
+    "measure",
+    "precision_recall",
+    "run",
+]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported on first use, so that `distilscope --help` loads no torch."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'distilscope' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

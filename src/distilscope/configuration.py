@@ -1,0 +1,147 @@
+"""Settings by dotted name: defaults < YAML < command line, each key known and each value of its type.
+
+The main knobs have flat names (`FLAT`); everything else is named by its place, as in `teacher.training.epochs`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from distilscope.errors import UsageError, unknown_name
+
+FLAT = {
+    "reference": "ground_truth.reference",
+    "prompt": "ground_truth.prompt",
+    "horizon": "ground_truth.horizon",
+    "vocabulary": "ground_truth.vocabulary",
+    "num_train": "ground_truth.num_train",
+    "num_eval": "ground_truth.num_eval",
+}
+
+C = TypeVar("C")
+
+
+def override(config: C, settings: Mapping[str, Any]) -> C:
+    """The configuration with these settings changed; values may be text, as a command line gives them."""
+    for name, value in settings.items():
+        dotted = name.replace("-", "_")
+        config = _replace(config, FLAT.get(dotted, dotted).split("."), value, name)
+    return config
+
+
+def names(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Every setting by dotted name, with its value."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        found |= names(value, f"{prefix}{field.name}.") if dataclasses.is_dataclass(value) else {prefix + field.name: value}
+    return found
+
+
+def _replace(config: Any, path: Sequence[str], value: Any, name: str, root: Any = None) -> Any:
+    root = config if root is None else root
+    hints = typing.get_type_hints(type(config))
+    known = [field.name for field in dataclasses.fields(config)]
+    if path[0] not in known or path[0] == "recipe":
+        raise unknown_name("option", name.replace("_", "-"), (key.replace("_", "-") for key in (*names(root), *FLAT) if key != "recipe"))
+    current = getattr(config, path[0])
+    if dataclasses.is_dataclass(current) != (len(path) > 1):
+        raise unknown_name("option", name.replace("_", "-"), (key.replace("_", "-") for key in names(root)))
+    changed = _replace(current, path[1:], value, name, root) if len(path) > 1 else _convert(value, hints[path[0]], name.replace("_", "-"))
+    return dataclasses.replace(config, **{path[0]: changed})
+
+
+def _convert(value: Any, kind: Any, name: str) -> Any:
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple:
+        values = value if isinstance(value, list | tuple) else [value]
+        if parts[-1] is not Ellipsis and len(values) != len(parts):
+            raise UsageError(f"{name} takes {len(parts)} values, but {len(values)} were given")
+        return tuple(_convert(item, parts[0], name) for item in values)
+    if origin in (types.UnionType, typing.Union):
+        return None if value is None or value == "none" else _convert(value, parts[0], name)
+    if isinstance(value, list | tuple):
+        if len(value) != 1:
+            raise UsageError(f"{name} takes one value, but {len(value)} were given ({' '.join(map(str, value))})")
+        value = value[0]
+    if isinstance(value, bool) != (kind is bool) and not isinstance(value, str):
+        raise UsageError(f"{name} is {value!r}, but must be {_WHAT[kind]}")
+    if kind is bool and isinstance(value, str):
+        if value.lower() not in ("true", "false"):
+            raise UsageError(f"{name} is {value!r}, but must be true or false")
+        return value.lower() == "true"
+    if kind is str and not isinstance(value, str):
+        raise UsageError(f"{name} is {value!r}, but must be text; put it in quotes")
+    if kind is int and isinstance(value, float):
+        raise UsageError(f"{name} is {value!r}, but must be a whole number")
+    try:
+        return kind(value)
+    except (ValueError, TypeError):
+        comma = (
+            f"; write {value.replace(',', '.')}" if isinstance(value, str) and kind is float and _is_number(value.replace(",", ".")) else ""
+        )
+        raise UsageError(f"{name} is {value!r}, but must be {_WHAT[kind]}{comma}") from None
+
+
+_WHAT = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def as_settings(config: Any) -> dict[str, Any]:
+    """The configuration as nested plain values, ready for YAML or JSON."""
+    return {
+        field.name: as_settings(value) if dataclasses.is_dataclass(value) else list(value) if isinstance(value, tuple) else value
+        for field in dataclasses.fields(config)
+        for value in [getattr(config, field.name)]
+    }
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML's safe subset, with a key given twice refused instead of silently taking the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for i, key in enumerate(keys):
+            if key in keys[:i]:
+                raise UsageError(f"line {node.start_mark.line + 1} on gives the key {key!r} twice; keep one")
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The settings of a YAML file, flattened to dotted names."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        document = yaml.load(text, Loader=_StrictLoader)
+    except FileNotFoundError:
+        raise UsageError(f"there is no file {path}; give a recipe's name or a YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, OSError) as error:
+        raise UsageError(f"{path} is not plain YAML ({' '.join(str(error).split())})") from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise UsageError(f"{path} holds a {type(document).__name__}, but must hold keys and values, such as 'seeds: 3'")
+    try:
+        return _flatten(document)
+    except RecursionError:
+        raise UsageError(f"{path} has a key whose value contains itself (an alias of its own anchor); write the values out") from None
+
+
+def _flatten(document: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,34 @@
+"""The errors a user can meet. Each message is one plain sentence: the value, the rule, the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DistilscopeError(Exception):
+    """Something failed that no change of the command line would mend by itself (exit code 1)."""
+
+    exit_code = 1
+
+
+class UsageError(DistilscopeError):
+    """Bad usage or bad input (exit code 2)."""
+
+    exit_code = 2
+
+
+class GateError(DistilscopeError):
+    """A check that stands before a number did not pass, so the number is withheld (exit code 1)."""
+
+
+class StoreError(DistilscopeError):
+    """The store, or the disk under it, cannot be used or does not hold what it says (exit code 1)."""
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> UsageError:
+    """An error for a name that does not exist, naming the nearest one that does."""
+    names = sorted(known)
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(names)}."
+    return UsageError(f"unknown {what} {name!r}; {hint}")

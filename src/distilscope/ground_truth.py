@@ -1,0 +1,128 @@
+"""p*: the distribution to be learnt, and its three disjoint sets of draws (training, validation, test)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from distilscope.distribution import Key
+from distilscope.errors import UsageError
+from distilscope.lm.architecture import LlamaConfig
+from distilscope.lm.llama import Llama
+from distilscope.lm.model_folder import write_model
+from distilscope.lm.reference import digest, model_folder
+from distilscope.lm.vocabulary import write_cut_model
+
+SEEDED = "seeded"
+"""The reference of a p* that needs no file: a small Llama over bytes with seeded weights."""
+
+_BYTES = 257  # every byte, and one token that ends a sequence
+
+
+@dataclass(frozen=True)
+class Size:
+    """Sizes of a Llama-like model, everything but the vocabulary."""
+
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    heads: int
+    kv_heads: int
+    tied: bool = True
+
+    def __post_init__(self) -> None:
+        if self.hidden_size < 1 or self.heads < 1 or self.hidden_size % (2 * self.heads):
+            raise UsageError(
+                f"a hidden size of {self.hidden_size} does not split into {self.heads} heads of an even width; "
+                f"use a multiple of {2 * self.heads}"
+            )
+
+    def architecture(self, vocabulary: int, context: int) -> LlamaConfig:
+        return LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=self.hidden_size,
+            intermediate_size=self.intermediate_size,
+            num_layers=self.layers,
+            num_heads=self.heads,
+            num_kv_heads=self.kv_heads,
+            head_dim=self.hidden_size // self.heads,
+            context=context,
+            tied=self.tied,
+        )
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """What p* is and how much of it is drawn."""
+
+    reference: str
+    """hf:ORG/NAME, a model folder, a .gguf file, package:NAME, or `seeded`."""
+    size: Size
+    """Its sizes: what `plan` counts with, and what `seeded` builds."""
+    vocabulary: int
+    """Ids kept; 0 keeps all."""
+    prompt: str = "The"
+    horizon: int = 32
+    """Most tokens generated after the prompt."""
+    dtype: str = "auto"
+    """What its matrix products run in; auto is bfloat16 where the processor multiplies it, else float32."""
+    num_train: int = 4096
+    num_validation: int = 512
+    num_eval: int = 256
+    """Draws of each side behind precision and recall."""
+    description: str = ""
+    """Stands wherever results do."""
+    sharpness: float = 1.0
+    """For `seeded` alone: a factor on the logits."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_train", "num_validation", "horizon"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}, but must be at least 1")
+        if self.num_eval < 2:
+            raise UsageError(f"num_eval is {self.num_eval}, but a standard error needs at least 2 draws")
+        if self.vocabulary < 0:
+            raise UsageError(f"the vocabulary is {self.vocabulary}, but must be 0 (the whole) or more")
+        if self.dtype not in ("auto", "float32", "bfloat16", "float16"):
+            raise UsageError(f"the dtype is {self.dtype!r}, but must be auto, float32, bfloat16 or float16")
+        if self.reference == SEEDED and self.vocabulary not in (0, _BYTES):
+            raise UsageError(f"the vocabulary is {self.vocabulary}, but the seeded ground truth is over {_BYTES} tokens; leave it out")
+
+
+def locate(truth: GroundTruth) -> tuple[str, str]:
+    """The digest of p*'s source and the folder where it lies here; fetched or converted first where needed."""
+    if truth.reference == SEEDED:
+        return SEEDED, ""
+    folder = model_folder(truth.reference)
+    return digest(folder), str(folder)
+
+
+def make(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Path, scratch: Path) -> dict[str, int]:  # noqa: ARG001
+    """Writes p* as a model folder: the source's with its vocabulary cut, or a seeded one."""
+    dtype = getattr(torch, config["dtype"])
+    if config["reference"] == SEEDED:
+        _write_seeded(Size(**config["size"]), config["sharpness"], config["context"], output, dtype)
+    else:
+        write_cut_model(Path(config["folder"]), output, vocabulary=config["vocabulary"], dtype=dtype)
+    return {"vocabulary": json.loads((output / "config.json").read_text())["vocab_size"]}
+
+
+def _write_seeded(size: Size, sharpness: float, context: int, folder: Path, dtype: torch.dtype) -> None:
+    """A fixed random Llama over bytes, peaked enough that a small student can learn some of it."""
+    config = replace(size.architecture(_BYTES, context), initializer_range=1 / math.sqrt(size.hidden_size))
+    weights = Llama.from_config(config, Key(0, ("ground truth",))).to_hf()
+    weights["model.norm.weight"] = weights["model.norm.weight"] * sharpness
+    symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={"<|end|>": 0} | {symbol: i + 1 for i, symbol in enumerate(symbols)}, merges=[]))
+    tokenizer.add_special_tokens(["<|end|>"])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    cast = {name: weight.to(dtype) for name, weight in weights.items()}
+    write_model(folder, config, cast, stopping=frozenset([0]), tokenizer=tokenizer.to_str())

@@ -1,0 +1,102 @@
+"""A model as a folder in Hugging Face's layout: config.json, safetensors weights, tokenizer.json. Nothing in it is code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from distilscope.errors import UsageError
+from distilscope.lm.architecture import LlamaConfig
+from distilscope.lm.llama import Llama
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(
+            f"{folder} is no model folder: it has no config.json; give a folder in Hugging Face's layout or a .gguf file"
+        ) from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UsageError(f"{folder / 'config.json'} is not JSON ({error}); give a complete model folder") from None
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise UsageError(f"{folder / 'config.json'} names no model_type; give a complete model folder")
+    if config.get("auto_map"):
+        raise UsageError(
+            f"{folder} brings its own code (auto_map in config.json), which is never run; give a model that transformers knows"
+        )
+    return config
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model folder; pickled weights are refused."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
+        what = f"only pickled weights ({pickled[0]}), which are never opened" if pickled else "no weights"
+        raise UsageError(f"{folder} holds {what}; give a folder with .safetensors files")
+    return files
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    weights: dict[str, Tensor] = {}
+    for path in weight_files(folder):
+        try:
+            with safe_open(path, framework="pt") as file:
+                weights |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        except SafetensorError as error:
+            raise UsageError(f"{path} is not a whole safetensors file ({error}); fetch or make it again") from None
+    return weights
+
+
+def stopping_ids(folder: Path) -> frozenset[int]:
+    """The ids that end a sequence, by generation_config.json or else config.json."""
+    for name in ("generation_config.json", "config.json"):
+        path = folder / name
+        try:
+            stops = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.exists() else None
+        except (UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
+            raise UsageError(f"{path} is not JSON of a model ({error}); give a complete model folder") from None
+        if stops is not None:
+            return frozenset(stops if isinstance(stops, list) else [stops])
+    return frozenset()
+
+
+def write_model(
+    folder: Path,
+    config: LlamaConfig,
+    weights: Mapping[str, Tensor],
+    *,
+    stopping: frozenset[int],
+    tokenizer: str | None,
+    tokenizer_config: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a Llama model that `transformers` also loads. `tokenizer` is the text of tokenizer.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    dtype = next(iter(weights.values())).dtype
+    stops = sorted(stopping)
+    special = {"bos_token_id": None, "eos_token_id": stops[0] if len(stops) == 1 else stops or None, "pad_token_id": None}
+    _write_json(folder / "config.json", config.to_hf() | special | {"dtype": str(dtype).removeprefix("torch.")})
+    _write_json(folder / "generation_config.json", special)
+    save_file({name: weight.contiguous() for name, weight in weights.items()}, folder / "model.safetensors", metadata={"format": "pt"})
+    if tokenizer is not None:
+        (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+        _write_json(folder / "tokenizer_config.json", settings | dict(tokenizer_config or {}))
+
+
+def load_llama(folder: Path, dtype: torch.dtype) -> Llama | None:
+    """The network of a model folder, or None where it is of another architecture."""
+    config = LlamaConfig.from_hf(read_config(folder))
+    return None if config is None else Llama.from_hf(config, read_weights(folder), dtype)
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")

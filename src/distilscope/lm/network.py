@@ -1,0 +1,50 @@
+"""What drawing and scoring need of a neural network: logits for whole sequences, and one step at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from distilscope.lm.sequences import Sequences
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """A fixed number of slots, each generating one sequence after the same prompt."""
+
+    restarts_one_by_one: bool
+    """Whether a slot may begin again while others go on; otherwise all begin together."""
+
+    def begin(self, slots: Bool[Tensor, " slots"]) -> None:
+        """Takes these slots back to the end of the prompt."""
+        ...
+
+    def step(self, tokens: Int[Tensor, " slots"]) -> Float[Tensor, "slots v"]:
+        """Feeds each slot its latest token (the prompt's last one after `begin`); the next token's logits, fp32."""
+        ...
+
+
+@runtime_checkable
+class Network(Protocol):
+    """An autoregressive network over token ids below `vocabulary`."""
+
+    @property
+    def vocabulary(self) -> int: ...
+
+    @property
+    def context(self) -> int:
+        """Most tokens, prompt included, that it can take."""
+        ...
+
+    def logits(self, batch: Sequences) -> Iterator[Float[Tensor, "piece v"]]:
+        """fp32 logits that predict each token of the batch in order, in pieces small enough to hold."""
+        ...
+
+    def decoder(self, prompt: tuple[int, ...], slots: int, horizon: int) -> Decoder: ...
+
+
+PIECE = 256
+"""Most positions whose logits over the whole vocabulary are held at once."""

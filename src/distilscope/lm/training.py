@@ -1,0 +1,245 @@
+"""Trains a network on sequences: a short loop, no padding tokens, resumable to identical weights.
+
+The loss is the mean negative log-probability per generated token (a stopping token counted, the prompt never). The
+order of sequences is a function of (key, epoch) alone, so a training that was killed and starts again from its last
+checkpoint ends with the same bytes. The checkpoint kept is the one with the lowest perplexity on
+held-out sequences, counted over true tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from distilscope.distribution import Key
+from distilscope.errors import DistilscopeError, UsageError
+from distilscope.lm.hardware import resolved_dtype
+from distilscope.lm.llama import Llama
+from distilscope.lm.scoring import batches_of_like_length
+from distilscope.lm.sequences import Sequences
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a model is trained. The schedule is warm-up, stable, decay (WSD; Hu et al. 2404.06395)."""
+
+    epochs: int = 4
+    batch_sequences: int = 64
+    """Sequences per optimiser step, whatever the number of processes or microbatches."""
+    learning_rate: float = 5e-4
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    warmup_fraction: float = 0.01
+    decay_fraction: float = 0.2
+    precision: str = "auto"
+    """float32; bfloat16 for mixed precision (weights and optimiser stay in float32); auto by what the hardware multiplies fast."""
+    microbatch_tokens: int = 8192
+    """Most tokens whose activations and logits are held at once."""
+    evaluations: int = 4
+    """How many checkpoints, evenly spaced and ending with the last step, are compared on held-out sequences."""
+    checkpoint_every: int = 200
+    """Steps between the checkpoints that a killed training resumes from."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_sequences", "microbatch_tokens", "evaluations", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"training.{name} is {getattr(self, name)}, but must be at least 1")
+        if not 0 < self.learning_rate < math.inf:
+            raise UsageError(f"training.learning_rate is {self.learning_rate}, but must be a finite number above 0, such as 0.0005")
+        if not self.clip > 0:
+            raise UsageError(f"training.clip is {self.clip}, but must be a number above 0, such as 1.0; inf leaves gradients as they are")
+        if not all(0 <= beta < 1 for beta in self.betas) or not 0 <= self.weight_decay < math.inf:
+            raise UsageError("training.betas must be at least 0 and below 1, and training.weight_decay a finite number of at least 0")
+        if not (self.warmup_fraction >= 0 and self.decay_fraction >= 0 and self.warmup_fraction + self.decay_fraction <= 1):
+            raise UsageError("training.warmup_fraction and training.decay_fraction must be at least 0 and add up to at most 1")
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise UsageError(f"training.precision is {self.precision!r}, but must be auto, float32 or bfloat16")
+
+    def steps(self, sequences: int) -> int:
+        return self.epochs * math.ceil(sequences / self.batch_sequences)
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of step 0...steps-1: linear warm-up, constant, linear decay towards zero."""
+        warmup, decay = math.ceil(self.warmup_fraction * steps), math.ceil(self.decay_fraction * steps)
+        return self.learning_rate * min(1.0, (step + 1) / max(1, warmup), (steps - step) / max(1, decay))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The chosen network and how it came about."""
+
+    network: Llama
+    history: list[dict[str, int | float]]
+    """Per evaluation: step, mean training loss since the last one, held-out loss (nats per token)."""
+    chosen_step: int
+    tokens: int
+    """Tokens trained on, repeats counted."""
+
+
+def train(
+    network: Llama,
+    training: Training,
+    *,
+    data: Sequences,
+    validation: Sequences,
+    key: Key,
+    scratch: Path,
+    after_step: Callable[[int], object] | None = None,
+) -> Trained:
+    """Trains `network` in place on `data`; checkpoints live in the folder `scratch` and are taken up from there.
+
+    Raises DistilscopeError where the loss stops being a number; the last checkpoint then stays in `scratch`.
+    """
+    steps = training.steps(len(data))
+    evaluate_at = {math.ceil(steps * (i + 1) / training.evaluations) for i in range(training.evaluations)}
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=training.learning_rate, betas=training.betas, weight_decay=training.weight_decay, fused=True
+    )
+    progress = _Progress(scratch, network, optimizer)
+    order = _Order(len(data), training.batch_sequences, key)
+    for step in range(progress.step, steps):
+        for group in optimizer.param_groups:
+            group["lr"] = training.rate(step, steps)
+        batch = data.take(order.rows(step))
+        loss = _backward(network, batch, training)
+        if not math.isfinite(loss):
+            raise DistilscopeError(
+                f"the training loss is {loss} at step {step + 1} of {steps}; lower training.learning_rate "
+                f"(now {training.learning_rate:g}) and run again; the last checkpoint is kept in {scratch}"
+            )
+        torch.nn.utils.clip_grad_norm_(network.parameters(), training.clip, foreach=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        progress.count(loss, len(batch.ids))
+        if step + 1 in evaluate_at:
+            progress.evaluated(network, held_out_loss(network, validation))
+        if (step + 1) % training.checkpoint_every == 0 and step + 1 < steps:
+            progress.save(network, optimizer)
+        if after_step is not None:
+            after_step(step + 1)
+    return progress.result(network)
+
+
+def _backward(network: Llama, batch: Sequences, training: Training) -> float:
+    """Accumulates the gradient of the batch's mean loss per token; returns that loss."""
+    total, mixed = 0.0, resolved_dtype(training.precision) == "bfloat16"
+    for rows in batches_of_like_length(batch.lengths, len(batch.prompt) - 1, training.microbatch_tokens):
+        part = batch.take(rows)
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            loss = token_loss(network, part).sum() / len(batch.ids)
+        loss.backward()
+        total += float(loss.detach())
+    return total
+
+
+def token_loss(network: Llama, batch: Sequences) -> Float[Tensor, " tokens"]:
+    """Each generated token's negative log-probability, in nats."""
+    logits = network.scores(network.predicting(batch))
+    return F.cross_entropy(logits, torch.from_numpy(batch.ids.astype(np.int64)), reduction="none")
+
+
+@torch.inference_mode()
+def held_out_loss(network: Llama, sequences: Sequences) -> float:
+    """Mean negative log-probability per true token (nats); its exponential is the perplexity."""
+    losses = [
+        token_loss(network, sequences.take(rows)).double().sum()
+        for rows in batches_of_like_length(sequences.lengths, len(sequences.prompt) - 1, 4096)
+    ]
+    return float(torch.stack(losses).sum()) / len(sequences.ids)
+
+
+class _Order:
+    """Which sequences each step sees: a permutation per epoch, from the key alone."""
+
+    def __init__(self, sequences: int, batch: int, key: Key) -> None:
+        self.sequences, self.batch, self.key = sequences, batch, key
+        self.epoch, self.permutation = -1, np.zeros(0, dtype=np.int64)
+
+    def rows(self, step: int) -> Int[np.ndarray, " b"]:
+        epoch, within = divmod(step, math.ceil(self.sequences / self.batch))
+        if epoch != self.epoch:
+            self.epoch, self.permutation = epoch, self.key.child("order", epoch).generator().permutation(self.sequences)
+        return self.permutation[within * self.batch : (within + 1) * self.batch]
+
+
+class _Progress:
+    """Where a training stands: its step, curve and best weights, and the one file that they resume from."""
+
+    def __init__(self, scratch: Path, network: Llama, optimizer: torch.optim.Optimizer) -> None:
+        self.file = scratch / "checkpoint.safetensors"
+        self.step = self.tokens = self.chosen_step = 0
+        self.losses: list[float] = []
+        self.history: list[dict[str, int | float]] = []
+        self.best: dict[str, Tensor] = {}
+        if self.file.exists():
+            self._resume(network, optimizer)
+
+    def count(self, loss: float, tokens: int) -> None:
+        self.step += 1
+        self.tokens += tokens
+        self.losses.append(loss)
+
+    def evaluated(self, network: Llama, held_out: float) -> None:
+        if not math.isfinite(held_out):
+            raise DistilscopeError(f"the held-out loss is {held_out} at step {self.step}; lower training.learning_rate and run again")
+        self.history.append({"step": self.step, "training_loss": float(np.mean(self.losses)), "held_out_loss": held_out})
+        self.losses = []
+        if held_out <= min(entry["held_out_loss"] for entry in self.history):
+            self.chosen_step = self.step
+            self.best = {name: weight.detach().clone() for name, weight in network.state_dict().items()}
+
+    def result(self, network: Llama) -> Trained:
+        network.load_state_dict(self.best)
+        return Trained(network, self.history, self.chosen_step, self.tokens)
+
+    def save(self, network: Llama, optimizer: torch.optim.Optimizer) -> None:
+        """Writes beside the old checkpoint, then renames over it: a crash leaves one or the other, whole."""
+        tensors = {f"weight/{name}": value.detach().contiguous() for name, value in network.state_dict().items()}
+        tensors |= {f"best/{name}": value.contiguous() for name, value in self.best.items()}
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"adam/{index}/{name}": value.contiguous() for name, value in state.items()}
+        standing: dict[str, Any] = {
+            "step": self.step,
+            "tokens": self.tokens,
+            "chosen_step": self.chosen_step,
+            "losses": self.losses,
+            "history": self.history,
+        }
+        partial = self.file.with_suffix(".partial")
+        save_file(tensors, partial, metadata={"standing": json.dumps(standing)})
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(self.file)
+
+    def _resume(self, network: Llama, optimizer: torch.optim.Optimizer) -> None:
+        from safetensors import safe_open
+
+        tensors = load_file(self.file)
+        with safe_open(self.file, framework="pt") as file:
+            standing = json.loads(file.metadata()["standing"])
+        self.step, self.tokens, self.chosen_step = standing["step"], standing["tokens"], standing["chosen_step"]
+        self.losses, self.history = standing["losses"], standing["history"]
+        network.load_state_dict(dict(_under("weight/", tensors)))
+        self.best = dict(_under("best/", tensors))
+        state: dict[int, dict[str, Tensor]] = {}
+        for path, value in _under("adam/", tensors):
+            index, name = path.split("/")
+            state.setdefault(int(index), {})[name] = value
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    return ((name.removeprefix(prefix), value) for name, value in tensors.items() if name.startswith(prefix))

@@ -1,0 +1,66 @@
+"""One process at a time writes a store: a lock that the kernel releases when its holder, and every worker of it, is dead."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shlex
+import socket
+import sys
+import time
+from pathlib import Path
+
+from distilscope.errors import StoreError
+
+PATIENCE = 5.0
+"""Seconds to wait for a lock whose holder is dead: its workers inherited the lock and are just exiting."""
+
+
+def take_lock(path: Path, *, patience: float = PATIENCE) -> int:
+    """Locks the file, writes this process's id, host and command into it and returns the open handle; closing it releases the lock.
+
+    Raises StoreError, naming the holder, if another process has it.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        deadline = time.monotonic() + patience
+        while not _try(handle):
+            pid, host, command = _holder(path)
+            # Also covers the instant between another process's taking the lock and its writing who it is.
+            if (host == socket.gethostname() and _alive(pid)) or time.monotonic() > deadline:
+                raise StoreError(
+                    f"the store {path.parent} is in use by process {pid} on {host} ({command}); "
+                    f"wait until it ends, or stop it (kill {pid}), or give another folder"
+                )
+            time.sleep(0.05)
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n{socket.gethostname()}\n{shlex.join(sys.argv)}\n".encode(errors="replace"), 0)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _try(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holder(path: Path) -> tuple[int, str, str]:
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    if len(lines) < 3 or not lines[0].isdigit():
+        return 0, "an unknown host", "unknown command"
+    return int(lines[0]), lines[1], lines[2]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return pid > 0

@@ -1,0 +1,187 @@
+"""Where artifacts live: `ROOT/<kind>/<fingerprint>/`, each whole or absent.
+
+`.partial/` holds folders being written, `.scratch/` what a step keeps across a crash, `.logs/` text for people: no artifacts.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from distilscope.errors import StoreError
+from distilscope.runs.lock import take_lock
+from distilscope.runs.manifest import NAME, Problem, check, read_manifest, sync, write_manifest
+from distilscope.runs.step import JSON, Identity, Step
+
+
+class Store:
+    """A folder of artifacts. Nothing is created on disk until something is written; a finished store can be read-only."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root).absolute()
+        self._handle: int | None = None
+        self._holds = 0
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.root)!r})"
+
+    def path(self, step: Step | Identity) -> Path:
+        """The step's artifact folder, whether or not it exists."""
+        return self.root / step.kind / step.fingerprint
+
+    def has(self, step: Step | Identity) -> bool:
+        """Whether the artifact exists: it does iff its manifest does."""
+        return (self.path(step) / NAME).is_file()
+
+    def manifest(self, step: Step | Identity) -> dict[str, JSON]:
+        """The artifact's manifest (its files are not hashed again). Raises StoreError if it is missing or cannot be trusted."""
+        return read_manifest(self.path(step), step.fingerprint)
+
+    @contextmanager
+    def writing(self, step: Step | Identity, counts: Mapping[str, int | float | str] | None = None) -> Iterator[Path]:
+        """A fresh folder to write the step's files into; when the block ends well it becomes the artifact, at once and durably.
+
+        `counts` goes into the manifest; it is read when the block ends, so the block may fill it. If the block raises, the folder
+        is removed and the error passes; a full disk becomes a StoreError. If another process was first, ours is discarded.
+        """
+        identity = step.identity if isinstance(step, Step) else step
+        draft = self.root / ".partial" / f"{identity.kind}-{identity.fingerprint[:16]}-{uuid.uuid4().hex}"
+        try:
+            with self._speaking_plainly(f"writing the artifact of a step of kind {identity.kind!r}"):
+                draft.mkdir(parents=True)
+                yield draft
+                write_manifest(draft, identity, counts or {})
+                self._put(draft, self.path(identity))
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(self._scratch(identity), ignore_errors=True)
+
+    def scratch(self, step: Step | Identity) -> Path:
+        """A folder that survives a crash, for what a step needs to resume; it goes when the artifact is finished."""
+        place = self._scratch(step.identity if isinstance(step, Step) else step)
+        with self._speaking_plainly("making a folder for checkpoints"):
+            place.mkdir(parents=True, exist_ok=True)
+        return place
+
+    def logs(self) -> Path:
+        """A folder for text that is for people."""
+        place = self.root / ".logs"
+        with self._speaking_plainly("making a folder for logs"):
+            place.mkdir(parents=True, exist_ok=True)
+        return place
+
+    def verify(self, steps: Iterable[Step]) -> list[Problem]:
+        """Hashes the artifacts of exactly these steps again: what is missing, extra, changed or unreadable, file by file."""
+        return [problem for step in dict.fromkeys(steps) for problem in check(step, self.path(step))]
+
+    def remove(self, step: Step | Identity) -> None:
+        """Removes an artifact, so that the next run makes it again: out of sight first, so it is never half there."""
+        doomed = self.root / ".partial" / f"removed-{uuid.uuid4().hex}"
+        with self._speaking_plainly("removing an artifact"), suppress(FileNotFoundError):
+            doomed.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(self.path(step), doomed)
+            sync(self.path(step).parent)
+        if doomed.is_symlink():
+            doomed.unlink()
+        shutil.rmtree(doomed, ignore_errors=True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps other processes from writing here; left-overs of crashed ones are removed. May be entered again by its holder.
+
+        Raises StoreError, naming the process, if another live one holds it.
+        """
+        if not self._holds:
+            with self._speaking_plainly("taking its lock"):
+                self.root.mkdir(parents=True, exist_ok=True)
+                self._handle = take_lock(self.root / ".lock")
+        self._holds += 1
+        try:
+            if self._holds == 1:
+                self._sweep()
+            yield
+        finally:
+            self._holds -= 1
+            if not self._holds and self._handle is not None:
+                self._sweep()
+                os.close(self._handle)
+                self._handle = None
+
+    @property
+    def lock_handle(self) -> int | None:
+        """The lock's file handle while held. A worker process inherits it, so that the lock lasts until the last writer is dead."""
+        return self._handle
+
+    def _scratch(self, identity: Identity) -> Path:
+        return self.root / ".scratch" / identity.fingerprint
+
+    def _put(self, draft: Path, final: Path) -> None:
+        new_kind = not final.parent.exists()
+        final.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.rename(draft, final)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            if (final / NAME).is_file():
+                return  # another process was first, with the same bytes
+            # Without a manifest it is no artifact: the remains of one that somebody damaged make way.
+            remains = draft.with_name(f"removed-{uuid.uuid4().hex}")
+            os.rename(final, remains)
+            os.rename(draft, final)
+            shutil.rmtree(remains, ignore_errors=True)
+        sync(final.parent)
+        if new_kind:
+            sync(self.root)
+
+    def _sweep(self) -> None:
+        """Removes what only a crash leaves: half-written folders, and scratch whose artifact is finished. Needs the lock."""
+        shutil.rmtree(self.root / ".partial", ignore_errors=True)
+        for left in self.root.glob(".scratch/*"):
+            if next(self.root.glob(f"[!.]*/{left.name}/{NAME}"), None):
+                shutil.rmtree(left, ignore_errors=True)
+
+    @contextmanager
+    def _speaking_plainly(self, doing: str) -> Iterator[None]:
+        """Turns what the operating system says about the disk into a StoreError with a remedy; other errors pass."""
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, StoreError):
+                raise
+            if (place := _full_disk(error, self.root)) is not None:
+                raise StoreError(
+                    f"the disk that holds {place} is full while {doing}; free some space there and run again: what was finished is kept"
+                ) from error
+            if _refused(error, self.root):
+                raise StoreError(f"cannot write in {self.root} while {doing}: {error}; give a folder that can be written") from error
+            raise
+
+
+def _refused(error: BaseException, root: Path) -> bool:
+    """Whether the system does not let us make the root, or write below it."""
+    if not isinstance(error, OSError) or not isinstance(error.filename, str):
+        return False
+    if error.errno in (errno.EEXIST, errno.ENOTDIR) and root.is_relative_to(error.filename):
+        return True
+    return error.errno in (errno.EACCES, errno.EROFS) and (root.is_relative_to(error.filename) or Path(error.filename).is_relative_to(root))
+
+
+def _full_disk(error: BaseException, root: Path) -> Path | None:
+    """The folder on the full disk, if that is what the error, or the one it came from, is about."""
+    cause: Any = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            named = Path(os.fsdecode(cause.filename)) if isinstance(cause.filename, (str, bytes)) else root
+            return root if not named.is_absolute() or named.is_relative_to(root) else named.parent
+        # Libraries in other languages pass the system's message on, but not its number.
+        if "No space left on device" in str(cause) or "os error 28" in str(cause):
+            return root
+        cause = cause.__cause__ or cause.__context__
+    return None

@@ -1,0 +1,162 @@
+"""Carries a study out: runs its missing steps, gates its numbers, and leaves results.json, run.json and figure 4."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distilscope.configuration import as_settings
+from distilscope.distillation import Distillation, Study, plan
+from distilscope.errors import UsageError
+from distilscope.ground_truth import locate
+from distilscope.results import SCHEMA_VERSION, collect
+from distilscope.runs.execute import Record, execute
+from distilscope.runs.manifest import sync
+from distilscope.runs.progress import Silence, Watcher
+from distilscope.runs.store import Store
+from distilscope.work import KINDS
+
+
+def run(
+    recipe: Distillation | str, *, output_dir: str | Path | None = None, workers: int | None = None, watch: Watcher | None = None
+) -> dict[str, Any]:
+    """Runs a study, or what is missing of it, and returns the document of results.json.
+
+    `recipe` is a configuration or a recipe's name. Artifacts go to DISTILSCOPE_STORE, else `output_dir`/store; `output_dir` defaults to
+    runs/RECIPE. `workers` (default: the cores this process may use) changes no byte of any artifact.
+    Raises UsageError for a bad setting, GateError where a check before a number fails, DistilscopeError where the machine does.
+    """
+    from distilscope.recipes import recipe as by_name
+    from distilscope.report.figure4 import figure4
+
+    config = by_name(recipe) if isinstance(recipe, str) else recipe
+    folder = output_folder(config, output_dir)
+    store = Store(store_folder(folder))
+    began = time.time()
+    identity, source = locate(config.ground_truth)
+    study = plan(config, identity=identity, folder=source)
+    records = execute(study.targets, store, work=KINDS, workers=workers or cores(), threads=1, watch=watch or Silence())
+    results = collect(study, store)
+    write_whole(folder / "config.yaml", yaml.safe_dump(as_settings(config), sort_keys=False, allow_unicode=True))
+    write_whole(folder / "results.json", as_json(results))
+    if records or not (folder / "run.json").exists():
+        write_whole(folder / "run.json", as_json(_about(records, began)))
+    figure4(results, folder)
+    return results
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def output_folder(config: Distillation, given: str | Path | None) -> Path:
+    folder = Path(given) if given else Path("runs") / config.recipe
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"the folder {folder} cannot be made ({error.strerror}); give another --output-dir") from None
+    return folder
+
+
+def store_folder(output: Path) -> Path:
+    """Where a run's artifacts live: DISTILSCOPE_STORE, else inside its own folder."""
+    given = os.environ.get("DISTILSCOPE_STORE")
+    return Path(given) if given else output / "store"
+
+
+def recorded_identity(folder: Path) -> str:
+    """The digest of p*'s source that a finished run's results.json holds; UsageError where it is not readable."""
+    try:
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        if results["schema_version"] != SCHEMA_VERSION:
+            raise UsageError(
+                f"{folder} holds results of schema {results['schema_version']}, this version reads {SCHEMA_VERSION}; run the study again"
+            )
+        return results["ground_truth"]["identity"] or ""
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{folder / 'results.json'} cannot be read ({error!r}); run the study again") from None
+
+
+def as_json(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes beside the file, then renames over it: a reader never sees half of it."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    sync(partial)
+    partial.replace(path)
+
+
+def _about(records: list[Record], began: float) -> dict[str, Any]:
+    """What results.json must not hold: times, command, machine, versions."""
+    from importlib.metadata import version
+
+    stages: dict[str, dict[str, float]] = {}
+    for record in records:
+        stage = stages.setdefault(record.stage, {"steps": 0, "worker_seconds": 0.0, "tokens": 0})
+        stage["steps"] += 1
+        stage["worker_seconds"] += record.seconds
+        stage["tokens"] += record.tokens
+    return {
+        "schema_version": 1,
+        "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
+        "seconds": time.time() - began,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "engine": "local",
+        "workers": cores(),
+        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": cores()},
+        "versions": {name: version(name) for name in ("distilscope", "torch", "numpy", "transformers", "safetensors")}
+        | {"python": platform.python_version()},
+        "stages": stages,
+    }
+
+
+def describe(study: Study, store: Store, *, flops_per_second: float) -> dict[str, Any]:
+    """What would run and why, by stage: steps, tokens, FLOPs, disk, and time at the stated rate. Loads no model."""
+    from distilscope.runs.execute import needed
+    from distilscope.runs.step import order
+
+    missing = set(needed(study.targets, store))
+    stages: dict[str, dict[str, Any]] = {}
+    for step in order(study.targets):
+        stage = stages.setdefault(step.stage, {"stage": step.stage, "steps": 0, "to_run": 0, "tokens": 0, "flops": 0.0, "disk_bytes": 0})
+        stage["steps"] += 1
+        if step in missing:
+            stage["to_run"] += 1
+            stage["tokens"] += step.tokens
+            stage["flops"] += step.cost
+            stage["disk_bytes"] += study.disk[step]
+    for stage in stages.values():
+        stage["seconds"] = stage["flops"] / flops_per_second
+        kept = stage["steps"] - stage["to_run"]
+        stage["why"] = (
+            "in the store" if not stage["to_run"] else "not in the store" if not kept else f"{kept} in the store, {stage['to_run']} not"
+        )
+    rows = list(stages.values())
+    total = {name: sum(row[name] for row in rows) for name in ("steps", "to_run", "tokens", "flops", "disk_bytes", "seconds")}
+    return {
+        "schema_version": 1,
+        "recipe": study.config.recipe,
+        "flops_per_second": flops_per_second,
+        "stages": rows,
+        "total": total,
+        "config": as_settings(study.config),
+        "teacher_parameters": _parameters(study, "teacher"),
+        "student_parameters": _parameters(study, "student"),
+    }
+
+
+def _parameters(study: Study, role: str) -> int:
+    measured = study.teachers[0] if role == "teacher" else study.students[0]
+    return study.disk[measured.model] // 4

