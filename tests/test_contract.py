@@ -1,17 +1,18 @@
 """What every distribution promises, whatever it is over."""
 
 import copy
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from fake_models import THREE, random_table, three_tokens, tiny_llama, uniform_lm
 
 from distilscope.distribution import Distribution, Key
 from distilscope.lm.causal_lm import CausalLM
 from distilscope.lm.sequences import Sequences
 from distilscope.mog.mixture import GaussianMixture
 from distilscope.selectivity import Chain, MinP, Power, Temperature, TopK, TopP
+from fake_models import THREE, random_table, three_tokens, tiny_llama, uniform_lm
 
 DISTRIBUTIONS = {
     # components far apart, so that the entropy of the draws is that of the choice of component and a constant
@@ -32,7 +33,10 @@ def same(a: Sequences | torch.Tensor, b: Sequences | torch.Tensor) -> bool:
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
     arrays = ("ids", "lengths", "ended", "log_prob")
-    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in arrays) and (a.prompt, a.vocabulary) == (b.prompt, b.vocabulary)
+    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in arrays) and (a.prompt, a.vocabulary) == (
+        b.prompt,
+        b.vocabulary,
+    )
 
 
 @every_distribution
@@ -106,4 +110,4 @@ def test_entropy_does_not_rise_as_temperature_falls(make):
         return -float(distribution.log_prob(distribution.sample(1000, Key(7))).mean())
 
     found = [entropy(tau) for tau in (2.0, 1.0, 0.6, 0.3, 0.05)]
-    assert all(colder <= warmer + 0.03 for warmer, colder in zip(found, found[1:], strict=False)), found
+    assert all(colder <= warmer + 0.03 for warmer, colder in pairwise(found)), found

@@ -5,7 +5,6 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import torch
-from fake_models import enumerate_lm, three_tokens
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -24,6 +23,7 @@ from distilscope.precision_recall import (
     sampler_z,
 )
 from distilscope.selectivity import Power, Temperature, TopK
+from fake_models import enumerate_lm, three_tokens
 
 log_probs = hnp.arrays(np.float64, 12, elements=st.floats(-200, 0))
 KEY = Key(0, ("precision and recall",))
@@ -155,7 +155,17 @@ RECORDED = np.log(np.random.default_rng(0).dirichlet(np.ones(50), 8).reshape(-1)
         (np.where(np.arange(400) == 7, np.nan, RECORDED), "bfloat16"),
         (np.where(np.arange(400) == 7, -np.inf, RECORDED), "float32"),
     ],
-    ids=["a token dropped", "a token added", "temperature", "far off", "bfloat16 as float16", "bfloat16 as float32", "loose", "nan", "outside"],
+    ids=[
+        "a token dropped",
+        "a token added",
+        "temperature",
+        "far off",
+        "bfloat16 as float16",
+        "bfloat16 as float32",
+        "loose",
+        "nan",
+        "outside",
+    ],
 )
 def test_the_paired_gate_stops(rescored, dtype):
     with pytest.raises(GateError, match="x"):

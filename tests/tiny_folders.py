@@ -8,11 +8,11 @@ from pathlib import Path
 import gguf
 import numpy as np
 import torch
-from fake_models import tiny_llama
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from distilscope.lm.llama import Llama
 from distilscope.lm.model_folder import write_model
+from fake_models import tiny_llama
 
 TEXT = """The teacher speaks and the student listens; the student repeats what the teacher said, and says less and less.
 Precision rises while recall falls. There is nothing that the student there could not have heard: the the the then there."""

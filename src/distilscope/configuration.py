@@ -30,10 +30,24 @@ C = TypeVar("C")
 
 def override(config: C, settings: Mapping[str, Any]) -> C:
     """The configuration with these settings changed; values may be text, as a command line gives them."""
+    changes: dict[str, Any] = {}
     for name, value in settings.items():
         dotted = name.replace("-", "_")
-        config = _replace(config, FLAT.get(dotted, dotted).split("."), value, name)
-    return config
+        *groups, last = FLAT.get(dotted, dotted).split(".")
+        converted = _convert_at(config, [*groups, last], value, name)
+        place = changes
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[last] = converted
+    return _replace(config, changes)
+
+
+def _replace(config: Any, changes: Mapping[str, Any]) -> Any:
+    """All changes at once, so that settings which are right only together may come in any order."""
+    return dataclasses.replace(
+        config,
+        **{name: _replace(getattr(config, name), change) if isinstance(change, dict) else change for name, change in changes.items()},
+    )
 
 
 def names(config: Any, prefix: str = "") -> dict[str, Any]:
@@ -45,7 +59,8 @@ def names(config: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _replace(config: Any, path: Sequence[str], value: Any, name: str, root: Any = None) -> Any:
+def _convert_at(config: Any, path: Sequence[str], value: Any, name: str, root: Any = None) -> Any:
+    """The value as the setting at `path` takes it."""
     root = config if root is None else root
     hints = typing.get_type_hints(type(config))
     known = [field.name for field in dataclasses.fields(config)]
@@ -54,8 +69,9 @@ def _replace(config: Any, path: Sequence[str], value: Any, name: str, root: Any 
     current = getattr(config, path[0])
     if dataclasses.is_dataclass(current) != (len(path) > 1):
         raise unknown_name("option", name.replace("_", "-"), (key.replace("_", "-") for key in names(root)))
-    changed = _replace(current, path[1:], value, name, root) if len(path) > 1 else _convert(value, hints[path[0]], name.replace("_", "-"))
-    return dataclasses.replace(config, **{path[0]: changed})
+    if len(path) > 1:
+        return _convert_at(current, path[1:], value, name, root)
+    return _convert(value, hints[path[0]], name.replace("_", "-"))
 
 
 def _convert(value: Any, kind: Any, name: str) -> Any:

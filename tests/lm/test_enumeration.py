@@ -3,20 +3,22 @@
 import numpy as np
 import pytest
 import torch
-from fake_models import TINY, Enumerated, enumerate_lm, pack, random_table, three_tokens, tiny_llama
 from scipy import stats
 
 from distilscope.distribution import Key
 from distilscope.lm.causal_lm import CausalLM, PromptedLM
 from distilscope.lm.llama import Llama
 from distilscope.precision_recall import precision_recall, sampler_z
-from distilscope.selectivity import Chain, MinP, Power, Selectivity, Temperature, TopK, TopP
+from distilscope.selectivity import UNCHANGED, Chain, MinP, Power, Selectivity, Temperature, TopK, TopP
+from fake_models import TINY, Enumerated, enumerate_lm, pack, random_table, three_tokens, tiny_llama
 
 MODELS = {
     "three tokens": three_tokens,
     "a table with two stopping ids": lambda: CausalLM(random_table(5, 4, seed=3), frozenset([0, 4])).after((2, 1), horizon=4),
     "Llama": lambda: CausalLM(tiny_llama(), frozenset([0])).after((1,), horizon=4),
-    "untied Llama after a longer prompt": lambda: CausalLM(tiny_llama(1, tied=False, num_kv_heads=4), frozenset([2])).after((1, 3, 4), horizon=4),
+    "untied Llama after a longer prompt": lambda: CausalLM(tiny_llama(1, tied=False, num_kv_heads=4), frozenset([2])).after(
+        (1, 3, 4), horizon=4
+    ),
 }
 SELECTIVITIES = [
     Temperature(1.0),
@@ -35,7 +37,7 @@ every_selectivity = pytest.mark.parametrize("by", SELECTIVITIES, ids=str)
 _known: dict[tuple[str, str], tuple[PromptedLM, Enumerated]] = {}
 
 
-def exactly(make, by: Selectivity = Temperature(1.0)) -> tuple[PromptedLM, Enumerated]:
+def exactly(make, by: Selectivity = UNCHANGED) -> tuple[PromptedLM, Enumerated]:
     name = (next(name for name, value in MODELS.items() if value is make), str(by))
     if name not in _known:
         lm = make().select(by)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from fake_models import TINY, ragged, tiny_llama, to_transformers
 
 from distilscope.distribution import Key
 from distilscope.errors import UsageError
@@ -18,6 +17,7 @@ from distilscope.lm.model_folder import load_llama, write_model
 from distilscope.lm.scoring import score
 from distilscope.lm.transformers_network import TransformersNetwork
 from distilscope.selectivity import UNCHANGED, Temperature, TopK
+from fake_models import TINY, ragged, tiny_llama, to_transformers
 
 SHAPES = {
     "tied, grouped queries": {},
@@ -171,7 +171,7 @@ def test_heads_must_divide():
 
 def test_missing_and_misshapen_weights_are_named():
     weights = tiny_llama().to_hf()
-    with pytest.raises(UsageError, match="lack 'model.norm.weight'"):
+    with pytest.raises(UsageError, match=r"lack 'model\.norm\.weight'"):
         Llama.from_hf(TINY, {name: w for name, w in weights.items() if name != "model.norm.weight"}, torch.float32)
     with pytest.raises(UsageError, match=r"model\.embed_tokens\.weight.*\(5, 16\).*\(6, 16\)"):
         Llama.from_hf(replace(TINY, vocab_size=6), weights, torch.float32)
@@ -201,7 +201,9 @@ def folders(tmp_path_factory):
     (base / "biased").mkdir()
     for file in (base / "llama").iterdir():
         (base / "biased" / file.name).write_bytes(file.read_bytes())
-    (base / "biased" / "config.json").write_text(json.dumps(config | {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}))
+    (base / "biased" / "config.json").write_text(
+        json.dumps(config | {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}})
+    )
     return base
 
 

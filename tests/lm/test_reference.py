@@ -3,13 +3,13 @@ import sys
 
 import pytest
 import torch
-from fake_models import ragged
-from tiny_folders import logits_of, small_llama, write_gguf, write_small_folder
 
 from distilscope.errors import DistilscopeError, UsageError
 from distilscope.lm import gguf_file, reference
 from distilscope.lm.model_folder import stopping_ids
 from distilscope.lm.reference import digest, load, model_folder
+from fake_models import ragged
+from tiny_folders import logits_of, small_llama, write_gguf, write_small_folder
 
 
 @pytest.fixture(autouse=True)
@@ -118,8 +118,14 @@ BREAKS = {
     "no model_type": (lambda f: edit_config(f, model_type=None), "names no model_type"),
     "code of its own": (lambda f: edit_config(f, auto_map={"AutoModel": "modeling.Model"}), "auto_map"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "holds no weights"),
-    "pickled weights only": (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), r"only pickled weights \(pytorch_model.bin\)"),
-    "half the weights": (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:5000]), "not a whole safetensors"),
+    "pickled weights only": (
+        lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"),
+        r"only pickled weights \(pytorch_model.bin\)",
+    ),
+    "half the weights": (
+        lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:5000]),
+        "not a whole safetensors",
+    ),
     "weights of other sizes": (lambda f: edit_config(f, vocab_size=321), r"\(321, 32\)"),
     "fewer layers than it says": (lambda f: edit_config(f, num_hidden_layers=3), r"lack 'model\.layers\.2"),
     "generation_config.json is not JSON": (lambda f: (f / "generation_config.json").write_text("{"), "generation_config.json is not JSON"),
@@ -135,7 +141,9 @@ def test_a_folder_that_is_no_model_is_refused_and_says_why(folder, break_it, say
     assert caught.value.exit_code == 2
 
 
-@pytest.mark.parametrize(("name", "says"), [("nowhere", "there is no model at"), ("x.txt", "is a file, but no .gguf"), ("no.gguf", "there is no file")])
+@pytest.mark.parametrize(
+    ("name", "says"), [("nowhere", "there is no model at"), ("x.txt", "is a file, but no .gguf"), ("no.gguf", "there is no file")]
+)
 def test_paths_that_are_no_model(tmp_path, name, says):
     (tmp_path / "x.txt").write_text("x")
     with pytest.raises(UsageError, match=says):

@@ -3,7 +3,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from fake_models import TableLM, random_table, tiny_llama, uniform_lm
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -15,6 +14,7 @@ from distilscope.lm.causal_lm import CausalLM
 from distilscope.lm.sampler import invert_cdf
 from distilscope.lm.sequences import Sequences
 from distilscope.selectivity import UNCHANGED, Power, Selectivity, Temperature, TopK
+from fake_models import TableLM, random_table, tiny_llama, uniform_lm
 
 KEY = Key(0, ("sampler",))
 LAST = np.nextafter(1.0, 0.0)
@@ -27,7 +27,13 @@ def draw(network, *, draws=40, slots=8, key=KEY, horizon=6, stopping=(0,), promp
 
 
 def content(sequences: Sequences) -> tuple:
-    return (sequences.ids.tobytes(), sequences.ids.dtype, sequences.lengths.tobytes(), sequences.ended.tobytes(), sequences.log_prob.tobytes())
+    return (
+        sequences.ids.tobytes(),
+        sequences.ids.dtype,
+        sequences.lengths.tobytes(),
+        sequences.ended.tobytes(),
+        sequences.log_prob.tobytes(),
+    )
 
 
 TABLE = random_table(5, 6, seed=2)

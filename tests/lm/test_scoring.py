@@ -1,14 +1,17 @@
 import numpy as np
 import pytest
 import torch
-from fake_models import random_table, ragged, tiny_llama, to_transformers, uniform_lm
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distilscope.distribution import Key
+from distilscope.errors import GateError
 from distilscope.lm import llama, scoring
+from distilscope.lm.causal_lm import CausalLM
 from distilscope.lm.network import PIECE
 from distilscope.lm.scoring import batches_of_like_length, score
 from distilscope.selectivity import UNCHANGED, Temperature, TopK
+from fake_models import TableDecoder, TableLM, ragged, random_table, tiny_llama, to_transformers, uniform_lm
 
 LENGTHS = [4, 1, 7, 7, 2, 9, 3]
 
@@ -102,3 +105,39 @@ def test_the_whole_vocabulary_exists_for_a_piece_at_a_time(monkeypatch):
     (pieces,) = score(network, sequences, (UNCHANGED,))
     assert max(seen) == 7
     np.testing.assert_allclose(pieces.log_prob, whole.log_prob, atol=1e-5)
+
+
+class RoundedDecoder(TableDecoder):
+    """Its logits differ by a few hundredths from those of a whole pass, as bfloat16's do."""
+
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        logits = super().step(tokens)
+        noise = np.random.default_rng(self.steps).normal(0, 0.03, logits.shape).astype(np.float32)
+        return logits + torch.from_numpy(noise)
+
+
+class RoundedLM(TableLM):
+    def decoder(self, prompt: tuple[int, ...], slots: int, horizon: int) -> RoundedDecoder:
+        return RoundedDecoder(self, prompt, slots, horizon)
+
+
+@pytest.mark.parametrize(
+    "by",
+    [
+        Temperature(0.8),
+        pytest.param(
+            TopK(20),
+            marks=pytest.mark.xfail(
+                strict=True, raises=GateError, reason="a token at the border of a truncation may fall outside once scored again"
+            ),
+        ),
+    ],
+    ids=str,
+)
+def test_rounding_alone_does_not_stop_a_measurement(by):
+    """The recorded support of a truncated distribution is that of its draws."""
+    weights = np.exp(-0.02 * np.arange(50))
+    network = RoundedLM(np.broadcast_to(weights / weights.sum(), (1, 50, 50)))
+    lm = CausalLM(network, frozenset([0])).select(by).after((1,), horizon=10)
+    draws = lm.sample(200, Key(0))
+    lm.score(draws).check(draws, dtype="bfloat16", whose="x")

@@ -2,13 +2,13 @@ import json
 
 import numpy as np
 import pytest
-from fake_models import pack, ragged
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from distilscope.errors import StoreError
 from distilscope.lm.sequences import Sequences, id_dtype
+from fake_models import pack, ragged
 
 rows_of_ids = st.lists(st.lists(st.integers(0, 299), min_size=1, max_size=6).map(tuple), min_size=1, max_size=12)
 

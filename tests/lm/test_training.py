@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fake_models import TINY, pack, ragged, tiny_llama, to_transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from distilscope.lm.causal_lm import CausalLM
 from distilscope.lm.llama import Llama
 from distilscope.lm.model_folder import write_model
 from distilscope.lm.training import Trained, Training, held_out_loss, token_loss, train
+from fake_models import TINY, pack, ragged, tiny_llama, to_transformers
 
 LENGTHS = [4, 1, 7, 7, 2, 9, 3, 5, 6, 2]
 DATA, VALIDATION = ragged(LENGTHS, 5, seed=1), ragged(LENGTHS[:6], 5, seed=2)
@@ -32,7 +32,9 @@ def student(seed: int = 0) -> Llama:
     return Llama.from_config(TINY, Key(seed, ("student",)))
 
 
-def trained(scratch: Path, plan: Training = PLAN, *, after_step=lambda _: None, key: Key = KEY, data=DATA, validation=VALIDATION) -> Trained:
+def trained(
+    scratch: Path, plan: Training = PLAN, *, after_step=lambda _: None, key: Key = KEY, data=DATA, validation=VALIDATION
+) -> Trained:
     scratch.mkdir(exist_ok=True)
     return train(student(), plan, data=data, validation=validation, key=key, scratch=scratch, after_step=after_step)
 
@@ -84,7 +86,11 @@ def test_number_of_steps(sequences, batch, epochs, steps):
 @pytest.mark.parametrize(
     "bad",
     [
-        *({name: value} for name in ("epochs", "batch_sequences", "microbatch_tokens", "evaluations", "checkpoint_every") for value in (0, -1)),
+        *(
+            {name: value}
+            for name in ("epochs", "batch_sequences", "microbatch_tokens", "evaluations", "checkpoint_every")
+            for value in (0, -1)
+        ),
         *({"learning_rate": value} for value in (0.0, -1e-3, math.inf, math.nan)),
         *({"clip": value} for value in (0.0, -1.0, math.nan)),
         {"betas": (1.0, 0.9)},
@@ -118,7 +124,9 @@ def test_loss_and_gradient_are_those_of_transformers(prompt):
         ids[i, : len(whole)] = whole
         labels[i, len(prompt) : len(whole)] = whole[len(prompt) :]
     theirs = to_transformers(network).requires_grad_(True)
-    loss = theirs(input_ids=ids, attention_mask=(torch.arange(longest) < torch.tensor(LENGTHS)[:, None] + len(prompt)).long(), labels=labels).loss
+    loss = theirs(
+        input_ids=ids, attention_mask=(torch.arange(longest) < torch.tensor(LENGTHS)[:, None] + len(prompt)).long(), labels=labels
+    ).loss
     loss.backward()
 
     assert token_loss(network, data).mean().item() == pytest.approx(loss.item(), abs=1e-5)
@@ -219,14 +227,14 @@ def test_training_is_a_function_of_the_key(tmp_path, undisturbed):
 # --- interruptions
 
 
-class Interrupted(Exception):
+class InterruptedHereError(Exception):
     pass
 
 
 def stop_at(step: int):
     def after_step(done: int) -> None:
         if done == step:
-            raise Interrupted
+            raise InterruptedHereError
 
     return after_step
 
@@ -239,7 +247,7 @@ def as_bytes(network: Llama, folder: Path) -> bytes:
 @pytest.mark.parametrize("stops", [[1], [2], [3], [4], [9], [11], [2, 5, 5, 7, 11], [12]], ids=str)
 def test_a_resumed_training_ends_with_the_same_bytes(tmp_path, undisturbed, stops):
     for step in stops:
-        with pytest.raises(Interrupted):
+        with pytest.raises(InterruptedHereError):
             trained(tmp_path / "scratch", after_step=stop_at(step))
     seen: list[int] = []
     found = trained(tmp_path / "scratch", after_step=seen.append)
@@ -260,7 +268,10 @@ test_training.trained(Path(sys.argv[1]), after_step=lambda step: step == 8 and o
     here = Path(__file__).parent
     paths = [str(here), str(here.parent), *(path for path in sys.path if path)]
     result = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)], env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}, capture_output=True, check=False
+        [sys.executable, "-c", program, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        check=False,
     )
     assert result.returncode == -signal.SIGKILL, result.stderr.decode()
     seen: list[int] = []
@@ -277,12 +288,12 @@ def test_a_half_written_checkpoint_is_never_read(tmp_path, undisturbed, monkeypa
         renamed.append(target)
         if len(renamed) == 3:
             self.write_bytes(self.read_bytes()[:100])
-            raise Interrupted
+            raise InterruptedHereError
         return plain(self, target)
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "replace", replace_twice)
-        with pytest.raises(Interrupted):
+        with pytest.raises(InterruptedHereError):
             trained(tmp_path)
     assert len(list(tmp_path.iterdir())) == 2, "the second checkpoint, and half of the third"
     seen: list[int] = []
@@ -319,7 +330,9 @@ def test_training_starts_from_the_network_it_is_given(tmp_path):
     """One step at rate r moves no weight by more than about r (Adam's first step)."""
     network = tiny_llama(7).requires_grad_(True)
     before = [weight.detach().clone() for weight in network.parameters()]
-    plan = Training(epochs=1, batch_sequences=64, learning_rate=1e-3, warmup_fraction=0.0, decay_fraction=0.0, precision="float32", evaluations=1)
+    plan = Training(
+        epochs=1, batch_sequences=64, learning_rate=1e-3, warmup_fraction=0.0, decay_fraction=0.0, precision="float32", evaluations=1
+    )
     found = train(network, plan, data=DATA, validation=VALIDATION, key=KEY, scratch=tmp_path)
     assert found.network is network
     moved = [float((after.detach() - old).abs().max()) for after, old in zip(network.parameters(), before, strict=True)]

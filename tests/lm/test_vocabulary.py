@@ -1,19 +1,20 @@
 import json
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from fake_models import ragged
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_folders import TEXT, logits_of, trained_bpe, write_small_folder
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from distilscope.errors import UsageError
 from distilscope.lm.causal_lm import CausalLM
 from distilscope.lm.vocabulary import cut_tokenizer, encode, write_cut_model
+from fake_models import ragged
+from tiny_folders import TEXT, logits_of, trained_bpe, write_small_folder
 
 WHOLE = trained_bpe().to_str()
 SIZES = [257, 258, 270, 300, 319, 320]
@@ -28,7 +29,7 @@ def one_merge_at_a_time(word: str, merges: list[tuple[str, str]]) -> list[str]:
     """BPE by its definition: the earliest merge that applies, until none does."""
     symbols = list(word)
     while True:
-        pairs = [(merges.index(pair), i) for i, pair in enumerate(zip(symbols, symbols[1:], strict=False)) if pair in merges]
+        pairs = [(merges.index(pair), i) for i, pair in enumerate(pairwise(symbols)) if pair in merges]
         if not pairs:
             return symbols
         _, i = min(pairs)
@@ -112,7 +113,9 @@ def test_only_a_byte_level_bpe_is_cut(make):
 def test_a_tokenizer_may_lack_some_bytes():
     """As SmolLM2's does: only the symbols that it has must be kept, and a prompt beyond them is refused."""
     symbols = [symbol for symbol in sorted(pre_tokenizers.ByteLevel.alphabet()) if symbol != "x"]
-    tokenizer = Tokenizer(models.BPE(vocab={"<|end|>": 0} | {symbol: i + 1 for i, symbol in enumerate(symbols)} | {"ab": 256}, merges=[("a", "b")]))
+    tokenizer = Tokenizer(
+        models.BPE(vocab={"<|end|>": 0} | {symbol: i + 1 for i, symbol in enumerate(symbols)} | {"ab": 256}, merges=[("a", "b")])
+    )
     tokenizer.add_special_tokens(["<|end|>"])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

