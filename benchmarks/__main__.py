@@ -1,6 +1,6 @@
 """Runs each case in fresh processes, pairs in turn, and prints medians, ratios and peak memory.
 
-    python -m benchmarks [--runs 3] [--only draw]
+python -m benchmarks [--runs 3] [--only draw]
 """
 
 from __future__ import annotations

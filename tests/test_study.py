@@ -15,8 +15,28 @@ import pytest
 
 COMMAND = [sys.executable, "-c", "from distilscope.cli import main; main()"]
 
-SMALL = "--seeds 1 --temperatures 0.7 1.0 --num-train 96 --num-eval 16 --tile 32 --slots 16 --ground-truth.num-validation 16".split()
-SMALL += "--horizon 8 --num-teacher-eval 8 --teacher.training.epochs 2 --student.training.epochs 2".split()
+SMALL = {
+    "--seeds": 1,
+    "--num-train": 96,
+    "--num-eval": 16,
+    "--ground-truth.num-validation": 16,
+    "--num-teacher-eval": 8,
+    "--horizon": 8,
+    "--tile": 32,
+    "--slots": 16,
+    "--teacher.training.epochs": 2,
+    "--student.training.epochs": 2,
+    "--temperatures": (0.7, 1.0),
+}
+
+
+def words(recipe, settings):
+    """`run RECIPE --name value ...`"""
+    return [
+        "run",
+        recipe,
+        *(word for name, value in settings.items() for word in (name, *(value if isinstance(value, tuple) else (value,)))),
+    ]
 
 
 def distilscope(*words, check=True):
@@ -110,13 +130,13 @@ class TestTiny:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
-    distilscope("run", "tiny", "--output-dir", folder, *SMALL, "--workers", 2)
+    distilscope(*words("tiny", SMALL), "--output-dir", folder, "--workers", 2)
     return folder
 
 
 @pytest.mark.slow
 def test_another_number_of_processes_gives_the_same_bytes(undisturbed, tmp_path):
-    distilscope("run", "tiny", "--output-dir", tmp_path, *SMALL, "--workers", 1)
+    distilscope(*words("tiny", SMALL), "--output-dir", tmp_path, "--workers", 1)
     assert hashes(tmp_path / "store") == hashes(undisturbed / "store")
     assert (tmp_path / "results.json").read_bytes() == (undisturbed / "results.json").read_bytes()
 
@@ -124,7 +144,7 @@ def test_another_number_of_processes_gives_the_same_bytes(undisturbed, tmp_path)
 @pytest.mark.slow
 def test_killed_and_started_again_it_redoes_only_what_was_missing(undisturbed, tmp_path):
     store = tmp_path / "store"
-    run = subprocess.Popen([*COMMAND, "run", "tiny", "--output-dir", str(tmp_path), *SMALL], stderr=subprocess.DEVNULL)
+    run = subprocess.Popen([*COMMAND, *map(str, words("tiny", SMALL)), "--output-dir", str(tmp_path)], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while len(list(store.glob("training/*/manifest.json"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -132,7 +152,7 @@ def test_killed_and_started_again_it_redoes_only_what_was_missing(undisturbed, t
     run.wait()
     kept = {path: path.stat().st_mtime_ns for path in store.glob("*/*/manifest.json")}
     assert 0 < len(kept) < len(list((undisturbed / "store").glob("*/*/manifest.json")))
-    distilscope("run", "tiny", "--output-dir", tmp_path, *SMALL)
+    distilscope(*words("tiny", SMALL), "--output-dir", tmp_path)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert hashes(store) == hashes(undisturbed / "store")
     assert (tmp_path / "results.json").read_bytes() == (undisturbed / "results.json").read_bytes()
@@ -140,7 +160,7 @@ def test_killed_and_started_again_it_redoes_only_what_was_missing(undisturbed, t
 
 @pytest.mark.slow
 def test_sigterm_exits_143_and_keeps_what_was_finished(tmp_path):
-    run = subprocess.Popen([*COMMAND, "run", "tiny", "--output-dir", str(tmp_path), *SMALL], stderr=subprocess.DEVNULL)
+    run = subprocess.Popen([*COMMAND, *map(str, words("tiny", SMALL)), "--output-dir", str(tmp_path)], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("store/draws/*/manifest.json")) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -151,7 +171,7 @@ def test_sigterm_exits_143_and_keeps_what_was_finished(tmp_path):
 
 @pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
-    done = distilscope("run", "tiny", "--output-dir", tmp_path, *SMALL, "--teacher.training.learning-rate", "1e30", check=False)
+    done = distilscope(*words("tiny", SMALL | {"--teacher.training.learning-rate": "1e30"}), "--output-dir", tmp_path, check=False)
     assert done.returncode == 1
     assert done.stdout == ""
     assert "training.learning_rate" in done.stderr
@@ -159,7 +179,15 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     assert not (tmp_path / "results.json").exists()
 
 
-REAL = "--num-train 24 --num-eval 8 --horizon 8 --seeds 1 --temperatures 0.8 1.0 --ground-truth.num-validation 8 --num-teacher-eval 8".split()
+REAL = {
+    "--num-train": 24,
+    "--num-eval": 8,
+    "--horizon": 8,
+    "--seeds": 1,
+    "--ground-truth.num-validation": 8,
+    "--num-teacher-eval": 8,
+    "--temperatures": (0.8, 1.0),
+}
 
 
 @pytest.mark.slow
@@ -167,7 +195,7 @@ class TestRealModel:
     """SmolLM2-135M-Instruct from the package that carries it: the default recipe's path at a few hundred tokens."""
 
     def test_the_default_recipe_runs(self, tmp_path):
-        done = distilscope("run", "smollm2_cpu", "--output-dir", tmp_path, *REAL, "--json")
+        done = distilscope(*words("smollm2_cpu", REAL), "--output-dir", tmp_path, "--json")
         results = json.loads(done.stdout)
         assert results["ground_truth"]["vocabulary"] == 4096
         entropy_per_token = results["ground_truth"]["entropy"]["mean"] / results["ground_truth"]["mean_length"]["mean"]
@@ -178,14 +206,14 @@ class TestRealModel:
     @pytest.mark.parametrize(
         ("setting", "says"),
         [
-            (("--vocabulary", "251"), "use at least 252"),
-            (("--vocabulary", "60000"), "only 49152 tokens"),
-            (("--horizon", "9000"), "context of 8192"),
-            (("--prompt", ""), "the prompt is empty"),
+            ({"--vocabulary": "251"}, "use at least 252"),
+            ({"--vocabulary": "60000"}, "only 49152 tokens"),
+            ({"--horizon": "9000"}, "context of 8192"),
+            ({"--prompt": ""}, "the prompt is empty"),
         ],
     )
     def test_what_the_model_cannot_do_is_said_plainly(self, setting, says, tmp_path):
-        done = distilscope("run", "smollm2_cpu", "--output-dir", tmp_path, *REAL, *setting, check=False)
+        done = distilscope(*words("smollm2_cpu", REAL | setting), "--output-dir", tmp_path, check=False)
         assert done.returncode == 2
         assert says in done.stderr
         assert "Traceback" not in done.stderr
@@ -209,5 +237,3 @@ class TestRealModel:
         assert found["precision"]["mean"] is None
         assert 0 < found["precision"]["infinite"] <= 16
         assert "have probability zero under the reference (draws " in done.stderr
-
-

@@ -4,11 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from distilscope.comparison import precision_recall as precision_recall
     from distilscope.distribution import Key as Key
     from distilscope.lm.reference import load as load
-    from distilscope.measure import measure as measure
+    from distilscope.measurement import measure as measure
     from distilscope.mog.mixture import GaussianMixture as GaussianMixture
-    from distilscope.precision_recall import precision_recall as precision_recall
     from distilscope.selectivity import MinP as MinP
     from distilscope.selectivity import Power as Power
     from distilscope.selectivity import Temperature as Temperature
@@ -25,8 +25,8 @@ _HOME = {
     "TopP": "distilscope.selectivity",
     "MinP": "distilscope.selectivity",
     "Key": "distilscope.distribution",
-    "measure": "distilscope.measure",
-    "precision_recall": "distilscope.precision_recall",
+    "measure": "distilscope.measurement",
+    "precision_recall": "distilscope.comparison",
     "run": "distilscope.study",
 }
 

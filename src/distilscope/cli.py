@@ -265,7 +265,7 @@ def measure(options: argparse.Namespace) -> int:
         side: from_knobs({knob: getattr(options, prefix + knob) for knob in knobs})
         for side, prefix in (("candidate", ""), ("reference", "reference_"))
     }
-    from distilscope.measure import measure as measure_models
+    from distilscope.measurement import measure as measure_models
 
     found = measure_models(
         reference=options.reference,

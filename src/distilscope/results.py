@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from distilscope.comparison import PrecisionRecall, Scored, compare
 from distilscope.distillation import Measured, Study
 from distilscope.estimate import Estimate
 from distilscope.frontier import trade_off
 from distilscope.lm.sequences import Sequences
-from distilscope.precision_recall import PrecisionRecall, Scored, compare
 from distilscope.runs.step import Step
 from distilscope.runs.store import Store
 from distilscope.work import read_draws, read_scores

@@ -13,13 +13,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from distilscope.comparison import PrecisionRecall, Scored, compare
 from distilscope.distribution import Key
 from distilscope.estimate import Estimate, t_interval
 from distilscope.mog.difficulty import difficulty
 from distilscope.mog.em import REG_COVAR, Fit, fit
 from distilscope.mog.mixture import GaussianMixture
 from distilscope.mog.quadrature import ABSOLUTE, RELATIVE, exact_entropy, exact_precision_recall
-from distilscope.precision_recall import PrecisionRecall, Scored, compare
 from distilscope.recipes.mog_paper import DEFAULT_DRAWS, MogPaper, beta_as_json
 from distilscope.selectivity import Power
 

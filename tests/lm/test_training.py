@@ -315,14 +315,16 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(tmp_path, undis
             with torch.no_grad():
                 network.embedding[1] = math.nan
 
-    with pytest.raises(DistilscopeError, match=r"training loss is nan at step 8 of 12; lower training.learning_rate"):
+    with pytest.raises(
+        DistilscopeError, match=r"training loss is nan and its gradient's norm nan at step 8 of 12; lower training.learning_rate"
+    ):
         train(network, PLAN, data=DATA, validation=VALIDATION, key=KEY, scratch=tmp_path, after_step=poison)
     assert weights_of(trained(tmp_path).network) == weights_of(undisturbed.network)
 
 
 @pytest.mark.parametrize("rate", [1e30, 1e38])
 def test_an_absurd_learning_rate_is_an_error_and_not_a_result(tmp_path, rate):
-    with pytest.raises(DistilscopeError, match=r"loss is (nan|inf).*lower training.learning_rate"):
+    with pytest.raises(DistilscopeError, match=r"norm (nan|inf).*lower training.learning_rate"):
         trained(tmp_path, replace(PLAN, learning_rate=rate))
 
 

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import distributions as td
 
+from distilscope.comparison import precision_recall
 from distilscope.distribution import Key
 from distilscope.errors import GateError, UsageError
 from distilscope.mog import quadrature
 from distilscope.mog.mixture import GaussianMixture
 from distilscope.mog.quadrature import exact_precision_recall, expected_log_prob
-from distilscope.precision_recall import precision_recall
 from distilscope.selectivity import Power
 
 

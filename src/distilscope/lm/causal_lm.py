@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from tokenizers import Tokenizer
@@ -102,7 +103,11 @@ class PromptedLM:
         return scoring.score(self.model.network, x, (self.model.selectivity,))[0]
 
     def log_prob(self, x: Sequences) -> Float[Tensor, " n"]:
-        return torch.from_numpy(x.sum_per_sequence(self.score(x).log_prob))
+        """Nats per sequence; -inf for one that this distribution cannot make (too long, cut short, going on after a stop)."""
+        stops = np.isin(x.ids, sorted(self.model.stopping))
+        ends, number = stops[x.offsets[1:] - 1], x.sum_per_sequence(stops.astype(np.float64))
+        possible = (x.lengths <= self.horizon) & (ends | (x.lengths == self.horizon)) & (number == ends)
+        return torch.from_numpy(np.where(possible, x.sum_per_sequence(self.score(x).log_prob), -np.inf))
 
     def select(self, by: Selectivity) -> PromptedLM:
         return replace(self, model=self.model.select(by))

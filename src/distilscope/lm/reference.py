@@ -71,6 +71,7 @@ def _converted(path: Path) -> Path:
         partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
         try:
             convert(path, partial)
+            partial.chmod(0o755)  # a cache may be shared
             if not folder.exists():
                 partial.rename(folder)
         finally:

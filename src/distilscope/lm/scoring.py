@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from distilscope.gates import check_draws
 from distilscope.lm.network import Network
 from distilscope.lm.sequences import Sequences
-from distilscope.precision_recall import check_draws
 from distilscope.selectivity import Selectivity
 
 BATCH_TOKENS = 4096

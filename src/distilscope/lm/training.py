@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -115,18 +116,18 @@ def train(
             group["lr"] = training.rate(step, steps)
         batch = data.take(order.rows(step))
         loss = _backward(network, batch, training)
-        if not math.isfinite(loss):
+        norm = float(torch.nn.utils.clip_grad_norm_(network.parameters(), training.clip, foreach=True))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
             raise DistilscopeError(
-                f"the training loss is {loss} at step {step + 1} of {steps}; lower training.learning_rate "
+                f"the training loss is {loss} and its gradient's norm {norm} at step {step + 1} of {steps}; lower training.learning_rate "
                 f"(now {training.learning_rate:g}) and run again; the last checkpoint is kept in {scratch}"
             )
-        torch.nn.utils.clip_grad_norm_(network.parameters(), training.clip, foreach=True)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         progress.count(loss, len(batch.ids))
         if step + 1 in evaluate_at:
             progress.evaluated(network, held_out_loss(network, validation))
-        if (step + 1) % training.checkpoint_every == 0 and step + 1 < steps:
+        if (step + 1) % training.checkpoint_every == 0 and step + 1 < steps and _finite(network):
             progress.save(network, optimizer)
         if after_step is not None:
             after_step(step + 1)
@@ -143,6 +144,11 @@ def _backward(network: Llama, batch: Sequences, training: Training) -> float:
         loss.backward()
         total += float(loss.detach())
     return total
+
+
+def _finite(network: Llama) -> bool:
+    """Whether the weights are worth keeping; if not, the next step stops the training and the checkpoint before stays."""
+    return all(bool(weight.isfinite().all()) for weight in network.parameters())
 
 
 def token_loss(network: Llama, batch: Sequences) -> Float[Tensor, " tokens"]:
@@ -225,11 +231,12 @@ class _Progress:
         partial.replace(self.file)
 
     def _resume(self, network: Llama, optimizer: torch.optim.Optimizer) -> None:
-        from safetensors import safe_open
-
-        tensors = load_file(self.file)
-        with safe_open(self.file, framework="pt") as file:
-            standing = json.loads(file.metadata()["standing"])
+        try:
+            tensors = load_file(self.file)
+            with safe_open(self.file, framework="pt") as file:
+                standing = json.loads(file.metadata()["standing"])
+        except SafetensorError:  # a disk that lost what it had confirmed: training from the start gives the same weights
+            return
         self.step, self.tokens, self.chosen_step = standing["step"], standing["tokens"], standing["chosen_step"]
         self.losses, self.history = standing["losses"], standing["history"]
         network.load_state_dict(dict(_under("weight/", tensors)))

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from distilscope.comparison import PrecisionRecall
 from distilscope.errors import GateError, UsageError
 from distilscope.estimate import Estimate
 from distilscope.mog.mixture import GaussianMixture
-from distilscope.precision_recall import PrecisionRecall
 
 RELATIVE = 1e-8
 ABSOLUTE = 1e-6

@@ -9,19 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from distilscope.comparison import Scored, compare, precision_recall
 from distilscope.distribution import Key
 from distilscope.errors import GateError, UsageError
+from distilscope.gates import PAIRED_TOLERANCE, check_draws, require_paired, require_sampler, sampler_z
 from distilscope.mog.mixture import GaussianMixture
-from distilscope.precision_recall import (
-    PAIRED_TOLERANCE,
-    Scored,
-    check_draws,
-    compare,
-    precision_recall,
-    require_paired,
-    require_sampler,
-    sampler_z,
-)
 from distilscope.selectivity import Power, Temperature, TopK
 from fake_models import enumerate_lm, three_tokens
 
@@ -153,7 +145,7 @@ RECORDED = np.log(np.random.default_rng(0).dirichlet(np.ones(50), 8).reshape(-1)
         (RECORDED + np.float32(0.04), "float32"),
         (RECORDED + np.float32(2e-4), "float32"),
         (np.where(np.arange(400) == 7, np.nan, RECORDED), "bfloat16"),
-        (np.where(np.arange(400) == 7, -np.inf, RECORDED), "float32"),
+        (np.where(np.arange(400) % 100 == 7, -np.inf, RECORDED), "bfloat16"),
     ],
     ids=[
         "a token dropped",
@@ -170,6 +162,10 @@ RECORDED = np.log(np.random.default_rng(0).dirichlet(np.ones(50), 8).reshape(-1)
 def test_the_paired_gate_stops(rescored, dtype):
     with pytest.raises(GateError, match="x"):
         require_paired(RECORDED, rescored.astype(np.float32), dtype, "x")
+
+
+def test_one_token_at_the_border_of_a_truncation_is_no_fault():
+    require_paired(RECORDED, np.where(np.arange(400) == 7, -np.inf, RECORDED).astype(np.float32), "bfloat16", "x")
 
 
 @pytest.mark.parametrize("dtype", PAIRED_TOLERANCE)

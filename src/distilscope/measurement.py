@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from distilscope.comparison import PrecisionRecall, Scored, compare
 from distilscope.distribution import Key
 from distilscope.errors import UsageError
 from distilscope.estimate import Estimate
@@ -12,7 +13,6 @@ from distilscope.lm.causal_lm import CausalLM, PromptedLM
 from distilscope.lm.hardware import resolved_dtype
 from distilscope.lm.reference import load
 from distilscope.lm.sequences import Sequences
-from distilscope.precision_recall import PrecisionRecall, Scored, compare
 from distilscope.selectivity import UNCHANGED, Selectivity
 
 
