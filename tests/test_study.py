@@ -12,6 +12,10 @@ import time
 
 import numpy as np
 import pytest
+import torch
+import transformers
+
+from tiny_folders import trained_bpe
 
 COMMAND = [sys.executable, "-c", "from distilscope.cli import main; main()"]
 
@@ -237,3 +241,29 @@ class TestRealModel:
         assert found["precision"]["mean"] is None
         assert 0 < found["precision"]["infinite"] <= 16
         assert "have probability zero under the reference (draws " in done.stderr
+
+
+@pytest.mark.slow
+def test_another_architecture_as_ground_truth(tmp_path):
+    """A GPT-2 goes the general way: p* is its folder as it is, and students share its tokenizer and stopping token."""
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(vocab_size=320, n_positions=64, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0)
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
+    trained_bpe().save(str(tmp_path / "gpt2" / "tokenizer.json"))
+    settings = SMALL | {"--reference": tmp_path / "gpt2", "--vocabulary": 0}
+    done = distilscope(*words("tiny", settings), "--output-dir", tmp_path / "run", "--json")
+    results = json.loads(done.stdout)
+    assert results["ground_truth"]["vocabulary"] == 320
+    assert all(student["kl_reference_candidate"]["mean"] > -1 for student in results["students"])
+
+    done = distilscope(
+        *("measure", "--reference", tmp_path / "gpt2", "--candidate", tmp_path / "gpt2", "--temperature", "0.5", "--dtype", "float32"),
+        *("--num-samples", 64, "--max-new-tokens", 8, "--json"),
+    )
+    found = json.loads(done.stdout)
+    assert found["candidate_entropy"]["mean"] < found["reference_entropy"]["mean"]
+    assert found["precision"]["mean"] > -found["reference_entropy"]["mean"]
+
+    done = distilscope(*words("tiny", settings | {"--vocabulary": 300}), "--output-dir", tmp_path / "cut", check=False)
+    assert done.returncode == 2
+    assert "use vocabulary 0" in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,14 @@ def write_model(
         (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
         settings = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
         _write_json(folder / "tokenizer_config.json", settings | dict(tokenizer_config or {}))
+
+
+def copy_model(source: Path, folder: Path) -> None:
+    """Copies what defines a model: configuration, safetensors weights, tokenizer; nothing else in its folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    named = [source / name for name in ("config.json", "generation_config.json", "tokenizer.json", "model.safetensors.index.json")]
+    for path in [*(path for path in named if path.exists()), *weight_files(source)]:
+        shutil.copyfile(path, folder / path.name)
 
 
 def load_llama(folder: Path, dtype: torch.dtype) -> Llama | None:

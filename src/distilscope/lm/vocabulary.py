@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, pre_tokenizers
 
 from distilscope.errors import UsageError
 from distilscope.lm.architecture import LlamaConfig
-from distilscope.lm.model_folder import read_config, read_weights, stopping_ids, write_model
+from distilscope.lm.model_folder import copy_model, read_config, read_weights, stopping_ids, write_model
 
 
 def cut_tokenizer(text: str, vocabulary: int, stopping: frozenset[int]) -> str:
@@ -57,6 +57,9 @@ def _require_merge_order(ids: Mapping[str, int], merges: list[tuple[str, ...]]) 
 def write_cut_model(source: Path, folder: Path, *, vocabulary: int, dtype: torch.dtype) -> None:
     """Writes the model in `source` with its first `vocabulary` ids (0: all), its weights in `dtype`."""
     config, stopping = LlamaConfig.from_hf(read_config(source)), stopping_ids(source)
+    if config is None and not vocabulary:
+        copy_model(source, folder)
+        return
     if config is None:
         raise UsageError(f"the model in {source} is not a plain Llama, so its vocabulary cannot be cut; use vocabulary 0")
     if vocabulary > config.vocab_size:

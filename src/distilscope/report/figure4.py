@@ -18,7 +18,9 @@ def figure4(results: dict[str, Any], folder: Path) -> list[Path]:
     groups = by_label(results)
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (name, symbol) in zip(figure.subplots(1, 2), (("precision", "E_q[log p*]"), ("recall", "E_p*[log q]")), strict=True):
+    for axes, (name, symbol) in zip(
+        figure.subplots(1, 2), (("precision", r"$E_q[\log p^*]$"), ("recall", r"$E_{p^*}[\log q]$")), strict=True
+    ):
         values = [[s[name]["mean"] for s in students if s[name]["mean"] is not None] for students in groups.values()]
         colour = _COLOURS[name]
         axes.boxplot(
@@ -38,7 +40,7 @@ def figure4(results: dict[str, Any], folder: Path) -> list[Path]:
             axes.plot([position] * len(points), points, "o", color=colour, markersize=4, alpha=0.8)
         axes.set_title(f"{name.capitalize()}  {symbol}")
         axes.set_ylabel(results["unit"] + " (higher is better)")
-        axes.set_xlabel("student: teacher's training temperature τ, or trained directly on p*")
+        axes.set_xlabel("student: by its teacher's temperature τ, or direct")
         axes.grid(axis="y", alpha=0.3)
     truth = results["ground_truth"]
     figure.suptitle(f"{truth['description'] or truth['reference']}; {results['seeds']} seeds; diamonds: means", fontsize=10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from distilscope.estimate import t_interval
 
@@ -26,12 +27,11 @@ def label(student: dict[str, Any]) -> str:
 def study_table(results: dict[str, Any]) -> Table:
     """One row per kind of student; values are nats per sequence (length: tokens), mean ± 95% t-interval over seeds."""
     seeds = results["seeds"]
-    table = Table(
-        title=f"Students against p*, {results['unit']}: mean ± 95% t-interval over {seeds} seed{'s' * (seeds > 1)}", title_justify="left"
-    )
+    over = f"mean ± 95% t-interval over {seeds} seeds" if seeds > 1 else "one seed, so no interval"
+    table = Table(title=f"Students against p*, {results['unit']}: {over}", title_justify="left")
     table.add_column("student")
     for column in COLUMNS:
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(Text(column), justify="right", no_wrap=True)  # plain text: brackets are no markup
     for name, students in by_label(results).items():
         table.add_row(name, *(over_seeds(students, path) for path in COLUMNS.values()))
     return table
