@@ -32,6 +32,13 @@ BAD = {
     "negative temperature": (["plan", "tiny", "--temperatures", "-1", "1"], "temperature is -1.0"),
     "decimal comma": (["run", "tiny", "--temperatures", "0,8", "1"], "write 0.8"),
     "temperature twice": (["run", "tiny", "--temperatures", "0.8", "0.8"], "give each once"),
+    "recipe after options": (["run", "--seeds", "2", "tiny"], "the recipe comes first"),
+    "misspelt own option": (["run", "tiny", "--worker", "2"], "did you mean 'workers'"),
+    "one setting under two names": (["run", "tiny", "--num-train", "5", "--ground-truth.num-train", "6"], "give it once"),
+    "infinite clip": (["run", "tiny", "--teacher.training.clip", "inf"], "finite"),
+    "no key-value heads": (["run", "tiny", "--student.size.kv-heads", "0"], "at least 1"),
+    "unknown dtype": (["run", "tiny", "--student.dtype", "bf16"], "must be auto, float32"),
+    "sharpness nan": (["run", "tiny", "--ground-truth.sharpness", "nan"], "sharpness is nan"),
     "no seeds": (["run", "tiny", "--seeds", "0"], "seeds is 0"),
     "half a seed": (["run", "tiny", "--seeds", "1.5"], "whole number"),
     "too few draws": (["run", "tiny", "--num-eval", "1"], "at least 2"),
@@ -87,7 +94,9 @@ def test_plan_of_the_papers_study_loads_no_model_and_adds_up(capsys, tmp_path, m
     # SmolLM2's published sizes, within what a count by hand rounds to
     assert plan["teacher_parameters"] == pytest.approx(362e6, rel=0.01)
     assert plan["student_parameters"] == pytest.approx(134.5e6, rel=0.01)
-    assert stages["train students"]["flops"] == pytest.approx(6 * plan["student_parameters"] * stages["train students"]["tokens"], rel=0.01)
+    held_out = 5 * 5 * 10 * 100_000 * 512  # ten evaluations of each student
+    flops = plan["student_parameters"] * (6 * stages["train students"]["tokens"] + 2 * held_out)
+    assert stages["train students"]["flops"] == pytest.approx(flops, rel=0.01)
     assert plan["total"]["seconds"] == pytest.approx(plan["total"]["flops"] / 1e15)
 
 

@@ -23,12 +23,21 @@ KEY = Key(0, ("precision and recall",))
 
 @given(log_probs, log_probs, log_probs, log_probs)
 def test_divergences_are_entropies_and_cross_terms(a, b, c, d):
+    b, d = np.minimum(a, b), np.minimum(c, d)  # no distribution is likelier than another under its own draws
     found = compare(candidate=Scored(a, b), reference=Scored(c, d))
     assert found.kl_candidate_reference.mean == pytest.approx(-found.candidate_entropy.mean - found.precision.mean, abs=1e-9)
     assert found.kl_reference_candidate.mean == pytest.approx(-found.reference_entropy.mean - found.recall.mean, abs=1e-9)
     swapped = compare(candidate=Scored(c, d), reference=Scored(a, b))
     assert (swapped.precision, swapped.recall) == (found.recall, found.precision)
     assert (swapped.candidate_entropy, swapped.reference_entropy) == (found.reference_entropy, found.candidate_entropy)
+
+
+def test_a_divergence_that_is_negative_beyond_chance_stops():
+    own = np.random.default_rng(0).normal(-30, 2, 200)
+    fine, wrong = Scored(own, own - 1), Scored(own, own + np.random.default_rng(1).normal(1, 1, 200))
+    compare(candidate=fine, reference=fine)
+    with pytest.raises(GateError, match=r"KL\(q\|\|p\) comes out at -"):
+        compare(candidate=wrong, reference=fine)
 
 
 def test_a_distribution_against_itself_diverges_by_nothing():

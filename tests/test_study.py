@@ -119,7 +119,7 @@ class TestTiny:
 
     def test_verify_names_the_file_with_a_flipped_byte(self, tiny):
         folder, _, _ = tiny
-        assert distilscope("verify", folder).stdout.endswith("artifacts, 0 problems\n")
+        assert distilscope("verify", folder).stdout.endswith("/store, 0 problems\n")
         victim = max(folder.rglob("sequences.safetensors"))
         whole = victim.read_bytes()
         try:

@@ -69,7 +69,16 @@ class Scored:
 
 
 def compare(*, candidate: Scored, reference: Scored) -> PrecisionRecall:
-    """All six estimates from draws of both sides that are already scored."""
+    """All six estimates from draws of both sides that are already scored.
+
+    Raises GateError where a divergence is negative beyond chance: no distribution is likelier than another under its own draws.
+    """
+    for name, side in (("KL(q||p)", candidate), ("KL(p||q)", reference)):
+        found, scale = side.divergence, abs(side.own).mean()
+        if found.mean is not None and found.stderr and found.mean < -4 * found.stderr - 1e-3 * scale:
+            raise GateError(
+                f"{name} comes out at {found}, but no divergence is negative; the draws and their scores do not belong to the same models"
+            )
     return PrecisionRecall(
         precision=candidate.cross,
         recall=reference.cross,

@@ -28,16 +28,21 @@ FLAT = {
 C = TypeVar("C")
 
 
-def override(config: C, settings: Mapping[str, Any]) -> C:
-    """The configuration with these settings changed; values may be text, as a command line gives them."""
+def override(config: C, settings: Mapping[str, Any], *, also: Sequence[str] = ()) -> C:
+    """The configuration with these settings changed; values may be text, as a command line gives them.
+
+    Raises UsageError for an unknown name, naming the nearest (those in `also` included), or for a value of the wrong type.
+    """
     changes: dict[str, Any] = {}
     for name, value in settings.items():
         dotted = name.replace("-", "_")
         *groups, last = FLAT.get(dotted, dotted).split(".")
-        converted = _convert_at(config, [*groups, last], value, name)
+        converted = _convert_at(config, [*groups, last], value, name, [*names(config), *FLAT, *also])
         place = changes
         for group in groups:
             place = place.setdefault(group, {})
+        if last in place:
+            raise UsageError(f"{name} sets {'.'.join([*groups, last])}, which is set already under another name; give it once")
         place[last] = converted
     return _replace(config, changes)
 
@@ -59,19 +64,14 @@ def names(config: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _convert_at(config: Any, path: Sequence[str], value: Any, name: str, root: Any = None) -> Any:
-    """The value as the setting at `path` takes it."""
-    root = config if root is None else root
-    hints = typing.get_type_hints(type(config))
-    known = [field.name for field in dataclasses.fields(config)]
-    if path[0] not in known or path[0] == "recipe":
-        raise unknown_name("option", name.replace("_", "-"), (key.replace("_", "-") for key in (*names(root), *FLAT) if key != "recipe"))
-    current = getattr(config, path[0])
-    if dataclasses.is_dataclass(current) != (len(path) > 1):
-        raise unknown_name("option", name.replace("_", "-"), (key.replace("_", "-") for key in names(root)))
+def _convert_at(config: Any, path: Sequence[str], value: Any, name: str, known: Sequence[str]) -> Any:
+    """The value as the setting at `path` takes it; `known` are the names to choose the nearest from."""
+    here = {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name != "recipe"}
+    if path[0] not in here or dataclasses.is_dataclass(here[path[0]]) != (len(path) > 1):
+        raise unknown_name("option", name.replace("_", "-"), (key.replace("_", "-") for key in known if key != "recipe"))
     if len(path) > 1:
-        return _convert_at(current, path[1:], value, name, root)
-    return _convert(value, hints[path[0]], name.replace("_", "-"))
+        return _convert_at(here[path[0]], path[1:], value, name, known)
+    return _convert(value, typing.get_type_hints(type(config))[path[0]], name.replace("_", "-"))
 
 
 def _convert(value: Any, kind: Any, name: str) -> Any:
@@ -84,6 +84,8 @@ def _convert(value: Any, kind: Any, name: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         return None if value is None or value == "none" else _convert(value, parts[0], name)
     if isinstance(value, list | tuple):
+        if not value:
+            raise UsageError(f"{name} has no value; write one behind it")
         if len(value) != 1:
             raise UsageError(f"{name} takes one value, but {len(value)} were given ({' '.join(map(str, value))})")
         value = value[0]

@@ -1,6 +1,6 @@
 """The story as a plan: p* is drawn, a teacher p' learns it, students p'' learn the selected teacher, all are measured.
 
-`Distillation` configures a study; `plan` lays it out as steps, computing nothing; `run` carries it out. D, D_val and the
+`Distillation` configures a study; `plan` lays it out as steps, computing nothing; `study.run` carries it out. D, D_val and the
 test draws of p* are made once; a seed varies teacher, D', student, order and evaluation draws. Students of one seed
 share initial weights, order and random numbers at every training temperature, so that their differences are paired.
 """
@@ -15,9 +15,9 @@ from typing import Any
 from distilscope.distribution import Key
 from distilscope.errors import UsageError
 from distilscope.ground_truth import SEEDED, GroundTruth, Size
-from distilscope.lm.hardware import resolved_dtype
+from distilscope.lm.hardware import require_dtype, resolved_dtype
 from distilscope.lm.training import Training
-from distilscope.runs.step import Step
+from distilscope.runs.step import Step, order
 from distilscope.selectivity import Temperature
 
 CODE = {"ground_truth": 1, "draws": 1, "training": 1, "scores": 1}
@@ -32,6 +32,9 @@ class Learner:
     training: Training
     dtype: str = "float32"
     """What it draws and is scored in."""
+
+    def __post_init__(self) -> None:
+        require_dtype(self.dtype)
 
 
 @dataclass(frozen=True)
@@ -110,11 +113,14 @@ class Study:
     students: tuple[Measured, ...]
     disk: Mapping[Step, int]
     """Bytes that each artifact takes, about."""
+    parameters: Mapping[str, int]
+    """Weights of p*, teacher and student, by role."""
 
     @property
     def targets(self) -> list[Step]:
-        """What a run must have at its end."""
-        return [self.reference_scores, *(step for measured in (*self.students, *self.teachers) for step in measured.steps())]
+        """What a run must have at its end: everything, so that an artifact that was lost is made again."""
+        measured = [step for one in (*self.students, *self.teachers) for step in one.steps()]
+        return order([self.reference_scores, *measured])
 
 
 def plan(config: Distillation, *, identity: str, folder: str) -> Study:
@@ -169,6 +175,7 @@ class _Planner:
             teachers=tuple(measured for teachers, _ in seeds for measured in teachers),
             students=tuple(measured for _, students in seeds for measured in students),
             disk=self.disk,
+            parameters={role: architecture.parameters for role, architecture in self.architecture.items()},
         )
 
     def seed(self, seed: int, data: tuple[Step, ...]) -> tuple[list[Measured], list[Measured]]:
@@ -239,7 +246,9 @@ class _Planner:
         what = {"size": asdict(learner.size), "training": asdict(learner.training), "context": self.context, "key": [key.seed, *key.path]}
         inputs = _numbered("data", data) | _numbered("validation", self.validation) | {"tokenizer": self.truth}
         tokens = learner.training.epochs * sum(tile.tokens for tile in data)
-        step = Step("training", what, inputs, CODE["training"], stage, 3 * tokens * self.architecture[role].flops_per_token, tokens)
+        held_out = learner.training.evaluations * sum(tile.tokens for tile in self.validation)
+        cost = (3 * tokens + held_out) * self.architecture[role].flops_per_token
+        step = Step("training", what, inputs, CODE["training"], stage, cost, tokens)
         self.disk[step] = 4 * self.architecture[role].parameters
         return step
 

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from distilscope.distribution import Key
 from distilscope.errors import UsageError
 from distilscope.lm.architecture import LlamaConfig
+from distilscope.lm.hardware import require_dtype
 from distilscope.lm.llama import Llama
 from distilscope.lm.model_folder import write_model
 from distilscope.lm.reference import digest, model_folder
@@ -38,6 +39,9 @@ class Size:
     tied: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("intermediate_size", "layers", "kv_heads"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"size.{name} is {getattr(self, name)}, but must be at least 1")
         if self.hidden_size < 1 or self.heads < 1 or self.hidden_size % (2 * self.heads):
             raise UsageError(
                 f"a hidden size of {self.hidden_size} does not split into {self.heads} heads of an even width; "
@@ -82,6 +86,11 @@ class GroundTruth:
     sharpness: float = 1.0
     """For `seeded` alone: a factor on the logits."""
 
+    @property
+    def name(self) -> str:
+        """The reference without the place where it lies on this machine."""
+        return self.reference if self.reference.startswith(("hf:", "package:")) else Path(self.reference).name
+
     def __post_init__(self) -> None:
         for name in ("num_train", "num_validation", "horizon"):
             if getattr(self, name) < 1:
@@ -90,10 +99,21 @@ class GroundTruth:
             raise UsageError(f"num_eval is {self.num_eval}, but a standard error needs at least 2 draws")
         if self.vocabulary < 0:
             raise UsageError(f"the vocabulary is {self.vocabulary}, but must be 0 (the whole) or more")
-        if self.dtype not in ("auto", "float32", "bfloat16", "float16"):
-            raise UsageError(f"the dtype is {self.dtype!r}, but must be auto, float32, bfloat16 or float16")
+        require_dtype(self.dtype)
+        if not 0 < self.sharpness < math.inf:
+            raise UsageError(f"the sharpness is {self.sharpness}, but must be a finite number above 0; 1 changes nothing")
+        try:
+            self.prompt.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"the prompt {self.prompt!r} is not text in UTF-8; write it again") from None
         if self.reference == SEEDED and self.vocabulary not in (0, _BYTES):
             raise UsageError(f"the vocabulary is {self.vocabulary}, but the seeded ground truth is over {_BYTES} tokens; leave it out")
+
+
+def described(before: GroundTruth, after: GroundTruth) -> GroundTruth:
+    """`after`, without a description that it only inherited from another model's settings."""
+    same = (before.reference, before.vocabulary) == (after.reference, after.vocabulary)
+    return after if same or before.description != after.description else replace(after, description="")
 
 
 def locate(truth: GroundTruth) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from distilscope.distribution import Key
 from distilscope.errors import UsageError
 from distilscope.estimate import Estimate
 from distilscope.lm.causal_lm import CausalLM, PromptedLM
-from distilscope.lm.hardware import resolved_dtype
+from distilscope.lm.hardware import require_dtype, resolved_dtype
 from distilscope.lm.reference import load
 from distilscope.lm.sequences import Sequences
 from distilscope.selectivity import UNCHANGED, Selectivity
@@ -71,6 +71,9 @@ def measure(
         raise UsageError(f"num-samples is {num_samples}, but a standard error needs at least 2 draws of each side")
     if seed < 0:
         raise UsageError(f"the seed is {seed}, but must be 0 or more")
+    require_dtype(dtype)
+    if dtype == "auto" and not reference_selectivity == candidate_selectivity == UNCHANGED:
+        dtype = "float32"  # a sharper choice magnifies rounding, and a truncated one can lose a token to it
     dtype = resolved_dtype(dtype)
     p = load(reference, dtype=dtype)
     q = p if candidate == reference else load(candidate, dtype=dtype)
@@ -92,6 +95,8 @@ def measure(
             "max_new_tokens": max_new_tokens,
             "seed": seed,
             "dtype": dtype,
+            "reference_selectivity": str(reference_selectivity),
+            "candidate_selectivity": str(candidate_selectivity),
         },
         estimates=compare(
             candidate=_scored(draws["candidate"], sides["reference"]),

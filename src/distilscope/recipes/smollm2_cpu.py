@@ -22,6 +22,6 @@ def smollm2_cpu() -> Distillation:
             num_eval=256,
         ),
         teacher=Learner(Size(128, 384, 3, 2, 2), Training(epochs=4, batch_sequences=32, learning_rate=3e-3)),
-        student=Learner(Size(64, 192, 2, 2, 2), Training(epochs=2, batch_sequences=32, learning_rate=5e-3)),
+        student=Learner(Size(64, 192, 2, 2, 2), Training(epochs=3, batch_sequences=32, learning_rate=5e-3)),
         num_teacher_eval=64,
     )

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from distilscope.report.table import by_label
+from distilscope.report.table import by_label, ground_truth_name
 
 _COLOURS = {"precision": "#0072B2", "recall": "#D55E00"}  # Okabe and Ito's: told apart by colour-blind readers too
 
@@ -42,8 +42,7 @@ def figure4(results: dict[str, Any], folder: Path) -> list[Path]:
         axes.set_ylabel(results["unit"] + " (higher is better)")
         axes.set_xlabel("student: by its teacher's temperature τ, or direct")
         axes.grid(axis="y", alpha=0.3)
-    truth = results["ground_truth"]
-    figure.suptitle(f"{truth['description'] or truth['reference']}; {results['seeds']} seeds; diamonds: means", fontsize=10)
+    figure.suptitle(f"{ground_truth_name(results)}; {results['seeds']} seeds; diamonds: means", fontsize=10)
     paths = [folder / "figure4.png", folder / "figure4.pdf"]
     figure.savefig(paths[0], dpi=160, metadata={"Software": None})
     figure.savefig(paths[1], metadata={"CreationDate": None, "Producer": None, "Creator": None})

@@ -21,7 +21,8 @@ ROWS = {
 
 def measurement_table(found: dict[str, Any]) -> Table:
     """One row per quantity: nats per sequence, and per token of the reference's mean length (a constant)."""
-    title = f"{found['candidate']} (q) against {found['reference']} (p): {found['num_samples']} draws of each, prompt {found['prompt']!r}"
+    title = f"{found['candidate']} (q) against {found['reference']} (p): {found['num_samples']} draws of each, prompt {found['prompt']!r}\n"
+    title += f"q: {found['candidate_selectivity']}; p: {found['reference_selectivity']}"
     caption = (
         f"mean ± standard error; lengths {_length(found, 'candidate')} (q) and {_length(found, 'reference')} (p) tokens; "
         f"sampler check z: {_z(found, 'candidate')} (q), {_z(found, 'reference')} (p); {found['dtype']}"

@@ -19,6 +19,12 @@ COLUMNS = {
 }
 
 
+def ground_truth_name(results: dict[str, Any]) -> str:
+    """How p* is named wherever results stand."""
+    truth = results["ground_truth"]
+    return truth["description"] or f"{truth['reference']}, vocabulary of {truth['vocabulary']}"
+
+
 def label(student: dict[str, Any]) -> str:
     """How a student is named in tables and figures."""
     return "direct" if student["training"] == "direct" else f"τ = {student['temperature']:g}"
@@ -28,7 +34,10 @@ def study_table(results: dict[str, Any]) -> Table:
     """One row per kind of student; values are nats per sequence (length: tokens), mean ± 95% t-interval over seeds."""
     seeds = results["seeds"]
     over = f"mean ± 95% t-interval over {seeds} seeds" if seeds > 1 else "one seed, so no interval"
-    table = Table(title=f"Students against p*, {results['unit']}: {over}", title_justify="left")
+    recall = [s["recall"]["stderr"] for s in results["students"] if s["recall"]["stderr"]]
+    note = f"given D and the {results['ground_truth']['num_eval']} test draws of p*, which all seeds share; "
+    note += f"their own sampling error of R and KL(p*‖q), at most {max(recall):.2f}, comes on top" if recall else ""
+    table = Table(caption=Text(note), title=f"Students against p*, {results['unit']}: {over}", title_justify="left")
     table.add_column("student")
     for column in COLUMNS:
         table.add_column(Text(column), justify="right", no_wrap=True)  # plain text: brackets are no markup
@@ -64,7 +73,7 @@ def verdict(results: dict[str, Any]) -> str:
     """What the trend test says, in a sentence."""
     found = results["trade_off"]
     if found["p_precision"] is None:
-        return "Trade-off: not shown (a verdict needs at least 2 seeds and 3 temperatures)."
+        return "Trade-off: not shown (a verdict needs at least 2 seeds, 3 temperatures and finite numbers)."
     says = {
         "holds": "holds: precision rises and recall falls as the teacher's temperature is lowered",
         "sharpening only": "sharpening only: precision rises and recall falls as the temperature is lowered, at a cost in fidelity",

@@ -91,6 +91,7 @@ def _run(todo: Sequence[Step], store: Store, work: Mapping[str, str], engine: En
     schedule = Schedule(todo)
     in_flight: dict[str, Step] = {}
     seconds: dict[Step, float] = {}
+    tokens: dict[Step, int] = {}
     while schedule.unfinished:
         while len(in_flight) < engine.slots and (step := schedule.next()) is not None:
             engine.submit(Task.of(step, work[step.kind], store))
@@ -103,6 +104,7 @@ def _run(todo: Sequence[Step], store: Store, work: Mapping[str, str], engine: En
             step = in_flight.pop(receipt.fingerprint)
             schedule.done(step)
             seconds[step] = receipt.seconds
+            tokens[step] = int((receipt.counts or {}).get("tokens", step.tokens))
             watch.finished(step, receipt.seconds, receipt.counts or {})
         watch.tick()
-    return [Record(step.stage, step.kind, step.fingerprint, seconds[step], step.tokens) for step in todo]
+    return [Record(step.stage, step.kind, step.fingerprint, seconds[step], tokens[step]) for step in todo]

@@ -77,11 +77,11 @@ class Tally:
         self._began.setdefault(step.title, self._clock())
         self.forecast.started(step)
 
-    def finished(self, step: Step, seconds: float) -> None:
+    def finished(self, step: Step, seconds: float, counts: Mapping[str, int | float | str]) -> None:
         self._stage = self.stage
         self._running.discard(step)
         self.done[step.title] += 1
-        self._tokens[step.title] += step.tokens
+        self._tokens[step.title] += int(counts.get("tokens", step.tokens))
         self._latest[step.title] = self._clock()
         self.forecast.finished(step, seconds)
 
@@ -132,8 +132,8 @@ class Lines:
         if first:
             self._say(f"{self._percent()} {step.title}: {_steps(self._tally.total[step.title])}, {self._tally.left()}")
 
-    def finished(self, step: Step, seconds: float, counts: Mapping[str, int | float | str]) -> None:  # noqa: ARG002
-        self._tally.finished(step, seconds)
+    def finished(self, step: Step, seconds: float, counts: Mapping[str, int | float | str]) -> None:
+        self._tally.finished(step, seconds, counts)
         stage = step.title
         if self._tally.done[stage] == self._tally.total[stage]:
             self._say(f"{self._percent()} {self._tally.where(stage)}  done in {duration(self._tally.seconds(stage))}")
@@ -190,8 +190,8 @@ class Bar:
     def started(self, step: Step) -> None:
         self._tally.started(step)
 
-    def finished(self, step: Step, seconds: float, counts: Mapping[str, int | float | str]) -> None:  # noqa: ARG002
-        self._tally.finished(step, seconds)
+    def finished(self, step: Step, seconds: float, counts: Mapping[str, int | float | str]) -> None:
+        self._tally.finished(step, seconds, counts)
 
     def tick(self) -> None:
         if self._clock() - self._drawn >= 1.0:

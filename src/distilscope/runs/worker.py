@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import queue
 import signal
 import threading
+from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from distilscope.runs.task import Task, perform
@@ -20,6 +22,13 @@ def serve(connection_handle: int, lock_handle: int) -> None:
     threading.Thread(target=_listen, args=(connection, tasks), daemon=True).start()
     while True:
         connection.send(perform(tasks.get()))
+        _give_memory_back()
+
+
+def _give_memory_back() -> None:
+    """Between steps only: within one, freed arrays are kept for the next of their size (see `engine`)."""
+    with suppress(OSError, AttributeError):  # glibc alone has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _listen(connection: Connection, tasks: queue.SimpleQueue[Task]) -> None:

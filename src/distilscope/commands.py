@@ -1,0 +1,174 @@
+"""What each command does once its options are read: calls the package, prints, returns the exit code.
+
+Results go to standard output, alone where JSON is asked for; progress and warnings go to standard error. Each command imports what it
+needs when it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distilscope.errors import UsageError
+
+if TYPE_CHECKING:
+    from distilscope.distillation import Distillation
+
+
+def _configuration(options: argparse.Namespace) -> Distillation:
+    """Defaults < YAML < command line."""
+    from distilscope.configuration import override, read_yaml
+    from distilscope.ground_truth import described
+    from distilscope.recipes import recipe
+
+    settings: dict[str, Any] = {}
+    if options.recipe.endswith((".yaml", ".yml")):
+        settings = read_yaml(Path(options.recipe))
+        base = recipe(str(settings.pop("recipe", "smollm2_cpu")))
+    else:
+        base = recipe(options.recipe)
+    config = override(override(base, settings), options.settings, also=options.own)
+    return replace(config, ground_truth=described(base.ground_truth, config.ground_truth))
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.workers is not None and options.workers < 1:
+        raise UsageError(f"--workers is {options.workers}, but must be at least 1")
+    config = _configuration(options)
+    from distilscope import study
+    from distilscope.runs.progress import watcher
+
+    results = study.run(config, output_dir=options.output_dir, workers=options.workers, watch=watcher())
+    if options.json:
+        _print_json(results)
+        return 0
+    from distilscope.report.table import ground_truth_name, study_table, verdict
+
+    console = _console()
+    console.print(study_table(results))
+    truth, folder = results["ground_truth"], study.output_folder(config, options.output_dir)
+    length, ended = truth["mean_length"]["mean"], truth["ended"]
+    print(
+        f"p*: {ground_truth_name(results)}; prompt {truth['prompt']!r}, at most {truth['horizon']} tokens; "
+        f"H(p*) = {truth['entropy']['mean']:.2f} ± {truth['entropy']['stderr']:.2f} nats, {length:.1f} tokens, {ended:.0%} ended."
+    )
+    print(verdict(results))
+    print(f"Results: {folder / 'results.json'}   Figure: {folder / 'figure4.png'}   Check it: distilscope verify {folder}")
+    return 0
+
+
+def plan(options: argparse.Namespace) -> int:
+    config = _configuration(options)
+    from distilscope import distillation, ground_truth, study
+    from distilscope.runs.store import Store
+
+    rate = options.flops_per_second if options.flops_per_second is not None else 1e11
+    if not 0 < rate < float("inf"):
+        raise UsageError(f"--flops-per-second is {rate}, but must be a finite number above 0, such as 1e14 for a GPU")
+    folder = Path(options.output_dir) if options.output_dir else Path("runs") / config.recipe
+    if config.ground_truth.reference.startswith("hf:"):  # a plan fetches nothing; the run will know the model by its content
+        identity, source = f"unresolved {config.ground_truth.reference}", ""
+    else:
+        identity, source = ground_truth.locate(config.ground_truth)
+    document = study.describe(
+        distillation.plan(config, identity=identity, folder=source), Store(study.store_folder(folder)), flops_per_second=rate
+    )
+    if options.json:
+        _print_json(document)
+        return 0
+    from distilscope.report.plan import plan_table
+
+    _console().print(plan_table(document))
+    return 0
+
+
+def measure(options: argparse.Namespace) -> int:
+    from distilscope.selectivity import from_knobs
+
+    knobs = ("temperature", "top_k", "top_p", "min_p")
+    selected = {
+        side: from_knobs({knob: getattr(options, prefix + knob) for knob in knobs})
+        for side, prefix in (("candidate", ""), ("reference", "reference_"))
+    }
+    from distilscope.measurement import measure as measure_models
+
+    found = measure_models(
+        reference=options.reference,
+        candidate=options.candidate,
+        prompt=options.prompt,
+        num_samples=options.num_samples,
+        max_new_tokens=options.max_new_tokens,
+        reference_selectivity=selected["reference"],
+        candidate_selectivity=selected["candidate"],
+        seed=options.seed,
+        dtype=options.dtype,
+    )
+    for warning in found.warnings:
+        print(f"distilscope: {warning}", file=sys.stderr)
+    if options.json:
+        _print_json(found.as_json())
+        return 0
+    from distilscope.report.measurement import measurement_table
+
+    _console().print(measurement_table(found.as_json()))
+    return 0
+
+
+def mog(options: argparse.Namespace) -> int:
+    from distilscope.recipes.mog_paper import mog_paper
+    from distilscope.simulation import simulate
+
+    given: dict[str, Any] = {"betas": tuple(options.beta) if options.beta else None}
+    given |= {name: getattr(options, name) for name in ("seeds", "num_train", "teacher_components", "student_components", "dimension")}
+    given |= {"exact": options.exact, "as_published": options.as_published}
+    results = simulate(replace(mog_paper(), **{name: value for name, value in given.items() if value is not None}))
+    if options.json:
+        _print_json(results)
+        return 0
+    from distilscope.report import mog as report
+
+    console = _console()
+    console.print(report.table(results))
+    if options.as_published:
+        console.print(report.as_published_table(results))
+    if results["config"]["dimension"] == 2:
+        folder = Path(options.output_dir or "runs/mog")
+        folder.mkdir(parents=True, exist_ok=True)
+        print("Figures: " + "   ".join(str(path) for path in report.figures(results, folder)))
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    from distilscope.runs.store import Store
+    from distilscope.study import recorded, store_folder
+
+    folder = Path(options.run)
+    store, steps = Store(store_folder(folder)), recorded(folder).targets
+    problems = store.verify(steps)
+    if options.json:
+        _print_json({"schema_version": 1, "artifacts": len(steps), "problems": [str(problem) for problem in problems]})
+    else:
+        for problem in problems:
+            print(problem)
+        print(f"{len(steps)} artifacts in {store.root}, {len(problems)} problem{'s' * (len(problems) != 1)}")
+    return 1 if problems else 0
+
+
+def _print_json(document: Mapping[str, Any]) -> None:
+    json.dump(document, sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
+    print()
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    # a table in a file or a pipe is as wide as it needs to be
+    return Console(width=None if sys.stdout.isatty() else 140, highlight=False, emoji=False)
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"mog": mog, "run": run, "plan": plan, "measure": measure, "verify": verify}
