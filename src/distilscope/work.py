@@ -54,6 +54,7 @@ def draw_tile(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Pat
 
 
 def train_model(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Path, scratch: Path) -> dict[str, int | float]:
+    _model.cache_clear()  # a training needs the memory more
     data, validation = read_draws(inputs, "data"), read_draws(inputs, "validation")
     key, tokenizer = _key(config["key"]), inputs["tokenizer"]
     network = Llama.from_config(Size(**config["size"]).architecture(data.vocabulary, config["context"]), key.child("weights"))

@@ -165,7 +165,7 @@ def held_out_loss(network: Llama, sequences: Sequences) -> float:
     """Mean negative log-probability per true token (nats); its exponential is the perplexity."""
     losses = [
         token_loss(network, sequences.take(rows)).double().sum()
-        for rows in batches_of_like_length(sequences.lengths, len(sequences.prompt) - 1, 4096)
+        for rows in batches_of_like_length(sequences.lengths, len(sequences.prompt) - 1, 1024)
     ]
     return float(torch.stack(losses).sum()) / len(sequences.ids)
 

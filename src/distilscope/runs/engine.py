@@ -25,7 +25,7 @@ _BOOT = (
 )
 
 
-_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 33), "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}
+MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 33), "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}
 """glibc hands large arrays out again instead of returning them to the kernel, where each costs a page fault per 4 KiB; a library
 that keeps code for every shape of matrix it has met keeps it for 64 (of 1024), which saved 300 MB per worker and no time."""
 
@@ -135,7 +135,7 @@ class LocalProcesses:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    env=_MEMORY | os.environ | threads,
+                    env=MEMORY | os.environ | threads,
                     pass_fds=(theirs.fileno(), handle),
                     process_group=0,
                 )
