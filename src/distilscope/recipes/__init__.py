@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from distilscope.distillation import Distillation
 
 STUDIES = {
-    "smollm2_cpu": "the paper's three stages on SmolLM2-135M-Instruct, for two CPU cores (about ten minutes)",
+    "smollm2_cpu": "the paper's three stages on SmolLM2-135M-Instruct, for two CPU cores (about a quarter of an hour)",
     "smollm2_paper": "the paper's own sizes: 1.7B, 360M, 135M; 10M sequences of 512 tokens (a cluster)",
     "tiny": "the same plan on a seeded byte model, in under a minute",
 }
