@@ -60,8 +60,8 @@ def _norm(x: Tensor, gain: Tensor, config: LlamaConfig) -> Tensor:
 
 
 GRAIN = 64
-"""Rows of a matrix product are rounded up to this: the CPU library prepares code for every new shape, which took half of the time of
-training on ragged sequences. A product of fewer rows is left as it is."""
+"""Rows of a matrix product are rounded up to this: the CPU library prepares code for every new shape; fewer shapes trained on
+ragged sequences 1.1 to 1.5 times as fast. A product of fewer rows is left as it is."""
 
 
 def _rounded(rows: int, grain: int) -> int:
