@@ -41,11 +41,11 @@ def sample_ours(rows: int) -> Timed:
     def timed() -> int:
         draws = sampler.draw(
             model.network,
-            prompt=(PROMPT,),
+            prompts=((PROMPT,),),
+            prompt_of=np.zeros(rows, dtype=np.int64),
             horizon=HORIZON,
             stopping=model.stopping,
             selectivity=UNCHANGED,
-            draws=rows,
             slots=rows,
             key=Key(0),
         )
@@ -147,7 +147,7 @@ def score_ours(kind: str) -> Timed:
     sequences = _to_score(kind)
 
     def timed() -> int:
-        scoring.score(model.network, sequences, (UNCHANGED,))
+        scoring.log_prob((model.network, UNCHANGED), sequences)
         return len(sequences.ids)
 
     return timed
@@ -189,7 +189,7 @@ def _to_score(kind: str) -> Sequences:
 
 def _random_sequences(lengths: np.ndarray, vocabulary: int) -> Sequences:
     ids = np.random.default_rng(1).integers(3, vocabulary, int(lengths.sum())).astype(np.uint16)
-    return Sequences(ids, lengths.astype(np.int32), np.zeros(len(lengths), bool), (PROMPT,), vocabulary)
+    return Sequences(ids, lengths.astype(np.int32), np.zeros(len(lengths), bool), ((PROMPT,),), vocabulary)
 
 
 CASES: dict[str, Callable[[], Timed]] = {

@@ -64,20 +64,15 @@ def run(options: argparse.Namespace) -> int:
 
 def plan(options: argparse.Namespace) -> int:
     config = _configuration(options)
-    from distilscope import distillation, ground_truth, study
+    from distilscope import planning, study
     from distilscope.runs.store import Store
 
     rate = options.flops_per_second if options.flops_per_second is not None else 1e11
     if not 0 < rate < float("inf"):
         raise UsageError(f"--flops-per-second is {rate}, but must be a finite number above 0, such as 1e14 for a GPU")
     folder = Path(options.output_dir) if options.output_dir else Path("runs") / config.recipe
-    if config.ground_truth.reference.startswith("hf:"):  # a plan fetches nothing; the run will know the model by its content
-        identity, source = f"unresolved {config.ground_truth.reference}", ""
-    else:
-        identity, source = ground_truth.locate(config.ground_truth)
-    document = study.describe(
-        distillation.plan(config, identity=identity, folder=source), Store(study.store_folder(folder)), flops_per_second=rate
-    )
+    sources = planning.Sources.locate(config, fetch=False)  # the run will know a model on the hub by its content
+    document = study.describe(planning.plan(config, sources), Store(study.store_folder(folder)), flops_per_second=rate)
     if options.json:
         _print_json(document)
         return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,10 @@ class Estimate:
             return cls(None, None, array.size, int(infinite.size), tuple(map(int, infinite[:10])))
         stderr = float(array.std(ddof=1) / math.sqrt(array.size)) if array.size > 1 else None
         return cls(float(array.mean()), stderr, int(array.size))
+
+    def scaled(self, by: float) -> Estimate:
+        """In another unit: mean and standard error divided by a constant."""
+        return replace(self, mean=None if self.mean is None else self.mean / by, stderr=None if self.stderr is None else self.stderr / by)
 
     @classmethod
     def exact(cls, value: float) -> Estimate:

@@ -86,13 +86,10 @@ def test_number_of_steps(sequences, batch, epochs, steps):
 @pytest.mark.parametrize(
     "bad",
     [
-        *(
-            {name: value}
-            for name in ("epochs", "batch_sequences", "microbatch_tokens", "evaluations", "checkpoint_every")
-            for value in (0, -1)
-        ),
+        *({name: value} for name in ("batch_sequences", "microbatch_tokens", "evaluations", "checkpoint_every") for value in (0, -1)),
         *({"learning_rate": value} for value in (0.0, -1e-3, math.inf, math.nan)),
         *({"clip": value} for value in (0.0, -1.0, math.nan)),
+        {"epochs": -1},
         {"betas": (1.0, 0.9)},
         {"betas": (0.9, -0.1)},
         {"betas": (0.9, math.nan)},

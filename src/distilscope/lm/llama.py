@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,7 +20,7 @@ from distilscope.distribution import Key
 from distilscope.errors import UsageError
 from distilscope.lm.architecture import LlamaConfig
 from distilscope.lm.network import PIECE
-from distilscope.lm.sequences import Sequences
+from distilscope.lm.sequences import Prompts, Sequences
 
 
 def _rotate(x: Float[Tensor, "t h d"], cos: Float[Tensor, "t d"], sin: Float[Tensor, "t d"]) -> Float[Tensor, "t h d"]:
@@ -151,20 +151,20 @@ class Llama(nn.Module):
 
     def predicting(self, batch: Sequences) -> Float[Tensor, "tokens d"]:
         """The hidden state that predicts each token of the batch, in order."""
-        context, lengths = len(batch.prompt), batch.lengths + len(batch.prompt) - 1
-        ids = np.concatenate([np.concatenate([batch.prompt, row[:-1]]) for row in batch]).astype(np.int64)
+        lengths = batch.positions
+        ids = np.concatenate(batch.read())
         hidden = self.hidden(torch.from_numpy(ids), lengths.tolist())
-        if context == 1:
+        if (batch.contexts == 1).all():
             return hidden
         position = np.arange(len(ids)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        return hidden[torch.from_numpy(position >= context - 1)]
+        return hidden[torch.from_numpy(position >= np.repeat(batch.contexts - 1, lengths))]
 
     def logits(self, batch: Sequences) -> Iterator[Float[Tensor, "piece v"]]:
         for piece in self.predicting(batch).split(PIECE):
             yield self.scores(piece)
 
-    def decoder(self, prompt: tuple[int, ...], slots: int, horizon: int) -> LlamaDecoder:
-        return LlamaDecoder(self, prompt, slots, horizon)
+    def decoder(self, prompts: Prompts, slots: int, horizon: int) -> LlamaDecoder:
+        return LlamaDecoder(self, prompts, slots, horizon)
 
     @classmethod
     def from_config(cls, config: LlamaConfig, key: Key) -> Llama:
@@ -234,36 +234,41 @@ def _hf_names(config: LlamaConfig) -> dict[str, tuple[str, ...]]:
 class LlamaDecoder:
     """One token per slot and step, against a preallocated key-value cache; slots begin again one by one.
 
-    The prompt's keys and values (all but its last token's) are computed once and stay in place, so
-    that beginning again only moves a slot's position back.
+    A prompt's keys and values (all but its last token's) stay in a slot's cache for as long as the slot begins again after
+    the same prompt; that then only moves its position back.
     """
 
     restarts_one_by_one = True
 
-    def __init__(self, network: Llama, prompt: tuple[int, ...], slots: int, horizon: int) -> None:
+    def __init__(self, network: Llama, prompts: Prompts, slots: int, horizon: int) -> None:
         c = network.config
-        self.network, self.first = network, len(prompt) - 1
-        self.position = torch.full((slots,), self.first)
+        self.network, self.prompts = network, prompts
+        self.first = np.array([len(prompt) - 1 for prompt in prompts])
+        self.holds = np.full(slots, -1)  # which prompt each slot's cache begins with
+        self.position = torch.zeros(slots, dtype=torch.int64)
         self.rows = torch.arange(slots)
-        self.columns = torch.arange(self.first + horizon)
-        shape = (c.num_layers, slots, c.num_kv_heads, self.first + horizon, c.head_dim)
+        self.columns = torch.arange(int(self.first.max()) + horizon)
+        shape = (c.num_layers, slots, c.num_kv_heads, len(self.columns), c.head_dim)
         self.keys, self.values = (torch.zeros(shape, dtype=network.embedding.dtype) for _ in range(2))
-        if self.first:
-            self._remember(torch.tensor(prompt[:-1]))
 
-    def _remember(self, ids: Int[Tensor, " p"]) -> None:
+    def begin(self, slots: Int[np.ndarray, " m"], prompts: Int[np.ndarray, " m"]) -> None:
+        self.position[torch.from_numpy(slots)] = torch.from_numpy(self.first[prompts])
+        for prompt in np.unique(prompts[self.holds[slots] != prompts]):
+            if self.first[prompt]:
+                self._remember(slots[prompts == prompt], torch.tensor(self.prompts[prompt][:-1]))
+        self.holds[slots] = prompts
+
+    def _remember(self, slots: Int[np.ndarray, " m"], ids: Int[Tensor, " p"]) -> None:
+        """Computes a prompt's keys and values, by itself so that they depend on nothing else, into these slots' caches."""
         x = F.embedding(ids, self.network.embedding)
         cos, sin = self.network.rotary(torch.arange(len(ids)), x.dtype)
-        shared = self.network.config.num_heads // self.network.config.num_kv_heads
+        shared, rows = self.network.config.num_heads // self.network.config.num_kv_heads, torch.from_numpy(slots)
         for layer, block in enumerate(self.network.blocks):
             q, k, v = (part.transpose(0, 1) for part in block.project(x, cos, sin))
-            self.keys[layer, :, :, : len(ids)], self.values[layer, :, :, : len(ids)] = k, v
+            self.keys[layer, rows, :, : len(ids)], self.values[layer, rows, :, : len(ids)] = k, v
             k, v = k.repeat_interleave(shared, dim=0), v.repeat_interleave(shared, dim=0)
             attended = F.scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True)[0]
             x = block.finish(x, attended.transpose(0, 1).flatten(1))
-
-    def begin(self, slots: Bool[Tensor, " slots"]) -> None:
-        self.position[slots] = self.first
 
     def step(self, tokens: Int[Tensor, " slots"]) -> Float[Tensor, "slots v"]:
         c, length = self.network.config, int(self.position.max()) + 1

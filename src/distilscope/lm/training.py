@@ -37,6 +37,7 @@ class Training:
     """How a model is trained. The schedule is warm-up, stable, decay (WSD; Hu et al. 2404.06395)."""
 
     epochs: int = 4
+    """0 leaves a pretrained model as it is."""
     batch_sequences: int = 64
     """Sequences per optimiser step, whatever the number of processes or microbatches."""
     learning_rate: float = 5e-4
@@ -55,9 +56,9 @@ class Training:
     """Steps between the checkpoints that a killed training resumes from."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_sequences", "microbatch_tokens", "evaluations", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"training.{name} is {getattr(self, name)}, but must be at least 1")
+        for name, least in (("epochs", 0), ("batch_sequences", 1), ("microbatch_tokens", 1), ("evaluations", 1), ("checkpoint_every", 1)):
+            if getattr(self, name) < least:
+                raise UsageError(f"training.{name} is {getattr(self, name)}, but must be at least {least}")
         if not 0 < self.learning_rate < math.inf:
             raise UsageError(f"training.learning_rate is {self.learning_rate}, but must be a finite number above 0, such as 0.0005")
         if not 0 < self.clip < math.inf:
@@ -140,7 +141,7 @@ def train(
 def _backward(network: Llama, batch: Sequences, training: Training) -> float:
     """Accumulates the gradient of the batch's mean loss per token; returns that loss."""
     total, mixed = 0.0, resolved_dtype(training.precision) == "bfloat16"
-    for rows in batches_of_like_length(batch.lengths, len(batch.prompt) - 1, training.microbatch_tokens):
+    for rows in batches_of_like_length(batch.positions, training.microbatch_tokens):
         part = batch.take(rows)
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             loss = token_loss(network, part).sum() / len(batch.ids)
@@ -163,10 +164,7 @@ def token_loss(network: Llama, batch: Sequences) -> Float[Tensor, " tokens"]:
 @torch.inference_mode()
 def held_out_loss(network: Llama, sequences: Sequences) -> float:
     """Mean negative log-probability per true token (nats); its exponential is the perplexity."""
-    losses = [
-        token_loss(network, sequences.take(rows)).double().sum()
-        for rows in batches_of_like_length(sequences.lengths, len(sequences.prompt) - 1, 1024)
-    ]
+    losses = [token_loss(network, sequences.take(rows)).double().sum() for rows in batches_of_like_length(sequences.positions, 1024)]
     return float(torch.stack(losses).sum()) / len(sequences.ids)
 
 

@@ -25,9 +25,12 @@ def ground_truth_name(results: dict[str, Any]) -> str:
     return truth["description"] or f"{truth['reference']}, vocabulary of {truth['vocabulary']}"
 
 
-def label(student: dict[str, Any]) -> str:
-    """How a student is named in tables and figures."""
-    return "direct" if student["training"] == "direct" else f"τ = {student['temperature']:g}"
+def setting_label(selectivity: dict[str, float] | None) -> str:
+    """How a setting of the teacher is named in tables and figures; None is no teacher at all."""
+    if selectivity is None:
+        return "direct"
+    symbols = {"temperature": "τ = ", "top_k": "top-k ", "top_p": "top-p ", "min_p": "min-p "}
+    return ", ".join(f"{symbols[knob]}{value:g}" for knob, value in selectivity.items())
 
 
 def study_table(results: dict[str, Any]) -> Table:
@@ -47,11 +50,12 @@ def study_table(results: dict[str, Any]) -> Table:
 
 
 def by_label(results: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """The students grouped by label: distilled ones by rising temperature, the direct one last."""
-    ordered = sorted(results["students"], key=lambda s: (s["training"] == "direct", s["temperature"] or 0, s["seed"]))
+    """The study's own students by label: temperatures rising, then other settings in their order, the direct one last."""
+    own = [student for student in results["students"] if not student["variant"]]
+    own.sort(key=lambda s: (s["training"] == "direct", s["temperature"] is None, s["temperature"] or 0))
     groups: dict[str, list[dict[str, Any]]] = {}
-    for student in ordered:
-        groups.setdefault(label(student), []).append(student)
+    for student in own:
+        groups.setdefault(setting_label(student["selectivity"]), []).append(student)
     return groups
 
 
