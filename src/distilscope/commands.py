@@ -143,6 +143,23 @@ def mog(options: argparse.Namespace) -> int:
     return 0
 
 
+def recommend(options: argparse.Namespace) -> int:
+    from distilscope.finished import read_results
+    from distilscope.recommendation import recommend as choose_setting
+    from distilscope.report.recommendation import advice, snippets
+
+    results = read_results(Path(options.run))
+    found = choose_setting(results, max_recall_loss=options.max_recall_loss, precision_weight=options.precision_weight).as_json()
+    ready = snippets(found["setting"], horizon=results["ground_truth"]["horizon"])
+    if options.json:
+        _print_json({"schema_version": 1, "unit": results["unit"], **found, "snippets": ready})
+        return 0
+    print(advice(found, unit=results["unit"]))
+    for library, code in (ready or {}).items():
+        print(f"\n# --- {library} ---\n{code}", end="")
+    return 0
+
+
 def verify(options: argparse.Namespace) -> int:
     from distilscope.runs.store import Store
     from distilscope.study import recorded, store_folder
@@ -171,4 +188,11 @@ def _console() -> Any:
     return Console(width=None if sys.stdout.isatty() else 140, highlight=False, emoji=False)
 
 
-COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"mog": mog, "run": run, "plan": plan, "measure": measure, "verify": verify}
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "mog": mog,
+    "run": run,
+    "plan": plan,
+    "measure": measure,
+    "recommend": recommend,
+    "verify": verify,
+}

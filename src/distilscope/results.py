@@ -11,13 +11,13 @@ from jaxtyping import Float
 from distilscope.comparison import PrecisionRecall, Scored, compare
 from distilscope.distillation import Measured, Study
 from distilscope.estimate import Estimate
-from distilscope.frontier import trade_off
+from distilscope.finished import SCHEMA_VERSION
+from distilscope.frontier import frontier_document, trade_off
 from distilscope.lm.sequences import Sequences
+from distilscope.recommendation import recommendation_document
 from distilscope.runs.step import Step
 from distilscope.runs.store import Store
 from distilscope.work import read_draws, read_scores
-
-SCHEMA_VERSION = 1
 
 
 def collect(study: Study, store: Store) -> dict[str, Any]:
@@ -63,11 +63,8 @@ class _Collector:
             "students": students,
             "controls": [],
             "trade_off": self._trade_off(students),
-            "recommendation": {
-                "setting": None,
-                "tied": [],
-                "reason": "this version recommends no temperature; weigh precision against recall in the table",
-            },
+            "frontier": frontier_document({"students": students, "controls": []}, self.reference_own),
+            "recommendation": recommendation_document({"students": students}),
         }
 
     def _teacher(self, measured: Measured) -> dict[str, Any]:

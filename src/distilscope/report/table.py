@@ -73,7 +73,7 @@ def verdict(results: dict[str, Any]) -> str:
     """What the trend test says, in a sentence."""
     found = results["trade_off"]
     if found["p_precision"] is None:
-        return "Trade-off: not shown (a verdict needs at least 2 seeds, 3 temperatures and finite numbers)."
+        return f"Trade-off: not shown ({found['reason']})."
     says = {
         "holds": "holds: precision rises and recall falls as the teacher's temperature is lowered",
         "sharpening only": "sharpening only: precision rises and recall falls as the temperature is lowered, at a cost in fidelity",
