@@ -150,11 +150,15 @@ def recommend(options: argparse.Namespace) -> int:
 
     results = read_results(Path(options.run))
     found = choose_setting(results, max_recall_loss=options.max_recall_loss, precision_weight=options.precision_weight).as_json()
-    ready = snippets(found["setting"], horizon=results["ground_truth"]["horizon"])
+    try:
+        unit, horizon = results["unit"], results["ground_truth"]["horizon"]
+    except KeyError as error:
+        raise UsageError(f"the results in {options.run} lack {error}, which every finished run writes; run the study again") from None
+    ready = snippets(found["setting"], horizon=horizon)
     if options.json:
-        _print_json({"schema_version": 1, "unit": results["unit"], **found, "snippets": ready})
+        _print_json({"schema_version": 1, "unit": unit, **found, "snippets": ready})
         return 0
-    print(advice(found, unit=results["unit"]))
+    print(advice(found, unit=unit))
     for library, code in (ready or {}).items():
         print(f"\n# --- {library} ---\n{code}", end="")
     return 0
