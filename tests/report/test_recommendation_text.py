@@ -109,7 +109,7 @@ def found(settings, **objective):
     for place, (temperature, (gain, loss)) in enumerate(settings.items()):
         for seed in range(3):
             wobble = (0.1, -0.1, 0.0)[(seed + place) % 3]
-            students.append(student(temperature, seed, precision=-50.0 + gain + wobble, recall=-40.0 - loss - wobble))
+            students.append(student(temperature, seed, precision=-50.0 + gain + wobble, recall=-40.0 - loss + wobble))
     return recommend(document(students), **objective).as_json()
 
 
