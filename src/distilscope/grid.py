@@ -59,7 +59,8 @@ class Grid:
     def of(cls, students: Iterable[Mapping[str, Any]]) -> Grid:
         """From records of results.json, settings in their order there, without a sweep's other sizes.
 
-        Raises UsageError where a record lacks what it should hold."""
+        Raises UsageError where a record lacks what it should hold.
+        """
         cells: dict[tuple[int, tuple[tuple[str, Any], ...]], tuple[float | None, float | None]] = {}
         try:
             for student in students:
