@@ -23,7 +23,7 @@ class Decoder(Protocol):
         ...
 
     def step(self, tokens: Int[Tensor, " slots"]) -> Float[Tensor, "slots v"]:
-        """Feeds each slot its latest token (the prompt's last one after `begin`); the next token's logits, fp32."""
+        """Feeds each slot its latest token (the prompt's last one after `begin`); the next token's logits."""
         ...
 
 
@@ -47,4 +47,14 @@ class Network(Protocol):
 
 
 PIECE = 256
-"""Most positions whose logits over the whole vocabulary are held at once."""
+"""Most positions whose logits over the whole vocabulary are computed at once."""
+
+HELD = 1 << 20
+"""Most logits held in fp32 at once: 4 MiB stay in the processor's cache, where their softmax took a tenth of the time that 256
+positions of 49152 tokens took at once."""
+
+
+def in_pieces(logits: Float[Tensor, "n v"]) -> Iterator[Float[Tensor, "piece v"]]:
+    """The same logits in fp32, a few positions at a time."""
+    for piece in logits.split(max(1, HELD // logits.shape[-1])):
+        yield piece.float()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from distilscope.errors import UsageError
 from distilscope.lm.model_folder import read_config, weight_files
-from distilscope.lm.network import PIECE
+from distilscope.lm.network import PIECE, in_pieces
 from distilscope.lm.sequences import Sequences
 
 
@@ -56,8 +56,7 @@ class TransformersNetwork:
             real = np.arange(longest) < lengths[rows][:, None]
             output = self.model(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(real).long(), use_cache=False).logits
             predicts = real & (np.arange(longest) >= first)
-            logits = output[torch.from_numpy(predicts)].float()
-            yield logits
+            yield from in_pieces(output[torch.from_numpy(predicts)])
             start += len(rows)
 
     def decoder(self, prompt: tuple[int, ...], slots: int, horizon: int) -> TransformersDecoder:  # noqa: ARG002 (its cache grows)
@@ -84,4 +83,4 @@ class TransformersDecoder:
         else:
             output = self.model(input_ids=tokens[:, None], past_key_values=self.cache, use_cache=True)
         self.cache = getattr(output, "past_key_values", None)
-        return output.logits[:, -1].float()
+        return output.logits[:, -1]
