@@ -14,7 +14,7 @@ from distilscope.lm.architecture import LlamaConfig
 from distilscope.lm.causal_lm import CausalLM, PromptedLM
 from distilscope.lm.llama import Llama
 from distilscope.lm.network import PIECE
-from distilscope.lm.sequences import Sequences
+from distilscope.lm.sequences import Prompts, Sequences
 from distilscope.selectivity import Selectivity
 
 
@@ -41,31 +41,35 @@ class TableLM:
         return torch.from_numpy(self.table[np.minimum(positions, len(self.table) - 1), previous]).log().float()
 
     def logits(self, batch: Sequences) -> Iterator[Tensor]:
-        previous = np.concatenate([[batch.prompt[-1], *row[:-1]] for row in batch]).astype(np.int64)
+        previous = np.concatenate([read[-len(row) :] for read, row in zip(batch.read(), batch, strict=True)])
         positions = np.concatenate([np.arange(len(row)) for row in batch])
         for start in range(0, len(previous), PIECE):
             piece = self.log_probs(positions[start : start + PIECE], previous[start : start + PIECE])
             self.pieces.append(len(piece))
             yield piece
 
-    def decoder(self, prompt: tuple[int, ...], slots: int, horizon: int) -> TableDecoder:
+    def decoder(self, prompts: Prompts, slots: int, horizon: int) -> TableDecoder:
         self.widths.append(slots)
-        return TableDecoder(self, prompt, slots, horizon)
+        return TableDecoder(self, prompts, slots, horizon)
 
 
 class TableDecoder:
-    def __init__(self, network: TableLM, prompt: tuple[int, ...], slots: int, horizon: int) -> None:
-        self.network, self.prompt, self.horizon = network, prompt, horizon
+    def __init__(self, network: TableLM, prompts: Prompts, slots: int, horizon: int) -> None:
+        self.network, self.prompts, self.horizon = network, prompts, horizon
+        self.follows = np.zeros(slots, dtype=np.int64)
         self.restarts_one_by_one = network.restarts_one_by_one
         self.positions = np.zeros(slots, dtype=np.int64)
         self.steps = 0
 
-    def begin(self, slots: Tensor) -> None:
-        self.positions[slots.numpy() if self.restarts_one_by_one else slice(None)] = 0
+    def begin(self, slots: np.ndarray, prompts: np.ndarray) -> None:
+        self.positions[slots if self.restarts_one_by_one else slice(None)] = 0
+        self.follows[slots] = prompts
+        assert self.restarts_one_by_one or len(set(prompts.tolist())) == 1
 
     def step(self, tokens: Tensor) -> Tensor:
         first = self.positions == 0
-        assert (tokens.numpy()[first] == self.prompt[-1]).all() or not self.restarts_one_by_one
+        last = np.array([prompt[-1] for prompt in self.prompts])[self.follows]
+        assert (tokens.numpy() == last)[first].all() or not self.restarts_one_by_one
         logits = self.network.log_probs(self.positions, tokens.numpy())
         self.positions += 1
         self.steps += 1
@@ -121,12 +125,12 @@ def ragged(lengths: list[int], vocabulary: int, prompt: tuple[int, ...] = (1,), 
     """Random ids of the given lengths; every second sequence ended."""
     random = np.random.default_rng(seed)
     ids = random.integers(0, vocabulary, sum(lengths)).astype(np.min_scalar_type(vocabulary - 1))
-    return Sequences(ids, np.array(lengths, dtype=np.int32), np.arange(len(lengths)) % 2 == 0, prompt, vocabulary)
+    return Sequences(ids, np.array(lengths, dtype=np.int32), np.arange(len(lengths)) % 2 == 0, (prompt,), vocabulary)
 
 
 def pack(rows: list[tuple[int, ...]], ended: list[bool], prompt: tuple[int, ...], vocabulary: int) -> Sequences:
     ids = np.concatenate([np.array(row) for row in rows]).astype(np.min_scalar_type(vocabulary - 1))
-    return Sequences(ids, np.array([len(row) for row in rows], dtype=np.int32), np.array(ended), prompt, vocabulary)
+    return Sequences(ids, np.array([len(row) for row in rows], dtype=np.int32), np.array(ended), (prompt,), vocabulary)
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +192,7 @@ def _log_softmax(logits: np.ndarray, selectivity: Selectivity) -> np.ndarray:
 
 def _table_logits(lm: PromptedLM):
     table = lm.model.network.table
-    return lambda prefix: np.log(table[min(len(prefix), len(table) - 1), (*lm.prompt, *prefix)[-1]])
+    return lambda prefix: np.log(table[min(len(prefix), len(table) - 1), (*lm.prompts[0], *prefix)[-1]])
 
 
 def _llama_logits(lm: PromptedLM):
@@ -198,7 +202,7 @@ def _llama_logits(lm: PromptedLM):
     def logits(prefix: tuple[int, ...]) -> np.ndarray:
         if prefix not in known:
             with torch.inference_mode():
-                known[prefix] = model(torch.tensor([[*lm.prompt, *prefix]])).logits[0, -1].double().numpy()
+                known[prefix] = model(torch.tensor([[*lm.prompts[0], *prefix]])).logits[0, -1].double().numpy()
         return known[prefix]
 
     return logits

@@ -95,7 +95,7 @@ def test_recall_of_a_truncated_candidate_is_infinite_and_says_where():
         assert (estimate.mean, estimate.infinite, estimate.infinite_at) == (None, len(outside), tuple(outside[:10].tolist()))
     assert found.precision.mean is not None
     assert json.loads(json.dumps(found.as_json(), allow_nan=False))["recall"]["infinite"] == len(outside)
-    assert set(found.as_json()) == {field.name for field in fields(found)}
+    assert set(found.as_json()) == {field.name for field in fields(found)} | {"delta_precision", "delta_recall"}
 
 
 @pytest.mark.parametrize(
@@ -187,11 +187,11 @@ def test_draws_of_another_temperature_meet_a_gate():
     """One by one: their own recorded numbers betray them to the paired gate, the totals to the sampler gate."""
     told, used = three_tokens(6), three_tokens(6).select(Temperature(0.8))
     draws = used.sample(600, KEY)
-    score = told.score(draws)
+    score, _ = told.score(draws)
     with pytest.raises(GateError, match="another dtype, temperature"):
         score.check(draws, dtype="float32", whose="x")
     with pytest.raises(GateError, match="too likely"):
         check_draws(score.log_prob, rescored=score.log_prob, expected=score.expected, variance=score.variance, dtype="float32", whose="x")
-    honest = used.score(draws).check(draws, dtype="float32", whose="x")
+    honest = used.score(draws)[0].check(draws, dtype="float32", whose="x")
     assert isinstance(honest, float)
     assert torch.from_numpy(draws.sum_per_sequence(draws.log_prob)).allclose(used.log_prob(draws), atol=1e-5)

@@ -33,8 +33,8 @@ def same(a: Sequences | torch.Tensor, b: Sequences | torch.Tensor) -> bool:
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
     arrays = ("ids", "lengths", "ended", "log_prob")
-    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in arrays) and (a.prompt, a.vocabulary) == (
-        b.prompt,
+    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in arrays) and (a.prompts, a.vocabulary) == (
+        b.prompts,
         b.vocabulary,
     )
 

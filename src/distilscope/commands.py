@@ -47,37 +47,32 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(results)
         return 0
-    from distilscope.report.table import ground_truth_name, study_table, verdict
+    from distilscope.report import recommendation, table
 
-    console = _console()
-    console.print(study_table(results))
-    truth, folder = results["ground_truth"], study.output_folder(config, options.output_dir)
-    length, ended = truth["mean_length"]["mean"], truth["ended"]
-    print(
-        f"p*: {ground_truth_name(results)}; prompt {truth['prompt']!r}, at most {truth['horizon']} tokens; "
-        f"H(p*) = {truth['entropy']['mean']:.2f} ± {truth['entropy']['stderr']:.2f} nats, {length:.1f} tokens, {ended:.0%} ended."
-    )
-    print(verdict(results))
-    print(f"Results: {folder / 'results.json'}   Figure: {folder / 'figure4.png'}   Check it: distilscope verify {folder}")
+    console, folder = _console(), study.output_folder(config, options.output_dir)
+    console.print(table.study_table(results))
+    print(table.about_ground_truth(results))
+    if results["matched_entropy"]:
+        console.print(table.matched_entropy_table(results))
+    print(table.verdict(results))
+    print(table.earns_its_keep(results))
+    print(recommendation.advice(results["recommendation"], unit=results["unit"]))
+    print(f"Results: {folder / 'results.json'}   Figure: {folder / 'figure4.png'}")
+    print(f"Next: distilscope recommend {folder} --max-recall-loss NATS   Check it: distilscope verify {folder}")
     return 0
 
 
 def plan(options: argparse.Namespace) -> int:
     config = _configuration(options)
-    from distilscope import distillation, ground_truth, study
+    from distilscope import planning, study
     from distilscope.runs.store import Store
 
     rate = options.flops_per_second if options.flops_per_second is not None else 1e11
     if not 0 < rate < float("inf"):
         raise UsageError(f"--flops-per-second is {rate}, but must be a finite number above 0, such as 1e14 for a GPU")
     folder = Path(options.output_dir) if options.output_dir else Path("runs") / config.recipe
-    if config.ground_truth.reference.startswith("hf:"):  # a plan fetches nothing; the run will know the model by its content
-        identity, source = f"unresolved {config.ground_truth.reference}", ""
-    else:
-        identity, source = ground_truth.locate(config.ground_truth)
-    document = study.describe(
-        distillation.plan(config, identity=identity, folder=source), Store(study.store_folder(folder)), flops_per_second=rate
-    )
+    sources = planning.Sources.locate(config, fetch=False)  # the run will know a model on the hub by its content
+    document = study.describe(planning.plan(config, sources), Store(study.store_folder(folder)), flops_per_second=rate)
     if options.json:
         _print_json(document)
         return 0
@@ -143,6 +138,27 @@ def mog(options: argparse.Namespace) -> int:
     return 0
 
 
+def recommend(options: argparse.Namespace) -> int:
+    from distilscope.finished import read_results
+    from distilscope.recommendation import recommend as choose_setting
+    from distilscope.report.recommendation import advice, snippets
+
+    results = read_results(Path(options.run))
+    found = choose_setting(results, max_recall_loss=options.max_recall_loss, precision_weight=options.precision_weight).as_json()
+    try:
+        unit, horizon = results["unit"], results["ground_truth"]["horizon"]
+    except KeyError as error:
+        raise UsageError(f"the results in {options.run} lack {error}, which every finished run writes; run the study again") from None
+    ready = snippets(found["setting"], horizon=horizon)
+    if options.json:
+        _print_json({"schema_version": 1, "unit": unit, **found, "snippets": ready})
+        return 0
+    print(advice(found, unit=unit))
+    for library, code in (ready or {}).items():
+        print(f"\n# --- {library} ---\n{code}", end="")
+    return 0
+
+
 def verify(options: argparse.Namespace) -> int:
     from distilscope.runs.store import Store
     from distilscope.study import recorded, store_folder
@@ -171,4 +187,11 @@ def _console() -> Any:
     return Console(width=None if sys.stdout.isatty() else 140, highlight=False, emoji=False)
 
 
-COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"mog": mog, "run": run, "plan": plan, "measure": measure, "verify": verify}
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "mog": mog,
+    "run": run,
+    "plan": plan,
+    "measure": measure,
+    "recommend": recommend,
+    "verify": verify,
+}

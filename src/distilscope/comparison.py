@@ -8,12 +8,15 @@ has the highest precision there is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import math
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
+from distilscope.control_variates import Mean
 from distilscope.distribution import Distribution, Key
 from distilscope.errors import GateError, UsageError
 from distilscope.estimate import Estimate
@@ -21,7 +24,7 @@ from distilscope.estimate import Estimate
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """Six estimates, in nats per draw."""
+    """Estimates in nats per draw, or in the unit that `per` was given."""
 
     precision: Estimate
     recall: Estimate
@@ -30,16 +33,45 @@ class PrecisionRecall:
     kl_candidate_reference: Estimate
     kl_reference_candidate: Estimate
 
+    @property
+    def precision_gain(self) -> Estimate:
+        """Delta P = P + H(p) = (H(p) - H(q)) - KL(q||p): what sharpening gains less what it costs in fidelity."""
+        if self.precision.mean is None or self.reference_entropy.mean is None:
+            return self.precision
+        errors = (self.precision.stderr, self.reference_entropy.stderr)
+        stderr = None if None in errors else math.hypot(*(error for error in errors if error is not None))  # draws of two sides
+        return Estimate(self.precision.mean + self.reference_entropy.mean, stderr, self.precision.n)
+
+    @property
+    def recall_gain(self) -> Estimate:
+        """Delta R = R + H(p) = -KL(p||q), never above 0."""
+        kl = self.kl_reference_candidate
+        return kl if kl.mean is None else replace(kl, mean=-kl.mean)
+
+    def per(self, constant: float) -> PrecisionRecall:
+        """In another unit, such as nats per token: every estimate divided by one constant, so that students stay comparable."""
+        return PrecisionRecall(*(getattr(self, field.name).scaled(constant) for field in fields(self)))
+
     def as_json(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name).as_json() for field in fields(self)}
+        return {field.name: getattr(self, field.name).as_json() for field in fields(self)} | {
+            "delta_precision": self.precision_gain.as_json(),
+            "delta_recall": self.recall_gain.as_json(),
+        }
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The draws of one side: log-probabilities (nats) under the side that made them and under the other."""
+    """The draws of one side: log-probabilities (nats) under the side that made them and under the other.
+
+    The deviations are those of each sequence's log-probability from the sum of its step-by-step expectations: control variates
+    with mean zero. `clusters` says which draws depend on each other: those after one prompt.
+    """
 
     own: Float[np.ndarray, " n"]
     other: Float[np.ndarray, " n"]
+    own_deviation: Float[np.ndarray, " n"] | None = None
+    other_deviation: Float[np.ndarray, " n"] | None = None
+    clusters: Int[np.ndarray, " n"] | None = None
 
     def __post_init__(self) -> None:
         for name in ("own", "other"):
@@ -53,19 +85,31 @@ class Scored:
                 f"draw {at} has log-probability {self.own[at]} under the distribution that made it; sampling and scoring disagree"
             )
 
+    @cached_property
+    def _mean(self) -> Mean:
+        controls = [c for c in (self.own_deviation, self.other_deviation) if c is not None]
+        return Mean(len(self.own), controls=controls, clusters=self.clusters)
+
     @property
     def entropy(self) -> Estimate:
-        return Estimate.of(-self.own)
+        return self._mean.estimate(-self.own)
 
     @property
     def cross(self) -> Estimate:
         """E_own[log other]: precision for the candidate's draws, recall for the reference's."""
-        return Estimate.of(self.other)
+        return self._mean.estimate(self.other)
 
     @property
     def divergence(self) -> Estimate:
         """KL(own || other)."""
-        return Estimate.of(self.own - self.other)
+        return self._mean.estimate(self.own - self.other)
+
+    @property
+    def variance_ratio(self) -> float | None:
+        """How many times as many draws plain Monte Carlo would need for the same standard error of the divergence."""
+        plain = Mean(len(self.own), clusters=self.clusters).estimate(self.own - self.other)
+        found = self.divergence
+        return (plain.stderr / found.stderr) ** 2 if plain.stderr and found.stderr else None
 
 
 def compare(*, candidate: Scored, reference: Scored) -> PrecisionRecall:

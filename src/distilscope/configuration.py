@@ -19,6 +19,8 @@ from distilscope.errors import UsageError, unknown_name
 FLAT = {
     "reference": "ground_truth.reference",
     "prompt": "ground_truth.prompt",
+    "prompts": "ground_truth.prompts",
+    "chat_template": "ground_truth.chat_template",
     "horizon": "ground_truth.horizon",
     "vocabulary": "ground_truth.vocabulary",
     "num_train": "ground_truth.num_train",
@@ -84,11 +86,7 @@ def _convert(value: Any, kind: Any, name: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         return None if value is None or value == "none" else _convert(value, parts[0], name)
     if isinstance(value, list | tuple):
-        if not value:
-            raise UsageError(f"{name} has no value; write one behind it")
-        if len(value) != 1:
-            raise UsageError(f"{name} takes one value, but {len(value)} were given ({' '.join(map(str, value))})")
-        value = value[0]
+        value = _single(value, kind, name)
     if isinstance(value, bool) != (kind is bool) and not isinstance(value, str):
         raise UsageError(f"{name} is {value!r}, but must be {_WHAT[kind]}")
     if kind is bool and isinstance(value, str):
@@ -106,6 +104,17 @@ def _convert(value: Any, kind: Any, name: str) -> Any:
             f"; write {value.replace(',', '.')}" if isinstance(value, str) and kind is float and _is_number(value.replace(",", ".")) else ""
         )
         raise UsageError(f"{name} is {value!r}, but must be {_WHAT[kind]}{comma}") from None
+
+
+def _single(values: Sequence[Any], kind: Any, name: str) -> Any:
+    """The one value that the command line gave; a switch may stand without any."""
+    if not values and kind is bool:
+        return True
+    if not values:
+        raise UsageError(f"{name} has no value; write one behind it")
+    if len(values) != 1:
+        raise UsageError(f"{name} takes one value, but {len(values)} were given ({' '.join(map(str, values))})")
+    return values[0]
 
 
 _WHAT = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,10 @@ class Estimate:
         stderr = float(array.std(ddof=1) / math.sqrt(array.size)) if array.size > 1 else None
         return cls(float(array.mean()), stderr, int(array.size))
 
+    def scaled(self, by: float) -> Estimate:
+        """In another unit: mean and standard error divided by a constant."""
+        return replace(self, mean=None if self.mean is None else self.mean / by, stderr=None if self.stderr is None else self.stderr / by)
+
     @classmethod
     def exact(cls, value: float) -> Estimate:
         if math.isnan(value):
@@ -69,6 +73,17 @@ class Interval:
     mean: float
     half_width: float | None
     n: int
+
+    @property
+    def low(self) -> float:
+        return self.mean - (self.half_width or 0.0)
+
+    @property
+    def high(self) -> float:
+        return self.mean + (self.half_width or 0.0)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"mean": self.mean, "half_width": self.half_width, "n": self.n}
 
     def __str__(self) -> str:
         return f"{self.mean:.2f}" if self.half_width is None else f"{self.mean:.2f} ± {self.half_width:.2f}"

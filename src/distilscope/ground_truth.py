@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from distilscope.errors import UsageError
 from distilscope.lm.architecture import LlamaConfig
 from distilscope.lm.hardware import require_dtype
 from distilscope.lm.llama import Llama
-from distilscope.lm.model_folder import write_model
+from distilscope.lm.model_folder import read_config, write_model
+from distilscope.lm.prompts import chat_template, read_prompts
 from distilscope.lm.reference import digest, model_folder
-from distilscope.lm.vocabulary import write_cut_model
+from distilscope.lm.vocabulary import require_same_tokens, write_cut_model
 
 SEEDED = "seeded"
 """The reference of a p* that needs no file: a small Llama over bytes with seeded weights."""
@@ -73,6 +75,11 @@ class GroundTruth:
     vocabulary: int
     """Ids kept; 0 keeps all."""
     prompt: str = "The"
+    """What every sequence follows, unless `prompts` names a file of them."""
+    prompts: str = ""
+    """A JSONL or Parquet file with a column `prompt`; draws follow its prompts in turn."""
+    chat_template: bool = False
+    """Whether p*'s chat template is put around each prompt."""
     horizon: int = 32
     """Most tokens generated after the prompt."""
     dtype: str = "auto"
@@ -116,21 +123,58 @@ def described(before: GroundTruth, after: GroundTruth) -> GroundTruth:
     return after if same or before.description != after.description else replace(after, description="")
 
 
-def locate(truth: GroundTruth) -> tuple[str, str]:
-    """The digest of p*'s source and the folder where it lies here; fetched or converted first where needed."""
-    if truth.reference == SEEDED:
-        return SEEDED, ""
-    folder = model_folder(truth.reference)
-    return digest(folder), str(folder)
+@dataclass(frozen=True)
+class Source:
+    """A model outside the store: its content, where it lies here, and its sizes where they are known."""
+
+    identity: str
+    folder: str = ""
+    architecture: LlamaConfig | None = None
+
+    @classmethod
+    def of(cls, reference: str, *, fetch: bool = True) -> Source:
+        """Converted first where needed, and fetched from the hub with `fetch`; without, its content stays unknown."""
+        if reference == SEEDED:
+            return cls(SEEDED)
+        if reference.startswith("hf:") and not fetch:
+            return cls(f"unresolved {reference}")
+        folder = model_folder(reference)
+        return cls(digest(folder), str(folder), LlamaConfig.from_hf(read_config(folder)))
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """The texts that sequences follow, by content."""
+
+    sha256: str
+    number: int
+    longest: int
+    """Bytes of the longest, which has at most as many tokens."""
+    texts: str = field(default="[]", compare=False)
+    """The texts themselves, as JSON; no part of a study's record."""
+
+    @classmethod
+    def of(cls, truth: GroundTruth, source: Source) -> PromptSet:
+        if truth.prompts:
+            texts = read_prompts(Path(truth.prompts), template=chat_template(Path(source.folder)) if truth.chat_template else None)
+        else:
+            texts = (truth.prompt,)
+        text = json.dumps(texts)
+        return cls(hashlib.sha256(text.encode()).hexdigest(), len(texts), max(len(each.encode()) for each in texts), text)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"sha256": self.sha256, "number": self.number, "longest": self.longest}
 
 
 def make(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Path, scratch: Path) -> dict[str, int]:  # noqa: ARG001
-    """Writes p* as a model folder: the source's with its vocabulary cut, or a seeded one."""
+    """Writes p* as a model folder: the source's with its vocabulary cut, or a seeded one. Another model must have p*'s tokens."""
     dtype = getattr(torch, config["dtype"])
     if config["reference"] == SEEDED:
         _write_seeded(Size(**config["size"]), config["sharpness"], config["context"], output, dtype)
     else:
         write_cut_model(Path(config["folder"]), output, vocabulary=config["vocabulary"], dtype=dtype)
+    if "tokenizer" in inputs:
+        require_same_tokens(inputs["tokenizer"], output)
     return {"vocabulary": json.loads((output / "config.json").read_text())["vocab_size"]}
 
 

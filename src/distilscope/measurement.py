@@ -9,10 +9,12 @@ from distilscope.comparison import PrecisionRecall, Scored, compare
 from distilscope.distribution import Key
 from distilscope.errors import UsageError
 from distilscope.estimate import Estimate
-from distilscope.lm.causal_lm import CausalLM, PromptedLM
+from distilscope.lm.causal_lm import CausalLM
 from distilscope.lm.hardware import require_dtype, resolved_dtype
-from distilscope.lm.reference import load
+from distilscope.lm.reference import load, model_folder
+from distilscope.lm.scoring import OwnScores, TokenScores
 from distilscope.lm.sequences import Sequences
+from distilscope.lm.vocabulary import require_same_tokens
 from distilscope.selectivity import UNCHANGED, Selectivity
 
 
@@ -77,7 +79,7 @@ def measure(
     dtype = resolved_dtype(dtype)
     p = load(reference, dtype=dtype)
     q = p if candidate == reference else load(candidate, dtype=dtype)
-    require_same_tokens(p, q)
+    require_same_tokens(model_folder(reference), model_folder(candidate))
     ids = p.encode(prompt)
     q = CausalLM(q.network, p.stopping, q.tokenizer)
     sides = {
@@ -85,7 +87,10 @@ def measure(
         "candidate": q.select(candidate_selectivity).after(ids, horizon=max_new_tokens),
     }
     draws = {name: side.sample(num_samples, Key(seed, ("measure", name))) for name, side in sides.items()}
-    checks = {name: side.score(draws[name]).check(draws[name], dtype=dtype, whose=f"the {name}") for name, side in sides.items()}
+    scores = {
+        name: side.score(draws[name], other) for (name, side), other in zip(sides.items(), reversed(list(sides.values())), strict=True)
+    }
+    checks = {name: own.check(draws[name], dtype=dtype, whose=f"the {name}") for name, (own, _) in scores.items()}
     return Measurement(
         settings={
             "reference": reference,
@@ -99,25 +104,15 @@ def measure(
             "candidate_selectivity": str(candidate_selectivity),
         },
         estimates=compare(
-            candidate=_scored(draws["candidate"], sides["reference"]),
-            reference=_scored(draws["reference"], sides["candidate"]),
+            candidate=_scored(draws["candidate"], scores["candidate"][0], scores["candidate"][1][0]),
+            reference=_scored(draws["reference"], scores["reference"][0], scores["reference"][1][0]),
         ),
         mean_length={name: Estimate.of(draws[name].lengths) for name in sides},
         sampler_check=checks,
     )
 
 
-def require_same_tokens(p: CausalLM, q: CausalLM) -> None:
-    """Raises UsageError unless an id means the same text to both."""
-    if p.network.vocabulary != q.network.vocabulary:
-        raise UsageError(
-            f"the reference has {p.network.vocabulary} tokens and the candidate {q.network.vocabulary}, so their log-probabilities "
-            "are not of the same things; give models with one tokenizer"
-        )
-    if p.tokenizer is not None and q.tokenizer is not None and p.tokenizer.get_vocab() != q.tokenizer.get_vocab():
-        raise UsageError("the reference and the candidate give token ids different meanings; give models with one tokenizer")
-
-
-def _scored(draws: Sequences, other: PromptedLM) -> Scored:
-    assert draws.log_prob is not None
-    return Scored(own=draws.sum_per_sequence(draws.log_prob), other=draws.sum_per_sequence(other.score(draws).log_prob))
+def _scored(draws: Sequences, own: OwnScores, other: TokenScores) -> Scored:
+    own_total, own_deviation = own.totals(draws)
+    other_total, other_deviation = other.totals(draws)
+    return Scored(own_total, other_total, own_deviation, other_deviation)

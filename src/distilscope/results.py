@@ -6,18 +6,19 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from distilscope.comparison import PrecisionRecall, Scored, compare
-from distilscope.distillation import Measured, Study
+from distilscope.distillation import Knobs, Measured, Study
 from distilscope.estimate import Estimate
-from distilscope.frontier import trade_off
+from distilscope.finished import SCHEMA_VERSION
+from distilscope.frontier import frontier_document, trade_off
+from distilscope.lm.scoring import OwnScores, TokenScores
 from distilscope.lm.sequences import Sequences
+from distilscope.matched_entropy import matched_entropy
+from distilscope.recommendation import recommendation_document
 from distilscope.runs.step import Step
 from distilscope.runs.store import Store
-from distilscope.work import read_draws, read_scores
-
-SCHEMA_VERSION = 1
+from distilscope.work import read_draws, read_other_scores, read_own_scores
 
 
 def collect(study: Study, store: Store) -> dict[str, Any]:
@@ -29,29 +30,39 @@ class _Collector:
     def __init__(self, study: Study, store: Store) -> None:
         self.study, self.store, truth = study, store, study.config.ground_truth
         self.test = self._draws(study.test, truth.num_eval)
-        rescored = read_scores(store.path(study.reference_scores), 0)
-        self.reference_check = rescored.check(self.test, dtype=study.ground_truth.config["dtype"], whose="p*")
-        self.reference_own = self._total(self.test, self.test.log_prob)
+        self.dtype = study.ground_truth.config["dtype"]
+        self.reference = self._own_scores(next(study.measured()).of_reference)
+        self.reference_check = self.reference.check(self.test, dtype=self.dtype, whose="p*")
+        self.clusters = self.test.prompt_of if study.sources["prompts"]["number"] > 1 else None
 
     def document(self) -> dict[str, Any]:
         config, truth = self.study.config, self.study.config.ground_truth
+        teachers = [self._teacher(measured) for measured in self.study.teachers]
         students = [self._student(measured) for measured in self.study.students]
+        base = [student for student in students if not student["variant"]]
+        controls = [
+            {"evaluation_selectivity": one.evaluation, "evaluation_temperature": _temperature(one.evaluation), **self._student(one)}
+            for one in self.study.controls
+        ]
+        own, deviation = self.reference.totals(self.test)
+        entropy = Scored(own=own, other=own, own_deviation=deviation, clusters=self.clusters).entropy
         return {
             "schema_version": SCHEMA_VERSION,
             "recipe": config.recipe,
             "unit": "nats per sequence",
+            "sources": self.study.sources,
             "ground_truth": {
                 "reference": truth.name,
                 "description": truth.description,
-                "identity": self.study.ground_truth.config.get("sha256"),
                 "vocabulary": self.test.vocabulary,
-                "dtype": self.study.ground_truth.config["dtype"],
-                "prompt": truth.prompt,
+                "dtype": self.dtype,
+                "prompt": None if truth.prompts else truth.prompt,
+                "prompts": self.study.sources["prompts"]["number"],
                 "horizon": truth.horizon,
                 "num_train": truth.num_train,
                 "num_validation": truth.num_validation,
                 "num_eval": truth.num_eval,
-                "entropy": Estimate.of(-self.reference_own).as_json(),
+                "entropy": entropy.as_json(),
                 "mean_length": Estimate.of(self.test.lengths).as_json(),
                 "ended": float(self.test.ended.mean()),
                 "sampler_check": self.reference_check,
@@ -59,21 +70,21 @@ class _Collector:
             "temperatures": list(config.temperatures),
             "evaluation_temperature": config.evaluation_temperature,
             "seeds": config.seeds,
-            "teacher": [self._teacher(measured) for measured in self.study.teachers],
+            "num_distill": config.distil_draws,
+            "teacher": teachers,
             "students": students,
-            "controls": [],
-            "trade_off": self._trade_off(students),
-            "recommendation": {
-                "setting": None,
-                "tied": [],
-                "reason": "this version recommends no temperature; weigh precision against recall in the table",
-            },
+            "controls": controls,
+            "trade_off": self._trade_off(base),
+            "frontier": frontier_document({"students": base, "controls": controls}, own),
+            "matched_entropy": matched_entropy({"teacher": teachers, "students": base}),
+            "recommendation": recommendation_document({"students": base}),
         }
 
     def _teacher(self, measured: Measured) -> dict[str, Any]:
-        estimates, draws, z = self._compare(measured, self.study.config.num_teacher_eval)
+        estimates, draws, z = self._compare(measured)
         return {
-            "temperature": measured.temperature,
+            "selectivity": measured.setting,
+            "temperature": _temperature(measured.setting),
             "seed": measured.seed,
             "entropy": estimates.candidate_entropy.as_json(),
             "precision": estimates.precision.as_json(),
@@ -84,11 +95,13 @@ class _Collector:
         }
 
     def _student(self, measured: Measured) -> dict[str, Any]:
-        estimates, draws, z = self._compare(measured, self.study.config.ground_truth.num_eval)
+        estimates, draws, z = self._compare(measured)
         return {
             "training": measured.training,
-            "temperature": measured.temperature,
+            "selectivity": measured.setting,
+            "temperature": _temperature(measured.setting),
             "seed": measured.seed,
+            "variant": self._variant(measured),
             **estimates.as_json(),
             "mean_length": {
                 "reference": Estimate.of(self.test.lengths).as_json(),
@@ -99,31 +112,52 @@ class _Collector:
             "checkpoint": self._training(measured.model),
         }
 
-    def _compare(self, measured: Measured, first: int) -> tuple[PrecisionRecall, Sequences, float | str]:
-        draws = self._draws(measured.draws, first)
-        own = read_scores(self.store.path(measured.own), 0)
-        whose = f"the {measured.training} model (temperature {measured.temperature}, seed {measured.seed})"
-        z = own.check(draws, dtype=measured.own.config["dtype"], whose=whose)
-        by_reference = read_scores(self.store.path(measured.by_reference), 0).log_prob
-        of_reference = read_scores(self.store.path(measured.of_reference), measured.index).log_prob
+    def _variant(self, measured: Measured) -> dict[str, int]:
+        """What of the student's size and |D'| differs from the study's own; empty for most."""
+        variant, config = measured.variant, self.study.config
+        assert variant is not None
+        changed: dict[str, int] = {}
+        if variant.size != config.student.size:
+            changed |= {"hidden_size": variant.size.hidden_size, "layers": variant.size.layers}
+        if variant.num_distill != config.distil_draws:
+            changed |= {"num_distill": variant.num_distill}
+        return changed
+
+    def _compare(self, measured: Measured) -> tuple[PrecisionRecall, Sequences, float | str]:
+        draws = self._draws(measured.draws, measured.number)
+        own = self._own_scores(measured.scores)
+        whose = f"the {measured.training} model ({_named(measured.setting)}, seed {measured.seed}) drawn at {_named(measured.evaluation)}"
+        z = own.check(draws, dtype=measured.dtype, whose=whose)
         estimates = compare(
-            candidate=Scored(own=self._total(draws, draws.log_prob), other=self._total(draws, by_reference)),
-            reference=Scored(own=self.reference_own, other=self._total(self.test, of_reference)),
+            candidate=self._scored(draws, own, self._other_scores(measured.scores, 0)),
+            reference=self._scored(self.test, self.reference, self._other_scores(measured.of_reference, measured.index)),
         )
         return estimates, draws, z
+
+    def _scored(self, draws: Sequences, own: OwnScores, other: TokenScores) -> Scored:
+        own_total, own_deviation = own.totals(draws)
+        other_total, other_deviation = other.totals(draws)
+        clusters = None if self.clusters is None else draws.prompt_of
+        return Scored(own_total, other_total, own_deviation, other_deviation, clusters)
 
     def _draws(self, steps: tuple[Step, ...], first: int) -> Sequences:
         draws = read_draws({f"draws/{i}": self.store.path(step) for i, step in enumerate(steps)}, "draws")
         return draws.take(np.arange(min(len(draws), first)))
 
-    def _training(self, model: Step) -> dict[str, Any]:
-        counts = self.store.manifest(model)["counts"]
-        return {"step": counts["chosen_step"], "held_out_loss": counts["held_out_loss"], "tokens": counts["tokens"]}
+    def _own_scores(self, steps: tuple[Step, ...]) -> OwnScores:
+        tiles = [read_own_scores(self.store.path(step)) for step in steps]
+        return OwnScores(*(np.concatenate([getattr(tile, name) for tile in tiles]) for name in ("log_prob", "expected", "variance")))
 
-    @staticmethod
-    def _total(draws: Sequences, log_prob: Float[np.ndarray, " tokens"] | None) -> Float[np.ndarray, " n"]:
-        assert log_prob is not None
-        return draws.sum_per_sequence(log_prob)
+    def _other_scores(self, steps: tuple[Step, ...], index: int) -> TokenScores:
+        tiles = [read_other_scores(self.store.path(step), index) for step in steps]
+        return TokenScores(*(np.concatenate([getattr(tile, name) for tile in tiles]) for name in ("log_prob", "expected")))
+
+    def _training(self, model: Step) -> dict[str, Any] | None:
+        """None for a model that was not trained."""
+        counts = self.store.manifest(model)["counts"]
+        if "chosen_step" not in counts:
+            return None
+        return {"step": counts["chosen_step"], "held_out_loss": counts["held_out_loss"], "tokens": counts["tokens"]}
 
     def _trade_off(self, students: list[dict[str, Any]]) -> dict[str, Any]:
         temperatures = self.study.config.temperatures
@@ -137,3 +171,12 @@ class _Collector:
             temperatures=temperatures, precision=table("precision"), recall=table("recall"), kl=table("kl_candidate_reference")
         )
         return asdict(verdict)
+
+
+def _temperature(setting: Knobs | None) -> float | int | None:
+    """Where the setting is a temperature and nothing else."""
+    return setting["temperature"] if setting and set(setting) == {"temperature"} else None
+
+
+def _named(setting: Knobs | None) -> str:
+    return "direct" if setting is None else ", ".join(f"{name.replace('_', '-')} {value:g}" for name, value in setting.items())

@@ -15,9 +15,9 @@ from typing import Any
 import yaml
 
 from distilscope.configuration import as_settings, override, read_yaml
-from distilscope.distillation import Distillation, Study, plan
+from distilscope.distillation import Distillation, Study
 from distilscope.errors import UsageError
-from distilscope.ground_truth import locate
+from distilscope.planning import Sources, plan
 from distilscope.recipes import STUDIES
 from distilscope.recipes import recipe as study_recipe
 from distilscope.results import SCHEMA_VERSION, collect
@@ -43,8 +43,7 @@ def run(
     folder = output_folder(config, output_dir)
     store = Store(store_folder(folder))
     began = time.time()
-    identity, source = locate(config.ground_truth)
-    study = plan(config, identity=identity, folder=source)
+    study = plan(config, Sources.locate(config))
     records = execute(study.targets, store, work=KINDS, workers=workers or cores(), threads=1, watch=watch or Silence())
     results = collect(study, store)
     write_whole(folder / "config.yaml", yaml.safe_dump(as_settings(study.config), sort_keys=False, allow_unicode=True))
@@ -84,12 +83,13 @@ def recorded(folder: Path) -> Study:
     config = override(replace(study_recipe(name if name in STUDIES else "tiny"), recipe=name), settings)  # config.yaml holds every setting
     try:
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        version, identity = results["schema_version"], results["ground_truth"]["identity"] or ""
+        version = results["schema_version"]
+        sources = Sources.from_json(results["sources"]) if version == SCHEMA_VERSION else None
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{folder / 'results.json'} cannot be read ({error!r}); run the study again") from None
-    if version != SCHEMA_VERSION:
+    if sources is None:
         raise UsageError(f"{folder} holds results of schema {version}, this version reads {SCHEMA_VERSION}; run the study again")
-    return plan(config, identity=identity, folder="")
+    return plan(config, sources)
 
 
 def as_json(document: Mapping[str, Any]) -> str:

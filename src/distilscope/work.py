@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,46 +19,63 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from distilscope.distribution import Key
+from distilscope.errors import UsageError
 from distilscope.ground_truth import Size
-from distilscope.lm import sampler
+from distilscope.lm import sampler, scoring
 from distilscope.lm.causal_lm import CausalLM
 from distilscope.lm.llama import Llama
-from distilscope.lm.model_folder import stopping_ids, write_model
-from distilscope.lm.scoring import TokenScores, score
-from distilscope.lm.sequences import Sequences
+from distilscope.lm.model_folder import load_llama, stopping_ids, write_model
+from distilscope.lm.sequences import Prompts, Sequences
 from distilscope.lm.training import Training, train
+from distilscope.lm.vocabulary import encode, read_tokenizer
 from distilscope.selectivity import from_knobs
 
 KINDS = {
     "ground_truth": "distilscope.ground_truth:make",
+    "model": "distilscope.ground_truth:make",
+    "prompts": "distilscope.work:encode_prompts",
     "draws": "distilscope.work:draw_tile",
     "training": "distilscope.work:train_model",
     "scores": "distilscope.work:score_draws",
 }
 
 
+def encode_prompts(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Path, scratch: Path) -> dict[str, int]:  # noqa: ARG001
+    """Writes what all models share: the prompts' token ids, by p*'s tokenizer, and the ids that end a sequence, p*'s."""
+    tokenizer = read_tokenizer(inputs["tokenizer"])
+    prompts = [encode(tokenizer, text) for text in json.loads(config["texts"])]
+    record = {"prompts": prompts, "stopping": sorted(stopping_ids(inputs["tokenizer"]))}
+    (output / "prompts.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    return {"prompts": len(prompts), "tokens": sum(map(len, prompts))}
+
+
 def draw_tile(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Path, scratch: Path) -> dict[str, int]:  # noqa: ARG001
-    model = _model(inputs["model"], config["dtype"])
-    prompted = model.after(model.encode(config["prompt"]), horizon=config["horizon"])
-    draws = sampler.draw(
-        model.network,
-        prompt=prompted.prompt,
-        horizon=prompted.horizon,
-        stopping=model.stopping,
-        selectivity=from_knobs(config["selectivity"]),
-        draws=config["draws"],
-        slots=config["slots"],
-        key=_key(config["key"]).child("tile", config["tile"]),
+    """The draws `first`, `first` + 1, ...; over all tiles they follow the prompts in turn."""
+    model, first = _model(inputs["model"], config["dtype"]), config["first"]
+    prompts, stopping = read_prompts(inputs["prompts"])
+    draws = (
+        replace(model, stopping=stopping, selectivity=from_knobs(config["selectivity"]))
+        .after(*prompts, horizon=config["horizon"])
+        .sample_after(
+            sampler.in_turn(first, config["draws"], len(prompts)),
+            _key(config["key"]).child("tile", config["tile"]),
+            slots=config["slots"],
+        )
     )
     draws.save(output / "sequences.safetensors")
     return {"sequences": len(draws), "tokens": len(draws.ids), "ended": int(draws.ended.sum())}
 
 
 def train_model(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Path, scratch: Path) -> dict[str, int | float]:
+    """Trains on the first `sequences` draws of `data`, from scratch or from the model `start`."""
     _model.cache_clear()  # a training needs the memory more
     data, validation = read_draws(inputs, "data"), read_draws(inputs, "validation")
+    data = data.take(np.arange(config["sequences"]))
     key, tokenizer = _key(config["key"]), inputs["tokenizer"]
-    network = Llama.from_config(Size(**config["size"]).architecture(data.vocabulary, config["context"]), key.child("weights"))
+    if "start" in inputs:
+        network = _to_train(inputs["start"])
+    else:
+        network = Llama.from_config(Size(**config["size"]).architecture(data.vocabulary, config["context"]), key.child("weights"))
     training = Training(**{**config["training"], "betas": tuple(config["training"]["betas"])})
     trained = train(network, training, data=data, validation=validation, key=key, scratch=scratch)
     text = (tokenizer / "tokenizer.json").read_text(encoding="utf-8")
@@ -68,13 +86,28 @@ def train_model(config: Mapping[str, Any], inputs: Mapping[str, Path], output: P
     return {"tokens": trained.tokens, "chosen_step": trained.chosen_step, "held_out_loss": chosen["held_out_loss"]}
 
 
+def _to_train(start: Path) -> Llama:
+    network = load_llama(start, torch.float32)
+    if network is None:
+        raise UsageError(f"the model in {start} is no plain Llama, and only those are trained here; start from one, or from scratch")
+    return network.requires_grad_(True)
+
+
 def score_draws(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Path, scratch: Path) -> dict[str, int]:  # noqa: ARG001
-    """Scores the first `first` draws under the model, once for each selectivity."""
+    """Scores the first `first` draws of a tile under the model that drew them (`own`) and, in the same pass, under others.
+
+    `config["others"]` lists, for the inputs `other/0`, `other/1`, ..., a dtype and the selectivities that each is scored at.
+    """
     draws = read_draws(inputs, "draws")
     draws = draws.take(np.arange(min(len(draws), config["first"])))
-    model = _model(inputs["model"], config["dtype"])
-    every = score(model.network, draws, tuple(from_knobs(knobs) for knobs in config["selectivities"]))
-    arrays = {f"{i}/{name}": array for i, scores in enumerate(every) for name, array in vars(scores).items()}
+    others: list[scoring.Model] = []
+    for i, other in enumerate(config["others"]):
+        network = _model(inputs[f"other/{i}"], other["dtype"]).network
+        others += [(network, from_knobs(knobs)) for knobs in other["selectivities"]]
+    own = _model(inputs["own"], config["own"]["dtype"]).network, from_knobs(config["own"]["selectivity"])
+    mine, theirs = scoring.score(own, draws, others)
+    arrays = {f"own/{name}": array for name, array in vars(mine).items()}
+    arrays |= {f"{i}/{name}": array for i, scores in enumerate(theirs) for name, array in vars(scores).items()}
     save_file(arrays, output / "scores.safetensors")
     return {"sequences": len(draws), "tokens": len(draws.ids)}
 
@@ -85,10 +118,22 @@ def read_draws(inputs: Mapping[str, Path], name: str) -> Sequences:
     return Sequences.concatenate(Sequences.load(inputs[tile] / "sequences.safetensors") for tile in tiles)
 
 
-def read_scores(folder: Path, index: int) -> TokenScores:
-    """The token scores at the `index`-th selectivity of a `scores` artifact."""
+def read_prompts(folder: Path) -> tuple[Prompts, frozenset[int]]:
+    """The prompts and the stopping ids."""
+    record = json.loads((folder / "prompts.json").read_text(encoding="utf-8"))
+    return tuple(map(tuple, record["prompts"])), frozenset(record["stopping"])
+
+
+def read_own_scores(folder: Path) -> scoring.OwnScores:
+    """The scores of the draws under what drew them."""
     with safe_open(folder / "scores.safetensors", framework="numpy") as file:
-        return TokenScores(*(file.get_tensor(f"{index}/{name}") for name in ("log_prob", "expected", "variance")))
+        return scoring.OwnScores(*(file.get_tensor(f"own/{name}") for name in ("log_prob", "expected", "variance")))
+
+
+def read_other_scores(folder: Path, index: int) -> scoring.TokenScores:
+    """The scores under the `index`-th of the others, every selectivity of a model counted as one."""
+    with safe_open(folder / "scores.safetensors", framework="numpy") as file:
+        return scoring.TokenScores(*(file.get_tensor(f"{index}/{name}") for name in ("log_prob", "expected")))
 
 
 def _key(record: tuple[Any, ...] | list[Any]) -> Key:

@@ -47,7 +47,7 @@ def exactly(make, by: Selectivity = UNCHANGED) -> tuple[PromptedLM, Enumerated]:
 
 
 def all_of(lm: PromptedLM, exact: Enumerated):
-    return pack(exact.rows, exact.ended, lm.prompt, lm.model.network.vocabulary)
+    return pack(exact.rows, exact.ended, lm.prompts[0], lm.model.network.vocabulary)
 
 
 def test_the_llama_is_neither_uniform_nor_a_point_mass():
@@ -72,7 +72,7 @@ def test_moments_of_the_next_token_are_exact(make, by):
     """Expectation and variance of log q(v) at each position, 0 log 0 = 0 outside a truncated support."""
     lm, exact = exactly(make, by)
     inside = np.flatnonzero(exact.prob > 0)
-    scores = lm.score(all_of(lm, exact).take(inside))
+    scores, _ = lm.score(all_of(lm, exact).take(inside))
     np.testing.assert_allclose(scores.expected, np.concatenate([exact.expected[i] for i in inside]), atol=1e-5)
     np.testing.assert_allclose(scores.variance, np.concatenate([exact.variance[i] for i in inside]), atol=2e-5)
 
@@ -111,7 +111,7 @@ def test_another_temperature_would_have_been_noticed():
 def test_what_is_recorded_while_drawing_is_the_score_and_the_truth(make, by):
     lm, exact = exactly(make, by)
     draws = lm.sample(300, Key(13))
-    scores = lm.score(draws)
+    scores, _ = lm.score(draws)
     np.testing.assert_allclose(draws.log_prob, scores.log_prob, atol=1e-5)
     index = exact.index()
     rows = [index[tuple(row.tolist())] for row in draws]
@@ -125,7 +125,7 @@ def test_the_sampler_check_is_standard_normal_over_repetitions():
     found = []
     for i in range(200):
         draws = lm.sample(120, Key(i, ("z",)))
-        scores = lm.score(draws)
+        scores, _ = lm.score(draws)
         found.append(sampler_z(*(float(np.sum(v, dtype=np.float64)) for v in (draws.log_prob, scores.expected, scores.variance))))
     assert all(isinstance(z, float) for z in found)
     assert stats.kstest(found, "norm").pvalue > 0.01
@@ -168,7 +168,7 @@ def test_low_precision_draws_follow_what_scores_them(dtype):
     weights = tiny_llama(2).to_hf()
     lm = CausalLM(Llama.from_hf(TINY, weights, dtype), frozenset([0])).after((1, 2), horizon=8)
     draws = lm.sample(400, Key(19))
-    z = lm.score(draws).check(draws, dtype=str(dtype).removeprefix("torch."), whose="x")
+    z = lm.score(draws)[0].check(draws, dtype=str(dtype).removeprefix("torch."), whose="x")
     assert isinstance(z, float)
     exact = enumerate_lm(CausalLM(tiny_llama(2), frozenset([0])).after((1, 2), horizon=3))
     short = CausalLM(Llama.from_hf(TINY, weights, dtype), frozenset([0])).after((1, 2), horizon=3)

@@ -34,7 +34,7 @@ def test_full_precision_comes_back_exactly(path, tmp_path, changes):
     theirs = to_transformers(network)
     with torch.inference_mode():
         row = next(iter(SEQUENCES)).astype(int).tolist()
-        plain = theirs(torch.tensor([[*SEQUENCES.prompt, *row]])).logits[0, 1:-1]
+        plain = theirs(torch.tensor([[*SEQUENCES.prompts[0], *row]])).logits[0, 1:-1]
     np.testing.assert_allclose(logits_of(model.network, SEQUENCES)[: len(row)], plain, atol=1e-5)
 
 

@@ -42,9 +42,9 @@ def network_of(changes: dict) -> Llama:
 
 def row_by_row(model, sequences) -> torch.Tensor:
     """Logits for every token of every sequence, one plain forward pass each."""
-    context = len(sequences.prompt)
+    context = len(sequences.prompts[0])
     with torch.inference_mode():
-        return torch.cat([model(torch.tensor([[*sequences.prompt, *row.tolist()]])).logits[0, context - 1 : -1] for row in sequences])
+        return torch.cat([model(torch.tensor([[*sequences.prompts[0], *row.tolist()]])).logits[0, context - 1 : -1] for row in sequences])
 
 
 @every_shape
@@ -60,23 +60,26 @@ def test_logits_are_those_of_transformers(changes, prompt, lengths):
 
 
 @every_shape
-@pytest.mark.parametrize("prompt", [(1,), (2, 0, 4, 1)], ids=["prompt of one", "prompt of four"])
+@pytest.mark.parametrize("prompts", [((1,),), ((2, 0, 4, 1),), ((2, 0, 4, 1), (3,), (1, 2))], ids=["of one", "of four", "several"])
 @torch.inference_mode()
-def test_one_step_at_a_time_equals_the_whole(changes, prompt):
-    """Slots at different positions, begun again at different times."""
+def test_one_step_at_a_time_equals_the_whole(changes, prompts):
+    """Slots at different positions, begun again at different times, after the same prompt or another."""
     network, horizon, slots = network_of(changes), 6, 3
     random = np.random.default_rng(0)
-    decoder = network.decoder(prompt, slots, horizon)
+    decoder = network.decoder(prompts, slots, horizon)
     reference = to_transformers(network)
     made: list[list[int]] = [[] for _ in range(slots)]
-    decoder.begin(torch.ones(slots, dtype=torch.bool))
+    follows = np.arange(slots) % len(prompts)
+    decoder.begin(np.arange(slots), follows)
     for step in range(14):
-        again = torch.tensor([len(row) == horizon or (step, i) in {(2, 0), (3, 0), (7, 2)} for i, row in enumerate(made)])
-        if again.any():
-            decoder.begin(again)
-            made = [[] if begins else row for begins, row in zip(again.tolist(), made, strict=True)]
-        logits = decoder.step(torch.tensor([row[-1] if row else prompt[-1] for row in made]))
-        for row, found in zip(made, logits, strict=True):
+        again = np.flatnonzero([len(row) == horizon or (step, i) in {(2, 0), (3, 0), (7, 2)} for i, row in enumerate(made)])
+        if len(again):
+            follows[again] = random.integers(len(prompts), size=len(again))
+            decoder.begin(again, follows[again])
+            made = [[] if i in again else row for i, row in enumerate(made)]
+        after = [prompts[which] for which in follows]
+        logits = decoder.step(torch.tensor([row[-1] if row else prompt[-1] for row, prompt in zip(made, after, strict=True)]))
+        for row, prompt, found in zip(made, after, logits, strict=True):
             torch.testing.assert_close(found, reference(torch.tensor([[*prompt, *row]])).logits[0, -1], atol=1e-5, rtol=1e-5)
         for row in made:
             row.append(int(random.integers(network.vocabulary)))
@@ -217,7 +220,7 @@ def test_the_general_path_scores_as_a_plain_forward_pass(folders, name, prompt):
         ours = torch.cat(list(network.logits(sequences)))
     plain = row_by_row(theirs, sequences)
     torch.testing.assert_close(ours, plain, atol=2e-5, rtol=1e-5)
-    (scores,) = score(network, sequences, (UNCHANGED,))
+    scores, _ = score((network, UNCHANGED), sequences)
     targets = torch.from_numpy(sequences.ids.astype(np.int64))
     np.testing.assert_allclose(scores.log_prob, plain.log_softmax(-1).gather(-1, targets[:, None])[:, 0], atol=2e-5)
     assert (network.vocabulary, network.context) == (11, 32 if name == "gpt2" else 64)
@@ -233,7 +236,7 @@ def test_draws_of_a_loaded_folder_pass_both_gates(folders, name, by):
     lm = model.after((5, 1), horizon=10)
     draws = lm.sample(300, Key(0, (name,)))
     assert 0 < draws.ended.sum() < 300
-    assert isinstance(lm.score(draws).check(draws, dtype="float32", whose="x"), float)
+    assert isinstance(lm.score(draws)[0].check(draws, dtype="float32", whose="x"), float)
 
 
 def test_both_paths_draw_the_same(folders, monkeypatch):
@@ -274,4 +277,4 @@ def test_prompts_and_horizons_that_cannot_be(prompt, horizon, says):
 def test_the_whole_context_can_be_used():
     lm = CausalLM(tiny_llama(context=12), frozenset()).after((1, 2), horizon=10)
     draws = lm.sample(5, Key(0))
-    np.testing.assert_allclose(draws.log_prob, lm.score(draws).log_prob, atol=1e-5)
+    np.testing.assert_allclose(draws.log_prob, lm.score(draws)[0].log_prob, atol=1e-5)

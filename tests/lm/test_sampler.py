@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,7 +23,14 @@ LAST = np.nextafter(1.0, 0.0)
 
 def draw(network, *, draws=40, slots=8, key=KEY, horizon=6, stopping=(0,), prompt=(1,), by: Selectivity = UNCHANGED) -> Sequences:
     return sampler.draw(
-        network, prompt=prompt, horizon=horizon, stopping=frozenset(stopping), selectivity=by, draws=draws, slots=slots, key=key
+        network,
+        prompts=(prompt,),
+        prompt_of=np.zeros(draws, dtype=np.int64),
+        horizon=horizon,
+        stopping=frozenset(stopping),
+        selectivity=by,
+        slots=slots,
+        key=key,
     )
 
 
@@ -68,8 +76,8 @@ def test_a_slot_whose_sequence_ended_takes_the_next_draw():
     steps = []
 
     class Counting(TableLM):
-        def decoder(self, prompt, slots, horizon):
-            steps.append(super().decoder(prompt, slots, horizon))
+        def decoder(self, prompts, slots, horizon):
+            steps.append(super().decoder(prompts, slots, horizon))
             return steps[-1]
 
     stop_often = np.full((1, 4, 4), 0.2)
@@ -103,7 +111,7 @@ def test_stopping_sets(stopping, all_end):
 def test_horizon_of_one_and_a_stop_in_the_prompt():
     found = draw(TABLE, horizon=1, prompt=(0, 2, 0))
     assert found.lengths.tolist() == [1] * 40
-    assert found.prompt == (0, 2, 0)
+    assert found.prompts == ((0, 2, 0),)
     counts = np.bincount(draw(TABLE, horizon=1, prompt=(0, 2), draws=4000).ids, minlength=5)
     assert stats.chisquare(counts, 4000 * TABLE.table[0, 2]).pvalue > 0.001
 
@@ -114,7 +122,7 @@ def test_longer_prompts_condition_the_llama():
     for prompt in ((1,), (1, 2, 3), (4, 2, 3)):
         lm = CausalLM(network, frozenset([0])).after(prompt, horizon=5)
         found = lm.sample(60, KEY)
-        np.testing.assert_allclose(found.log_prob, lm.score(found).log_prob, atol=1e-5)
+        np.testing.assert_allclose(found.log_prob, lm.score(found)[0].log_prob, atol=1e-5)
     first = {prompt: draw(network, prompt=prompt, horizon=1, draws=1).log_prob[0] for prompt in ((1, 2, 3), (4, 2, 3))}
     assert len(set(first.values())) == 2
 
@@ -222,3 +230,38 @@ def test_a_heavy_tail_over_a_whole_vocabulary():
         expected = n * np.array([probs[bin_].sum() for bin_ in bins])
         assert expected.min() > 5
         assert stats.chisquare(observed, expected * n / expected.sum()).pvalue > 0.001
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["slots begin one by one", "all together"])
+@pytest.mark.parametrize("slots", [1, 3, 16])
+def test_draws_after_several_prompts_are_those_after_each(slots, together):
+    """A draw is a function of its prompt and its row of uniforms; the prompts come in turn."""
+    network, prompts = TableLM(TABLE.table, restarts_one_by_one=not together), ((1,), (2, 3), (4,))
+    several = sampler.draw(
+        network,
+        prompts=prompts,
+        prompt_of=sampler.in_turn(0, 31, 3),
+        horizon=6,
+        stopping=frozenset([0]),
+        selectivity=UNCHANGED,
+        slots=slots,
+        key=KEY,
+    )
+    assert several.prompt_of[:5].tolist() == [0, 1, 2, 0, 1]
+    for which, prompt in enumerate(prompts):
+        alone = draw(TABLE, draws=31, prompt=prompt)
+        mine = np.flatnonzero(several.prompt_of == which)
+        assert content(several.take(mine)) == content(alone.take(mine))
+    assert sampler.in_turn(31, 2, 3).tolist() == [1, 2]
+
+
+@torch.inference_mode()
+def test_a_llama_draws_after_several_prompts_what_it_scores():
+    lm = CausalLM(tiny_llama(4, initializer_range=0.4), frozenset([0])).after((1,), (1, 2, 3), (4, 2), horizon=5)
+    found = lm.sample_after(sampler.in_turn(0, 90, 3), KEY, slots=7)
+    np.testing.assert_allclose(found.log_prob, lm.score(found)[0].log_prob, atol=1e-5)
+    for which, prompt in enumerate(lm.prompts):
+        mine = found.take(np.flatnonzero(found.prompt_of == which))
+        alone = replace(mine, prompts=(prompt,), prompt_of=np.zeros(len(mine), dtype=np.int32))
+        expected = lm.model.after(prompt, horizon=5).log_prob(alone)
+        np.testing.assert_allclose(mine.sum_per_sequence(mine.log_prob), expected, atol=1e-4)

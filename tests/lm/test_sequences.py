@@ -16,7 +16,7 @@ rows_of_ids = st.lists(st.lists(st.integers(0, 299), min_size=1, max_size=6).map
 def build(rows: list[tuple[int, ...]], *, recorded: bool = True, vocabulary: int = 300, prompt: tuple[int, ...] = (7, 8)) -> Sequences:
     sequences = pack(rows, [sum(row) % 2 == 0 for row in rows], prompt, vocabulary)
     log_prob = -np.arange(len(sequences.ids), dtype=np.float32) if recorded else None
-    return Sequences(sequences.ids, sequences.lengths, sequences.ended, prompt, vocabulary, log_prob)
+    return Sequences(sequences.ids, sequences.lengths, sequences.ended, (prompt,), vocabulary, log_prob)
 
 
 def as_lists(sequences: Sequences) -> list[tuple]:
@@ -41,7 +41,7 @@ def test_take_is_indexing(rows, data):
     taken = sequences.take(np.array(picked, dtype=np.int64))
     whole = as_lists(sequences)
     assert as_lists(taken) == [whole[i] for i in picked]
-    assert (taken.prompt, taken.vocabulary, taken.ids.dtype) == (sequences.prompt, sequences.vocabulary, sequences.ids.dtype)
+    assert (taken.prompts, taken.vocabulary, taken.ids.dtype) == (sequences.prompts, sequences.vocabulary, sequences.ids.dtype)
 
 
 @given(st.lists(rows_of_ids, min_size=1, max_size=4))
@@ -54,7 +54,7 @@ def test_only_like_is_put_together():
     one = build([(1, 2)])
     assert Sequences.concatenate([one, build([(3,)], recorded=False)]).log_prob is None
     for other in (build([(1,)], prompt=(9,)), build([(1,)], vocabulary=301)):
-        with pytest.raises(ValueError, match="one prompt and one vocabulary"):
+        with pytest.raises(ValueError, match="same prompts and one vocabulary"):
             Sequences.concatenate([one, other])
 
 
@@ -65,7 +65,7 @@ def test_a_file_gives_the_same_sequences_and_equal_ones_equal_bytes(tmp_path_fac
     sequences.save(folder / "a.safetensors")
     loaded = Sequences.load(folder / "a.safetensors")
     assert as_lists(loaded) == as_lists(sequences)
-    assert (loaded.prompt, loaded.vocabulary, loaded.log_prob is None) == ((7, 8), 300, not recorded)
+    assert (loaded.prompts, loaded.vocabulary, loaded.log_prob is None) == (((7, 8),), 300, not recorded)
     for name in ("ids", "lengths", "ended"):
         assert getattr(loaded, name).dtype == getattr(sequences, name).dtype
     loaded.save(folder / "b.safetensors")
@@ -76,7 +76,7 @@ def test_views_are_saved_as_copies_are(tmp_path):
     sequences = ragged([3, 1, 2, 5], 300)
     sequences.take(np.array([2, 0])).save(tmp_path / "a")
     again = Sequences.load(tmp_path / "a")
-    flipped = Sequences(again.ids[::-1][::-1], again.lengths[::-1][::-1], again.ended, again.prompt, again.vocabulary)
+    flipped = Sequences(again.ids[::-1][::-1], again.lengths[::-1][::-1], again.ended, again.prompts, again.vocabulary)
     flipped.save(tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
@@ -116,7 +116,7 @@ def test_a_truncated_file_is_named(tmp_path, keep):
         Sequences.load(path)
 
 
-HEADER = {"after": '{"prompt": [1], "vocabulary": 5}'}
+HEADER = {"after": '{"prompts": [[1]], "vocabulary": 5}'}
 
 
 @pytest.mark.parametrize(
@@ -136,4 +136,23 @@ def test_a_file_of_something_else_is_named(tmp_path, arrays, header):
 
 def test_the_prompt_is_kept_as_numbers(tmp_path):
     build([(1,)], prompt=(0, 299)).save(tmp_path / "draws")
-    assert json.loads(json.dumps(Sequences.load(tmp_path / "draws").prompt)) == [0, 299]
+    assert json.loads(json.dumps(Sequences.load(tmp_path / "draws").prompts)) == [[0, 299]]
+
+
+def test_each_sequence_keeps_its_prompt(tmp_path):
+    sequences = Sequences(
+        np.array([5, 6, 7, 8, 9], dtype=np.uint16),
+        np.array([2, 1, 2], dtype=np.int32),
+        np.array([True, False, True]),
+        ((1,), (2, 3)),
+        300,
+        prompt_of=np.array([1, 0, 1], dtype=np.int32),
+    )
+    assert [row.tolist() for row in sequences.read()] == [[2, 3, 5], [1], [2, 3, 8]]
+    assert sequences.contexts.tolist() == [2, 1, 2]
+    assert sequences.positions.tolist() == [3, 1, 3]
+    assert sequences.take(np.array([1, 2])).prompt_of.tolist() == [0, 1]
+    assert Sequences.concatenate([sequences, sequences]).prompt_of.tolist() == [1, 0, 1] * 2
+    sequences.save(tmp_path / "draws")
+    loaded = Sequences.load(tmp_path / "draws")
+    assert (loaded.prompts, loaded.prompt_of.tolist()) == (((1,), (2, 3)), [1, 0, 1])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -16,7 +16,7 @@ from distilscope.errors import UsageError
 from distilscope.lm import sampler, scoring, vocabulary
 from distilscope.lm.model_folder import load_llama, stopping_ids
 from distilscope.lm.network import Network
-from distilscope.lm.sequences import Sequences
+from distilscope.lm.sequences import Prompts, Sequences
 from distilscope.selectivity import UNCHANGED, Chain, Selectivity
 
 SLOTS = 256
@@ -40,74 +40,87 @@ class CausalLM:
             from distilscope.lm.transformers_network import TransformersNetwork
 
             network = TransformersNetwork.from_folder(folder, dtype)
-        path = folder / "tokenizer.json"
-        try:
-            tokenizer = Tokenizer.from_file(str(path)) if path.exists() else None
-        except Exception as error:  # `tokenizers` raises nothing more specific
-            raise UsageError(f"{path} is no tokenizer ({error}); give a complete model folder") from None
-        return cls(network, stopping_ids(folder), tokenizer)
+        return cls(network, stopping_ids(folder), vocabulary.read_tokenizer(folder))
 
     def select(self, by: Selectivity) -> CausalLM:
         """A new model whose every next-token choice is `by` of this one's: not p^beta over whole sequences."""
         return replace(self, selectivity=by if self.selectivity == UNCHANGED else Chain((self.selectivity, by)))
 
     def encode(self, text: str) -> tuple[int, ...]:
-        if self.tokenizer is None:
-            raise UsageError("the model has no tokenizer.json, so a prompt cannot be read; give a complete model folder")
         return vocabulary.encode(self.tokenizer, text)
 
-    def after(self, prompt: tuple[int, ...], *, horizon: int) -> PromptedLM:
-        """This model's distribution over the sequences of at most `horizon` tokens that follow `prompt`."""
+    def after(self, *prompts: tuple[int, ...], horizon: int) -> PromptedLM:
+        """This model's distribution over the sequences of at most `horizon` tokens that follow a prompt, or each of several."""
         if horizon < 1:
             raise UsageError(f"the horizon is {horizon}, but at least 1 token must be generated")
-        outside = [token for token in prompt if not 0 <= token < self.network.vocabulary]
-        if outside or not prompt:
-            what = f"has token {outside[0]}, outside the vocabulary of {self.network.vocabulary}" if outside else "is empty"
-            raise UsageError(f"the prompt {what}; give one that the model can read")
-        if len(prompt) + horizon > self.network.context:
-            raise UsageError(
-                f"a prompt of {len(prompt)} and a horizon of {horizon} tokens exceed the model's context of {self.network.context}; "
-                f"use a horizon of at most {self.network.context - len(prompt)}"
-            )
-        return PromptedLM(self, prompt, horizon)
+        if not prompts:
+            raise UsageError("no prompt was given, but at least one is needed")
+        for number, prompt in enumerate(prompts, start=1):
+            which = "the prompt" if len(prompts) == 1 else f"prompt {number}"
+            outside = [token for token in prompt if not 0 <= token < self.network.vocabulary]
+            if outside or not prompt:
+                what = f"has token {outside[0]}, outside the vocabulary of {self.network.vocabulary}" if outside else "is empty"
+                raise UsageError(f"{which} {what}; give one that the model can read")
+            if len(prompt) + horizon > self.network.context:
+                raise UsageError(
+                    f"{which} of {len(prompt)} and a horizon of {horizon} tokens exceed the model's context of {self.network.context}; "
+                    f"use a horizon of at most {self.network.context - len(prompt)}"
+                    if len(prompt) < self.network.context
+                    else f"{which} has {len(prompt)} tokens, but the model's context holds {self.network.context}; give a shorter one"
+                )
+        return PromptedLM(self, prompts, horizon)
 
 
 @dataclass(frozen=True)
 class PromptedLM:
-    """Sequences x_1...x_L, L <= horizon, that ended with a stopping token or were cut at the horizon.
+    """Sequences x_1...x_L, L <= horizon, that ended with a stopping token or were cut at the horizon, after a prompt.
 
     p(x | prompt) is the product of next-token probabilities, the stopping token's included where it was emitted and none
-    appended where the sequence was cut; so it sums to 1 over these sequences.
+    appended where the sequence was cut; so it sums to 1 over these sequences. With several prompts, draws follow them in turn.
     """
 
     model: CausalLM
-    prompt: tuple[int, ...]
+    prompts: Prompts
     horizon: int
 
     def sample(self, n: int, key: Key) -> Sequences:
+        return self.sample_after(sampler.in_turn(0, n, len(self.prompts)), key)
+
+    def sample_after(self, prompt_of: Int[np.ndarray, " n"], key: Key, *, slots: int = SLOTS) -> Sequences:
+        """One draw after each prompt named, by its place among `prompts`."""
         return sampler.draw(
             self.model.network,
-            prompt=self.prompt,
+            prompts=self.prompts,
+            prompt_of=prompt_of,
             horizon=self.horizon,
             stopping=self.model.stopping,
             selectivity=self.model.selectivity,
-            draws=n,
-            slots=SLOTS,
+            slots=slots,
             key=key,
         )
 
-    def score(self, x: Sequences) -> scoring.TokenScores:
-        """Per token: log-probability, its expectation and its variance under this distribution."""
-        if x.prompt != self.prompt:
-            raise ValueError("these sequences follow another prompt")
-        return scoring.score(self.model.network, x, (self.model.selectivity,))[0]
+    def score(self, draws: Sequences, *others: PromptedLM) -> tuple[scoring.OwnScores, tuple[scoring.TokenScores, ...]]:
+        """Draws of this distribution scored under itself and under others, in one pass (see `scoring.score`)."""
+        for side in (self, *others):
+            side._require_prompts(draws)
+        return scoring.score(self._scorer, draws, [other._scorer for other in others])
 
     def log_prob(self, x: Sequences) -> Float[Tensor, " n"]:
         """Nats per sequence; -inf for one that this distribution cannot make (too long, cut short, going on after a stop)."""
+        self._require_prompts(x)
         stops = np.isin(x.ids, sorted(self.model.stopping))
         ends, number = stops[x.offsets[1:] - 1], x.sum_per_sequence(stops.astype(np.float64))
         possible = (x.lengths <= self.horizon) & (ends | (x.lengths == self.horizon)) & (number == ends)
-        return torch.from_numpy(np.where(possible, x.sum_per_sequence(self.score(x).log_prob), -np.inf))
+        total = x.sum_per_sequence(scoring.log_prob(self._scorer, x))
+        return torch.from_numpy(np.where(possible, total, -np.inf))
 
     def select(self, by: Selectivity) -> PromptedLM:
         return replace(self, model=self.model.select(by))
+
+    @property
+    def _scorer(self) -> scoring.Model:
+        return self.model.network, self.model.selectivity
+
+    def _require_prompts(self, x: Sequences) -> None:
+        if x.prompts != self.prompts:
+            raise ValueError("these sequences follow other prompts")

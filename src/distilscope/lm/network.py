@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import Bool, Float, Int
+import numpy as np
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from distilscope.lm.sequences import Sequences
+from distilscope.lm.sequences import Prompts, Sequences
 
 
 @runtime_checkable
 class Decoder(Protocol):
-    """A fixed number of slots, each generating one sequence after the same prompt."""
+    """A fixed number of slots, each generating one sequence after one of the prompts."""
 
     restarts_one_by_one: bool
-    """Whether a slot may begin again while others go on; otherwise all begin together."""
+    """Whether a slot may begin again while others go on; otherwise all begin together, after one prompt."""
 
-    def begin(self, slots: Bool[Tensor, " slots"]) -> None:
-        """Takes these slots back to the end of the prompt."""
+    def begin(self, slots: Int[np.ndarray, " m"], prompts: Int[np.ndarray, " m"]) -> None:
+        """Takes these slots to the end of these prompts (by their place among the decoder's)."""
         ...
 
     def step(self, tokens: Int[Tensor, " slots"]) -> Float[Tensor, "slots v"]:
@@ -40,14 +41,14 @@ class Network(Protocol):
         ...
 
     def logits(self, batch: Sequences) -> Iterator[Float[Tensor, "piece v"]]:
-        """fp32 logits that predict each token of the batch in order, in pieces small enough to hold."""
+        """Logits that predict each token of the batch in order, in pieces of `PIECE` (the last may be smaller)."""
         ...
 
-    def decoder(self, prompt: tuple[int, ...], slots: int, horizon: int) -> Decoder: ...
+    def decoder(self, prompts: Prompts, slots: int, horizon: int) -> Decoder: ...
 
 
 PIECE = 256
-"""Most positions whose logits over the whole vocabulary are computed at once."""
+"""Positions whose logits over the whole vocabulary are computed at once."""
 
 HELD = 1 << 20
 """Most logits held in fp32 at once: 4 MiB stay in the processor's cache, where their softmax took a tenth of the time that 256

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from distilscope.distribution import Key
 from distilscope.lm.network import Network, in_pieces
-from distilscope.lm.sequences import Sequences, id_dtype
+from distilscope.lm.sequences import Prompts, Sequences, id_dtype
 from distilscope.selectivity import Selectivity
 
 
@@ -26,15 +26,16 @@ from distilscope.selectivity import Selectivity
 def draw(
     network: Network,
     *,
-    prompt: tuple[int, ...],
+    prompts: Prompts,
+    prompt_of: Int[np.ndarray, " draws"],
     horizon: int,
     stopping: Set[int],
     selectivity: Selectivity,
-    draws: int,
     slots: int,
     key: Key,
 ) -> Sequences:
-    """`draws` sequences of at most `horizon` tokens after `prompt`, each token's log-probability recorded (nats)."""
+    """A sequence of at most `horizon` tokens after each prompt named in `prompt_of`, each token's log-probability recorded (nats)."""
+    draws = len(prompt_of)
     slots = min(slots, draws)
     uniforms = key.generator().random((draws, horizon))
     ids = np.zeros((draws, horizon), dtype=id_dtype(network.vocabulary))
@@ -42,23 +43,30 @@ def draw(
     lengths, ended = np.zeros(draws, dtype=np.int32), np.zeros(draws, dtype=bool)
     stops = np.array(sorted(stopping), dtype=np.int64)
 
-    decoder = network.decoder(prompt, slots, horizon)
+    decoder = network.decoder(prompts, slots, horizon)
+    last = np.array([prompt[-1] for prompt in prompts])
     making, at = np.full(slots, -1), np.zeros(slots, dtype=np.int64)  # which draw each slot makes, and its length so far
-    tokens, waiting = np.full(slots, prompt[-1]), 0
+    tokens, waiting = np.full(slots, last[0]), 0
+    order = np.argsort(prompt_of, kind="stable")  # draws after one prompt begin together, for they share its keys and values
     while True:
         free = making < 0
         if waiting < draws and free.any() and (decoder.restarts_one_by_one or free.all()):
-            begins = np.flatnonzero(free)[: draws - waiting]
-            making[begins] = np.arange(waiting, waiting + len(begins))
-            at[begins], tokens[begins] = 0, prompt[-1]
+            coming = order[waiting:]
+            if not decoder.restarts_one_by_one:  # a wave follows one prompt
+                coming = coming[prompt_of[coming] == prompt_of[coming[0]]]
+            begins = np.flatnonzero(free)[: len(coming)]
+            coming = coming[: len(begins)]
+            making[begins], at[begins], tokens[begins] = coming, 0, last[prompt_of[coming]]
             waiting += len(begins)
-            decoder.begin(torch.from_numpy(np.isin(np.arange(slots), begins)))
+            decoder.begin(begins, prompt_of[coming])
         live = np.flatnonzero(making >= 0)
         if not len(live):
             break
         logits = decoder.step(torch.from_numpy(tokens))
         rows, columns = making[live], at[live]
-        drawn, log_prob = next_tokens(logits[torch.from_numpy(live)], uniforms[rows, columns], selectivity)
+        drawn, log_prob = next_tokens(
+            logits if len(live) == slots else logits[torch.from_numpy(live)], uniforms[rows, columns], selectivity
+        )
         ids[rows, columns], recorded[rows, columns] = drawn, log_prob
         stopped = np.isin(drawn, stops)
         at[live] += 1
@@ -67,7 +75,12 @@ def draw(
         lengths[rows[done]], ended[rows[done]] = at[live[done]], stopped[done]
         making[live[done]] = -1
     kept = np.arange(horizon) < lengths[:, None]
-    return Sequences(ids[kept], lengths, ended, prompt, network.vocabulary, recorded[kept])
+    return Sequences(ids[kept], lengths, ended, prompts, network.vocabulary, recorded[kept], prompt_of.astype(np.int32))
+
+
+def in_turn(first: int, draws: int, prompts: int) -> Int[np.ndarray, " draws"]:
+    """Which prompt each of the draws `first`, `first` + 1, ... follows: the prompts in turn, so that any few draws follow all alike."""
+    return (first + np.arange(draws)) % prompts
 
 
 def next_tokens(

@@ -1,4 +1,8 @@
-"""Scores sequences under a network: each token's log-probability, and what the sampler check needs.
+"""Scores draws in one pass: under the model that drew them and, beside it, under others.
+
+Each side gives every token's log-probability and its expectation under what drew the draws, v ~ q(.|x_<t). The difference
+of the two is a martingale difference: its sum over a sequence has mean zero, whichever side it is of. The sampler check (`gates`) and the
+control variates (`comparison`) are made of these.
 
 Logits over the whole vocabulary exist for a few hundred positions at a time, never for the whole batch.
 Sequences of like length run together, so that attention pads little.
@@ -6,7 +10,7 @@ Sequences of like length run together, so that attention pads little.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +19,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from distilscope.gates import check_draws
-from distilscope.lm.network import Network
+from distilscope.lm.network import Network, in_pieces
 from distilscope.lm.sequences import Sequences
 from distilscope.selectivity import Selectivity
 
 BATCH_TOKENS = 4096
 """Most tokens run through the network at once."""
+
+Model = tuple[Network, Selectivity]
+"""A network and the selectivity of its next-token choices."""
 
 
 @dataclass(frozen=True)
@@ -29,49 +36,106 @@ class TokenScores:
 
     log_prob: Float[np.ndarray, " tokens"]
     expected: Float[np.ndarray, " tokens"]
-    """E_v log q(v), v ~ q(.|x_<t): minus the entropy of the next-token distribution."""
+    """E_v log-probability of v, v ~ q(.|x_<t) with q what drew the draws; -inf where q can make what this side cannot."""
+
+    def totals(self, draws: Sequences) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """Per sequence: log-probability, and its deviation from the sum of its step-by-step expectations (NaN where not finite)."""
+        return _totals(draws, self.log_prob, self.expected)
+
+
+@dataclass(frozen=True)
+class OwnScores(TokenScores):
+    """The scores of draws under what drew them."""
+
     variance: Float[np.ndarray, " tokens"]
     """Var_v log q(v), v ~ q(.|x_<t), in nats^2."""
 
+    def totals(self, draws: Sequences) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """As for any side, with the log-probabilities as they were recorded while drawing."""
+        assert draws.log_prob is not None
+        return _totals(draws, draws.log_prob, self.expected)
+
     def check(self, draws: Sequences, *, dtype: str, whose: str) -> float | str:
-        """Both gates of the draws that these are the scores of, under what drew them: z or "undecided", or GateError."""
+        """Both gates: z or "undecided", or GateError."""
         assert draws.log_prob is not None
         return check_draws(draws.log_prob, rescored=self.log_prob, expected=self.expected, variance=self.variance, dtype=dtype, whose=whose)
 
 
 @torch.inference_mode()
-def score(network: Network, sequences: Sequences, selectivities: tuple[Selectivity, ...]) -> tuple[TokenScores, ...]:
-    """Scores the same sequences under the network at each selectivity; one forward pass serves them all."""
-    tokens = len(sequences.ids)
-    scores = tuple(TokenScores(*(np.zeros(tokens, dtype=np.float32) for _ in range(3))) for _ in selectivities)
-    offsets = sequences.offsets
-    for rows in batches_of_like_length(sequences.lengths, len(sequences.prompt) - 1, BATCH_TOKENS):
+def score(own: Model, draws: Sequences, others: Sequence[Model] = ()) -> tuple[OwnScores, tuple[TokenScores, ...]]:
+    """Scores draws of `own` under itself and under each of `others`; a network that stands in several runs once.
+
+    Every network is over the same token ids (ValueError otherwise).
+    """
+    if len({network.vocabulary for network, _ in (own, *others)}) != 1:
+        raise ValueError("these networks have different vocabularies, so their log-probabilities are not of the same things")
+    tokens = len(draws.ids)
+    mine = OwnScores(*_empty(tokens, 3))
+    theirs = tuple(TokenScores(*_empty(tokens, 2)) for _ in others)
+    for places, targets, logits in _positions((own[0], *(network for network, _ in others)), draws):
+        log_q = own[1](logits[own[0]]).log_softmax(-1)
+        q = log_q.exp()
+        expected = _expectation(q, log_q)
+        deviation = torch.where(q > 0, log_q - expected[:, None], 0.0)
+        mine.variance[places] = (q * deviation.square_()).sum(-1).numpy()
+        mine.log_prob[places], mine.expected[places] = _at(log_q, targets), expected.numpy()
+        for (network, selectivity), result in zip(others, theirs, strict=True):
+            log_p = selectivity(logits[network]).log_softmax(-1)
+            result.log_prob[places], result.expected[places] = _at(log_p, targets), _expectation(q, log_p).numpy()
+    return mine, theirs
+
+
+@torch.inference_mode()
+def log_prob(model: Model, sequences: Sequences) -> Float[np.ndarray, " tokens"]:
+    """Each token's log-probability (nats) and nothing else: sequences from anywhere."""
+    network, selectivity = model
+    (found,) = _empty(len(sequences.ids), 1)
+    for places, targets, logits in _positions((network,), sequences):
+        found[places] = _at(selectivity(logits[network]).log_softmax(-1), targets)
+    return found
+
+
+def _positions(
+    networks: Sequence[Network], sequences: Sequences
+) -> Iterator[tuple[Int[np.ndarray, " m"], Int[Tensor, " m"], dict[Network, Float[Tensor, "m v"]]]]:
+    """Pieces of the sequences' tokens, in whatever order is cheap: their places, ids, and each network's logits there."""
+    offsets, distinct = sequences.offsets, list(dict.fromkeys(networks))
+    for rows in batches_of_like_length(sequences.positions, BATCH_TOKENS):
         batch = sequences.take(rows)
         places = np.concatenate([np.arange(*offsets[row : row + 2].tolist()) for row in rows])
         done = 0
-        for logits in network.logits(batch):
-            piece = places[done : done + len(logits)]
-            targets = torch.from_numpy(sequences.ids[piece].astype(np.int64))
-            for selectivity, result in zip(selectivities, scores, strict=True):
-                result.log_prob[piece], result.expected[piece], result.variance[piece] = _moments(selectivity(logits), targets)
-            done += len(logits)
-    return scores
+        for pieces in zip(*(network.logits(batch) for network in distinct), strict=True):
+            for held in zip(*map(in_pieces, pieces), strict=True):
+                piece = places[done : done + len(held[0])]
+                yield piece, torch.from_numpy(sequences.ids[piece].astype(np.int64)), dict(zip(distinct, held, strict=True))
+                done += len(held[0])
 
 
-def _moments(logits: Float[Tensor, "m v"], targets: Int[Tensor, " m"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """log q(target), E[log q] and Var[log q], with 0 log 0 = 0 for tokens outside the support."""
-    log_q = logits.log_softmax(-1)
-    q = log_q.exp()
-    expected = -torch.special.entr(q).sum(-1)
-    variance = (q * torch.where(q > 0, log_q - expected[:, None], 0.0).square()).sum(-1)
-    return log_q.gather(-1, targets[:, None])[:, 0].numpy(), expected.numpy(), variance.numpy()
+def _totals(
+    draws: Sequences, log_prob: Float[np.ndarray, " tokens"], expected: Float[np.ndarray, " tokens"]
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    with np.errstate(invalid="ignore"):  # -inf less -inf
+        return draws.sum_per_sequence(log_prob), draws.sum_per_sequence(log_prob.astype(np.float64) - expected)
 
 
-def batches_of_like_length(lengths: Int[np.ndarray, " n"], context: int, most_tokens: int) -> Iterator[Int[np.ndarray, " m"]]:
+def _empty(tokens: int, number: int) -> tuple[Float[np.ndarray, " tokens"], ...]:
+    return tuple(np.zeros(tokens, dtype=np.float32) for _ in range(number))
+
+
+def _at(values: Float[Tensor, "m v"], targets: Int[Tensor, " m"]) -> Float[np.ndarray, " m"]:
+    return values.gather(-1, targets[:, None])[:, 0].numpy()
+
+
+def _expectation(q: Float[Tensor, "m v"], values: Float[Tensor, "m v"]) -> Float[Tensor, " m"]:
+    """sum_v q(v) values(v), with 0 * inf = 0."""
+    return torch.where(q > 0, q * values, 0.0).sum(-1)
+
+
+def batches_of_like_length(lengths: Int[np.ndarray, " n"], most_tokens: int) -> Iterator[Int[np.ndarray, " m"]]:
     """Rows sorted by length (stable), cut where a batch padded to its longest would exceed `most_tokens`."""
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
-        rows = max(1, most_tokens // int(lengths[order[start]] + context))
+        rows = max(1, most_tokens // int(lengths[order[start]]))
         yield order[start : start + rows]
         start += rows

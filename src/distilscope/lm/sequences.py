@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ from safetensors.numpy import save_file
 
 from distilscope.errors import StoreError
 
+Prompts = tuple[tuple[int, ...], ...]
+"""Token ids of one prompt or several, each of at least one token."""
+
 
 def id_dtype(vocabulary: int) -> np.dtype[Any]:
     """The smallest unsigned type that holds every id of the vocabulary."""
@@ -23,22 +26,43 @@ def id_dtype(vocabulary: int) -> np.dtype[Any]:
 
 @dataclass(frozen=True)
 class Sequences:
-    """Sequences generated after one prompt, stored end to end without padding.
+    """Sequences generated after prompts, stored end to end without padding.
 
     A sequence that ended has its stopping token as its last id, counted in its length; one cut at the
-    horizon has none appended. The prompt is context: its ids are not among `ids`.
+    horizon has none appended. A prompt is context: its ids are not among `ids`.
     """
 
     ids: Integer[np.ndarray, " tokens"]
     lengths: Int[np.ndarray, " n"]
     ended: Bool[np.ndarray, " n"]
-    prompt: tuple[int, ...]
+    prompts: Prompts
     vocabulary: int
     log_prob: Float[np.ndarray, " tokens"] | None = None
     """Each token's log-probability (nats) under what drew it, as recorded while drawing."""
+    prompt_of: Int[np.ndarray, " n"] = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
+    """Which of `prompts` each sequence follows; left out, all follow the first."""
+
+    def __post_init__(self) -> None:
+        if not len(self.prompt_of):
+            object.__setattr__(self, "prompt_of", np.zeros(len(self.lengths), dtype=np.int32))
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @property
+    def contexts(self) -> Int[np.ndarray, " n"]:
+        """The length of each sequence's prompt."""
+        return np.array([len(prompt) for prompt in self.prompts])[self.prompt_of]
+
+    @property
+    def positions(self) -> Int[np.ndarray, " n"]:
+        """How many tokens a network reads to predict each sequence: its prompt and all its ids but the last."""
+        return self.contexts + self.lengths - 1
+
+    def read(self) -> list[Integer[np.ndarray, " positions"]]:
+        """Those tokens, sequence by sequence."""
+        prompts = [np.array(prompt, dtype=np.int64) for prompt in self.prompts]
+        return [np.concatenate([prompts[which], row[:-1]]) for which, row in zip(self.prompt_of.tolist(), self, strict=True)]
 
     @property
     def offsets(self) -> Int[np.ndarray, " n_plus_1"]:
@@ -59,6 +83,7 @@ class Sequences:
             lengths=lengths,
             ended=self.ended[rows],
             log_prob=None if self.log_prob is None else self.log_prob[tokens],
+            prompt_of=self.prompt_of[rows],
         )
 
     def sum_per_sequence(self, per_token: Float[np.ndarray, " tokens"]) -> Float[np.ndarray, " n"]:
@@ -68,8 +93,8 @@ class Sequences:
     @classmethod
     def concatenate(cls, parts: Iterable[Sequences]) -> Sequences:
         parts = list(parts)
-        if len({(part.prompt, part.vocabulary) for part in parts}) != 1:
-            raise ValueError("only sequences with one prompt and one vocabulary can be put together")
+        if len({(part.prompts, part.vocabulary) for part in parts}) != 1:
+            raise ValueError("only sequences over the same prompts and one vocabulary can be put together")
         recorded = [part.log_prob for part in parts if part.log_prob is not None]
         return replace(
             parts[0],
@@ -77,15 +102,16 @@ class Sequences:
             lengths=np.concatenate([part.lengths for part in parts]),
             ended=np.concatenate([part.ended for part in parts]),
             log_prob=np.concatenate(recorded) if len(recorded) == len(parts) else None,
+            prompt_of=np.concatenate([part.prompt_of for part in parts]),
         )
 
     def save(self, path: Path) -> None:
         """One safetensors file; equal sequences give equal bytes."""
-        arrays = {"ids": self.ids, "lengths": self.lengths, "ended": self.ended}
+        arrays = {"ids": self.ids, "lengths": self.lengths, "ended": self.ended, "prompt_of": self.prompt_of}
         if self.log_prob is not None:
             arrays["log_prob"] = self.log_prob
         # one entry, for safetensors writes several in no fixed order
-        header = {"after": json.dumps({"prompt": self.prompt, "vocabulary": self.vocabulary})}
+        header = {"after": json.dumps({"prompts": self.prompts, "vocabulary": self.vocabulary})}
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path, metadata=header)
 
     @classmethod
@@ -94,8 +120,10 @@ class Sequences:
             with safe_open(path, framework="numpy") as file:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
                 header = json.loads((file.metadata() or {})["after"])
-            prompt, vocabulary = tuple(header["prompt"]), header["vocabulary"]
-            sequences = cls(arrays["ids"], arrays["lengths"], arrays["ended"], prompt, vocabulary, arrays.get("log_prob"))
+            prompts, vocabulary = tuple(tuple(prompt) for prompt in header["prompts"]), header["vocabulary"]
+            sequences = cls(
+                arrays["ids"], arrays["lengths"], arrays["ended"], prompts, vocabulary, arrays.get("log_prob"), arrays["prompt_of"]
+            )
         except (SafetensorError, KeyError) as error:
             raise StoreError(f"{path} does not hold whole sequences ({error}); make it again") from None
         if int(sequences.lengths.sum()) != len(sequences.ids):

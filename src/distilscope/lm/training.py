@@ -37,6 +37,7 @@ class Training:
     """How a model is trained. The schedule is warm-up, stable, decay (WSD; Hu et al. 2404.06395)."""
 
     epochs: int = 4
+    """0 leaves a pretrained model as it is."""
     batch_sequences: int = 64
     """Sequences per optimiser step, whatever the number of processes or microbatches."""
     learning_rate: float = 5e-4
@@ -46,7 +47,8 @@ class Training:
     warmup_fraction: float = 0.01
     decay_fraction: float = 0.2
     precision: str = "auto"
-    """float32; bfloat16 for mixed precision (weights and optimiser stay in float32); auto by what the hardware multiplies fast."""
+    """float32; bfloat16 or float16 for mixed precision (weights and optimiser stay in float32; in float16 the loss is scaled, so that small
+    gradients are not lost); auto by what the hardware multiplies fast."""
     microbatch_tokens: int = 8192
     """Most tokens whose activations and logits are held at once."""
     evaluations: int = 4
@@ -55,9 +57,9 @@ class Training:
     """Steps between the checkpoints that a killed training resumes from."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_sequences", "microbatch_tokens", "evaluations", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"training.{name} is {getattr(self, name)}, but must be at least 1")
+        for name, least in (("epochs", 0), ("batch_sequences", 1), ("microbatch_tokens", 1), ("evaluations", 1), ("checkpoint_every", 1)):
+            if getattr(self, name) < least:
+                raise UsageError(f"training.{name} is {getattr(self, name)}, but must be at least {least}")
         if not 0 < self.learning_rate < math.inf:
             raise UsageError(f"training.learning_rate is {self.learning_rate}, but must be a finite number above 0, such as 0.0005")
         if not 0 < self.clip < math.inf:
@@ -66,8 +68,8 @@ class Training:
             raise UsageError("training.betas must be at least 0 and below 1, and training.weight_decay a finite number of at least 0")
         if not (self.warmup_fraction >= 0 and self.decay_fraction >= 0 and self.warmup_fraction + self.decay_fraction <= 1):
             raise UsageError("training.warmup_fraction and training.decay_fraction must be at least 0 and add up to at most 1")
-        if self.precision not in ("auto", "float32", "bfloat16"):
-            raise UsageError(f"training.precision is {self.precision!r}, but must be auto, float32 or bfloat16")
+        if self.precision not in ("auto", "float32", "bfloat16", "float16"):
+            raise UsageError(f"training.precision is {self.precision!r}, but must be auto, float32, bfloat16 or float16")
 
     def steps(self, sequences: int) -> int:
         return self.epochs * math.ceil(sequences / self.batch_sequences)
@@ -109,42 +111,47 @@ def train(
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=training.learning_rate, betas=training.betas, weight_decay=training.weight_decay, fused=True
     )
-    progress = _Progress(scratch, network, optimizer)
+    precision = getattr(torch, resolved_dtype(training.precision))
+    scaler = torch.amp.GradScaler("cpu", enabled=precision == torch.float16)
+    progress = _Progress(scratch, network, optimizer, scaler)
     order = _Order(len(data), training.batch_sequences, key)
     for step in range(progress.step, steps):
         for group in optimizer.param_groups:
             group["lr"] = training.rate(step, steps)
         batch = data.take(order.rows(step))
-        loss = _backward(network, batch, training)
+        loss = _backward(network, batch, training.microbatch_tokens, precision, scaler)
+        scaler.unscale_(optimizer)
         norm = float(torch.nn.utils.clip_grad_norm_(network.parameters(), training.clip, foreach=True))
-        if not (math.isfinite(loss) and math.isfinite(norm)):
+        overflowed = scaler.is_enabled() and math.isfinite(loss) and scaler.get_scale() > 1  # a smaller scale may still do
+        if not (math.isfinite(loss) and (math.isfinite(norm) or overflowed)):
             if _finite(network):
-                progress.save(network, optimizer)
+                progress.save(network, optimizer, scaler)
             kept = f"the last checkpoint is kept in {scratch}" if progress.file.exists() else "no checkpoint had been due"
             raise DistilscopeError(
                 f"the training loss is {loss} and its gradient's norm {norm} at step {step + 1} of {steps}; lower training.learning_rate "
                 f"(now {training.learning_rate:g}) and run again; {kept}"
             )
-        optimizer.step()
+        scaler.step(optimizer)  # not taken where a scaled gradient overflowed
+        scaler.update()
         optimizer.zero_grad(set_to_none=True)
         progress.count(loss, len(batch.ids))
         if step + 1 in evaluate_at:
             progress.evaluated(network, held_out_loss(network, validation))
         if (step + 1) % training.checkpoint_every == 0 and step + 1 < steps and _finite(network):
-            progress.save(network, optimizer)
+            progress.save(network, optimizer, scaler)
         if after_step is not None:
             after_step(step + 1)
     return progress.result(network)
 
 
-def _backward(network: Llama, batch: Sequences, training: Training) -> float:
-    """Accumulates the gradient of the batch's mean loss per token; returns that loss."""
-    total, mixed = 0.0, resolved_dtype(training.precision) == "bfloat16"
-    for rows in batches_of_like_length(batch.lengths, len(batch.prompt) - 1, training.microbatch_tokens):
+def _backward(network: Llama, batch: Sequences, most_tokens: int, precision: torch.dtype, scaler: torch.amp.GradScaler) -> float:
+    """Accumulates the (scaled) gradient of the batch's mean loss per token; returns that loss."""
+    total, mixed = 0.0, precision != torch.float32
+    for rows in batches_of_like_length(batch.positions, most_tokens):
         part = batch.take(rows)
-        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        with torch.autocast("cpu", precision if mixed else None, enabled=mixed):
             loss = token_loss(network, part).sum() / len(batch.ids)
-        loss.backward()
+        scaler.scale(loss).backward()
         total += float(loss.detach())
     return total
 
@@ -163,10 +170,7 @@ def token_loss(network: Llama, batch: Sequences) -> Float[Tensor, " tokens"]:
 @torch.inference_mode()
 def held_out_loss(network: Llama, sequences: Sequences) -> float:
     """Mean negative log-probability per true token (nats); its exponential is the perplexity."""
-    losses = [
-        token_loss(network, sequences.take(rows)).double().sum()
-        for rows in batches_of_like_length(sequences.lengths, len(sequences.prompt) - 1, 1024)
-    ]
+    losses = [token_loss(network, sequences.take(rows)).double().sum() for rows in batches_of_like_length(sequences.positions, 1024)]
     return float(torch.stack(losses).sum()) / len(sequences.ids)
 
 
@@ -187,14 +191,14 @@ class _Order:
 class _Progress:
     """Where a training stands: its step, curve and best weights, and the one file that they resume from."""
 
-    def __init__(self, scratch: Path, network: Llama, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, scratch: Path, network: Llama, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
         self.file = scratch / "checkpoint.safetensors"
         self.step = self.tokens = self.chosen_step = 0
         self.losses: list[float] = []
         self.history: list[dict[str, int | float]] = []
         self.best: dict[str, Tensor] = {}
         if self.file.exists():
-            self._resume(network, optimizer)
+            self._resume(network, optimizer, scaler)
 
     def count(self, loss: float, tokens: int) -> None:
         self.step += 1
@@ -214,7 +218,7 @@ class _Progress:
         network.load_state_dict(self.best)
         return Trained(network, self.history, self.chosen_step, self.tokens)
 
-    def save(self, network: Llama, optimizer: torch.optim.Optimizer) -> None:
+    def save(self, network: Llama, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
         """Writes beside the old checkpoint, then renames over it: a crash leaves one or the other, whole."""
         tensors = {f"weight/{name}": value.detach().contiguous() for name, value in network.state_dict().items()}
         tensors |= {f"best/{name}": value.contiguous() for name, value in self.best.items()}
@@ -226,6 +230,7 @@ class _Progress:
             "chosen_step": self.chosen_step,
             "losses": self.losses,
             "history": self.history,
+            "scaler": scaler.state_dict(),
         }
         partial = self.file.with_suffix(".partial")
         save_file(tensors, partial, metadata={"standing": json.dumps(standing)})
@@ -233,7 +238,7 @@ class _Progress:
             os.fsync(file.fileno())
         partial.replace(self.file)
 
-    def _resume(self, network: Llama, optimizer: torch.optim.Optimizer) -> None:
+    def _resume(self, network: Llama, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
         try:
             tensors = load_file(self.file)
             with safe_open(self.file, framework="pt") as file:
@@ -242,6 +247,7 @@ class _Progress:
             return
         self.step, self.tokens, self.chosen_step = standing["step"], standing["tokens"], standing["chosen_step"]
         self.losses, self.history = standing["losses"], standing["history"]
+        scaler.load_state_dict(standing["scaler"])
         network.load_state_dict(dict(_under("weight/", tensors)))
         self.best = dict(_under("best/", tensors))
         state: dict[int, dict[str, Tensor]] = {}

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from torch import Tensor
 
 from distilscope.errors import UsageError
 from distilscope.lm.model_folder import read_config, weight_files
-from distilscope.lm.network import PIECE, in_pieces
-from distilscope.lm.sequences import Sequences
+from distilscope.lm.network import PIECE
+from distilscope.lm.sequences import Prompts, Sequences
 
 
 class TransformersNetwork:
@@ -43,24 +43,32 @@ class TransformersNetwork:
         return cls(model)
 
     def logits(self, batch: Sequences) -> Iterator[Float[Tensor, "piece v"]]:
-        first = len(batch.prompt) - 1
-        lengths = batch.lengths.astype(np.int64) + first
+        held: list[Tensor] = []
+        for found in self._logits(batch):
+            held.append(found)
+            whole = torch.cat(held) if len(held) > 1 else found
+            *pieces, rest = whole.split(PIECE)
+            yield from pieces
+            held = [rest]
+        yield from held
+
+    def _logits(self, batch: Sequences) -> Iterator[Float[Tensor, "some v"]]:
+        lengths, rows_read = batch.positions, batch.read()
         start = 0
         while start < len(batch):  # rows in order, as many as PIECE positions allow
             rows = np.arange(start, min(len(batch), start + max(1, PIECE // int(lengths[start:].max()))))
-            part = batch.take(rows)
             longest = int(lengths[rows].max())
             ids = np.zeros((len(rows), longest), dtype=np.int64)
-            for row, tokens in zip(ids, part, strict=True):
-                row[: first + len(tokens)] = [*batch.prompt, *tokens[:-1]]
+            for row, number in zip(ids, rows, strict=True):
+                row[: lengths[number]] = rows_read[number]
             real = np.arange(longest) < lengths[rows][:, None]
             output = self.model(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(real).long(), use_cache=False).logits
-            predicts = real & (np.arange(longest) >= first)
-            yield from in_pieces(output[torch.from_numpy(predicts)])
+            predicts = real & (np.arange(longest) >= batch.contexts[rows][:, None] - 1)
+            yield output[torch.from_numpy(predicts)]
             start += len(rows)
 
-    def decoder(self, prompt: tuple[int, ...], slots: int, horizon: int) -> TransformersDecoder:  # noqa: ARG002 (its cache grows)
-        return TransformersDecoder(self.model, prompt, slots)
+    def decoder(self, prompts: Prompts, slots: int, horizon: int) -> TransformersDecoder:  # noqa: ARG002 (its cache grows)
+        return TransformersDecoder(self.model, prompts, slots)
 
 
 class TransformersDecoder:
@@ -68,16 +76,20 @@ class TransformersDecoder:
 
     restarts_one_by_one = False
 
-    def __init__(self, model: Any, prompt: tuple[int, ...], slots: int) -> None:
-        self.model, self.prompt = model, torch.tensor(prompt).expand(slots, -1)
+    def __init__(self, model: Any, prompts: Prompts, slots: int) -> None:
+        self.model, self.prompts, self.slots = model, prompts, slots
+        self.prompt = prompts[0]
         self.cache: Any = None
         self.history: Tensor | None = None
 
-    def begin(self, slots: Bool[Tensor, " slots"]) -> None:  # noqa: ARG002 (the rest idle)
-        self.cache = self.history = None
+    def begin(self, slots: Int[np.ndarray, " m"], prompts: Int[np.ndarray, " m"]) -> None:  # noqa: ARG002 (the rest idle)
+        self.prompt, self.cache, self.history = self.prompts[prompts[0]], None, None
 
     def step(self, tokens: Int[Tensor, " slots"]) -> Float[Tensor, "slots v"]:
-        self.history = self.prompt if self.history is None else torch.cat([self.history, tokens[:, None]], dim=1)
+        if self.history is None:
+            self.history = torch.tensor(self.prompt).expand(self.slots, -1)
+        else:
+            self.history = torch.cat([self.history, tokens[:, None]], dim=1)
         if self.cache is None:  # at the start, and always for an architecture that keeps no keys and values: the whole history
             output = self.model(input_ids=self.history, use_cache=True)
         else:

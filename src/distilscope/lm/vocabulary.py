@@ -80,8 +80,19 @@ def write_cut_model(source: Path, folder: Path, *, vocabulary: int, dtype: torch
     write_model(folder, config, weights, stopping=stopping, tokenizer=tokenizer)
 
 
-def encode(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
+def read_tokenizer(folder: Path) -> Tokenizer | None:
+    """A model folder's tokenizer.json, where it has one."""
+    path = folder / "tokenizer.json"
+    try:
+        return Tokenizer.from_file(str(path)) if path.exists() else None
+    except Exception as error:  # `tokenizers` raises nothing more specific
+        raise UsageError(f"{path} is no tokenizer ({error}); give a complete model folder") from None
+
+
+def encode(tokenizer: Tokenizer | None, text: str) -> tuple[int, ...]:
     """Token ids of a prompt; raises UsageError where decoding them does not give the text back."""
+    if tokenizer is None:
+        raise UsageError("the model has no tokenizer.json, so a prompt cannot be read; give a complete model folder")
     ids = tokenizer.encode(text, add_special_tokens=False).ids
     back = tokenizer.decode(ids, skip_special_tokens=False)
     if not ids:
@@ -92,3 +103,17 @@ def encode(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
             "use other words or a larger vocabulary"
         )
     return tuple(ids)
+
+
+def require_same_tokens(reference: Path, other: Path) -> None:
+    """Raises UsageError unless an id means the same text in both model folders."""
+    sizes = [read_config(folder).get("vocab_size") for folder in (reference, other)]
+    if sizes[0] != sizes[1]:
+        raise UsageError(
+            f"the reference has {sizes[0]} tokens and {other} has {sizes[1]}, so their log-probabilities "
+            "are not of the same things; give models with one tokenizer"
+        )
+    tokenizers = [read_tokenizer(folder) for folder in (reference, other)]
+    known = [tokenizer.get_vocab() for tokenizer in tokenizers if tokenizer is not None]
+    if len(known) == 2 and known[0] != known[1]:
+        raise UsageError(f"the reference and {other} give token ids different meanings; give models with one tokenizer")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distilscope.distillation import Distillation, Learner
+from distilscope.distillation import Distillation, Learner, Teacher
 from distilscope.ground_truth import GroundTruth, Size
 from distilscope.lm.training import Training
 
@@ -21,7 +21,7 @@ def smollm2_cpu() -> Distillation:
             num_validation=512,
             num_eval=256,
         ),
-        teacher=Learner(Size(128, 384, 3, 2, 2), Training(epochs=4, batch_sequences=32, learning_rate=3e-3)),
+        teacher=Teacher(Size(128, 384, 3, 2, 2), Training(epochs=4, batch_sequences=32, learning_rate=3e-3)),
         student=Learner(Size(64, 192, 2, 2, 2), Training(epochs=3, batch_sequences=32, learning_rate=5e-3)),
         num_teacher_eval=64,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from distilscope.distillation import Distillation, Learner
+from distilscope.distillation import Distillation, Learner, Teacher
 from distilscope.ground_truth import GroundTruth, Size
 from distilscope.lm.training import Training
 
@@ -37,7 +37,7 @@ def smollm2_paper() -> Distillation:
             num_validation=100_000,
             num_eval=100_000,
         ),
-        teacher=Learner(Size(960, 2560, 32, 15, 5), replace(_TRAINING, epochs=5), dtype="auto"),
+        teacher=Teacher(Size(960, 2560, 32, 15, 5), replace(_TRAINING, epochs=5), dtype="auto"),
         student=Learner(Size(576, 1536, 30, 9, 3), _TRAINING, dtype="auto"),
         num_teacher_eval=10_000,
         tile=16_384,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distilscope.distillation import Distillation, Learner
+from distilscope.distillation import Distillation, Learner, Teacher
 from distilscope.ground_truth import SEEDED, GroundTruth, Size
 from distilscope.lm.training import Training
 
@@ -22,7 +22,7 @@ def tiny() -> Distillation:
             num_validation=256,
             num_eval=256,
         ),
-        teacher=Learner(Size(64, 128, 2, 2, 2), Training(epochs=4, batch_sequences=32, learning_rate=6e-3)),
+        teacher=Teacher(Size(64, 128, 2, 2, 2), Training(epochs=4, batch_sequences=32, learning_rate=6e-3)),
         student=Learner(Size(32, 64, 1, 2, 2), Training(epochs=3, batch_sequences=32, learning_rate=6e-3)),
         temperatures=(0.7, 0.85, 1.0),
         seeds=3,

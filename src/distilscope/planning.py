@@ -1,0 +1,278 @@
+"""Lays a study out as steps: what is drawn from what, trained on what, and scored by whom.
+
+D, D_val and the test draws of p* are made once; a seed varies teacher, D', student, order and evaluation draws. Students of one seed
+share initial weights, order and random numbers at every setting of the teacher, so that their differences are paired.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from distilscope.distillation import Distillation, Knobs, Learner, Measured, Study, Variant
+from distilscope.distribution import Key
+from distilscope.ground_truth import SEEDED, PromptSet, Source
+from distilscope.lm.hardware import resolved_dtype
+from distilscope.runs.step import Step
+
+CODE = {"ground_truth": 1, "model": 1, "prompts": 1, "draws": 2, "training": 2, "scores": 2}
+"""Raised when what a kind of step computes changes."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a study is planned from: models and prompts outside the store, by content."""
+
+    ground_truth: Source
+    prompts: PromptSet
+    teacher: Source | None = None
+    """None where it starts from scratch."""
+    student: Source | None = None
+
+    @classmethod
+    def locate(cls, config: Distillation, *, fetch: bool = True) -> Sources:
+        """Finds or converts what the configuration names; with `fetch`, from the hub too."""
+        truth = Source.of(config.ground_truth.reference, fetch=fetch)
+        learners = (
+            Source.of(learner.reference, fetch=fetch) if learner.reference else None for learner in (config.teacher, config.student)
+        )
+        return cls(truth, PromptSet.of(config.ground_truth, truth), *learners)
+
+    def as_json(self) -> dict[str, Any]:
+        models = {name: source.identity for name in ("ground_truth", "teacher", "student") if (source := getattr(self, name))}
+        return models | {"prompts": self.prompts.as_json()}
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Sources:
+        """For a study that was run: its steps can be named, not made again. Raises KeyError or TypeError for another record."""
+        models = {name: Source(record[name]) for name in ("teacher", "student") if name in record}
+        return cls(Source(record["ground_truth"]), PromptSet(**record["prompts"]), **models)
+
+
+def plan(config: Distillation, sources: Sources) -> Study:
+    return _Planner(resolve(config), sources).study()
+
+
+def resolve(config: Distillation) -> Distillation:
+    """The configuration with every `auto` settled by this machine's hardware, as it is saved with a run."""
+
+    def settle(learner: Any) -> Any:
+        training = replace(learner.training, precision=resolved_dtype(learner.training.precision))
+        return replace(learner, training=training, dtype=resolved_dtype(learner.dtype))
+
+    truth = replace(config.ground_truth, dtype=resolved_dtype(config.ground_truth.dtype))
+    return replace(
+        config, ground_truth=truth, teacher=settle(config.teacher), student=settle(config.student), num_distill=config.distil_draws
+    )
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """Someone whose draws are scored, before it is known where p*'s draws are scored by it."""
+
+    role: str
+    training: str
+    setting: Knobs | None
+    evaluation: Knobs
+    variant: Variant | None
+    model: Step
+    draws: tuple[Step, ...]
+    number: int
+
+
+class _Planner:
+    def __init__(self, config: Distillation, sources: Sources) -> None:
+        self.config, self.sources, truth = config, sources, config.ground_truth
+        known = sources.ground_truth.architecture
+        self.base = Variant(config.student.size, config.distil_draws)
+        self.vocabulary = truth.vocabulary or (257 if truth.reference == SEEDED else known.vocab_size if known else 49152)
+        self.context = max(64, 2 ** math.ceil(math.log2(truth.horizon + sources.prompts.longest + 1)))
+        self.learners = {"teacher": config.teacher, "student": config.student}
+        sizes = {"ground_truth": truth.size, "teacher": config.teacher.size, "student": config.student.size}
+        self.architecture = {
+            role: replace(given.architecture, vocab_size=self.vocabulary)
+            if (given := getattr(sources, role)) and given.architecture
+            else size.architecture(self.vocabulary, self.context)
+            for role, size in sizes.items()
+        }
+        self.dtypes = {"ground_truth": truth.dtype, "teacher": config.teacher.dtype, "student": config.student.dtype}
+        self.disk: dict[Step, int] = {}
+        if truth.reference == SEEDED:
+            source: dict[str, Any] = {"reference": SEEDED, "size": asdict(truth.size), "sharpness": truth.sharpness}
+            source |= {"context": self.context, "vocabulary": truth.vocabulary, "dtype": truth.dtype}
+            self.truth = self.made("ground_truth", "ground_truth", source, {}, {}, "prepare p*")
+        else:
+            self.truth = self.imported("ground_truth", "ground_truth", sources.ground_truth, {}, "prepare p*")
+        chosen = {"sha256": sources.prompts.sha256}
+        local = {"texts": sources.prompts.texts}
+        self.prompts = Step("prompts", chosen, {"tokenizer": self.truth}, CODE["prompts"], "read prompts", 0.0, local=local)
+        self.disk[self.prompts] = 8 * len(sources.prompts.texts)
+
+    def study(self) -> Study:
+        truth, root = self.config.ground_truth, Key(0, ("ground truth",))
+        plain: Knobs = {"temperature": 1.0}
+        self.validation = self.draw("ground_truth", self.truth, root.child("validation"), plain, truth.num_validation, "draw D_val")
+        self.test = self.draw("ground_truth", self.truth, root.child("test"), plain, truth.num_eval, "draw test set")
+        data = self.draw("ground_truth", self.truth, root.child("train"), plain, truth.num_train, "draw D")
+        measured = [one for seed in range(self.config.seeds) for one in self.seed(seed, data)]
+        students = [one for one in measured if one.training != "teacher"]
+        at_evaluation, base = {"temperature": self.config.evaluation_temperature}, self.base
+        return Study(
+            config=self.config,
+            ground_truth=self.truth,
+            prompts=self.prompts,
+            test=self.test,
+            teachers=tuple(one for one in measured if one.training == "teacher"),
+            students=tuple(one for one in students if one.evaluation == at_evaluation),
+            controls=tuple(
+                one for one in students if one.training == "direct" and one.variant == base and one.evaluation in self.config.settings
+            ),
+            disk=self.disk,
+            parameters={role: architecture.parameters for role, architecture in self.architecture.items()},
+            sources=self.sources.as_json(),
+        )
+
+    def seed(self, seed: int, data: tuple[Step, ...]) -> list[Measured]:
+        """Every candidate of a seed."""
+        config, key = self.config, Key(seed)
+        base = self.base
+        sizes = [replace(base, size=config.student_size(text)) for text in config.sweep.student_sizes]
+        amounts = [replace(base, num_distill=number) for number in config.sweep.num_distill]
+        teacher = self.learner("teacher", config.teacher.size, data, config.ground_truth.num_train, key.child("teacher"), "train teachers")
+        found: list[_Candidate] = []
+        for variant in (base, *sizes):
+            model = self.student(variant.size, data, config.ground_truth.num_train, key)
+            found.append(self.evaluated("direct", None, {"temperature": config.evaluation_temperature}, variant, model, key))
+            if variant == base:  # the mandatory control
+                others = [knobs for knobs in config.settings if knobs != found[-1].evaluation]
+                found += [self.evaluated("direct", None, knobs, variant, model, key) for knobs in others]
+        for knobs in config.settings:
+            distilled = self.draw("teacher", teacher, key.child("distil"), knobs, config.distil_draws, "draw D'")
+            number = min(config.num_teacher_eval, config.distil_draws)
+            found.append(_Candidate("teacher", "teacher", knobs, knobs, None, teacher, distilled, number))
+            for variant in (base, *sizes, *amounts):
+                model = self.student(variant.size, distilled, variant.num_distill, key)
+                found.append(self.evaluated("distilled", knobs, {"temperature": config.evaluation_temperature}, variant, model, key))
+        return self.scored(seed, found)
+
+    def student(self, size: Any, data: tuple[Step, ...], number: int, key: Key) -> Step:
+        return self.learner("student", size, data, number, key.child("student"), "train students")
+
+    def evaluated(self, training: str, setting: Knobs | None, at: Knobs, variant: Variant, model: Step, key: Key) -> _Candidate:
+        number = self.config.ground_truth.num_eval
+        draws = self.draw("student", model, key.child("evaluate"), at, number, "draw students")
+        return _Candidate("student", training, setting, at, variant, model, draws, number)
+
+    def scored(self, seed: int, found: Sequence[_Candidate]) -> list[Measured]:
+        """One pass over p*'s test draws scores them by every candidate of the seed."""
+        by_model: dict[Step, tuple[str, list[Knobs]]] = {}
+        for one in found:
+            _, settings = by_model.setdefault(one.model, (one.role, []))
+            if one.evaluation not in settings:
+                settings.append(one.evaluation)
+        others = [(role, model, settings) for model, (role, settings) in by_model.items()]
+        places = [(model, knobs) for _, model, settings in others for knobs in settings]
+        plain: Knobs = {"temperature": 1.0}
+        number = self.config.ground_truth.num_eval
+        of_reference = self.score(("ground_truth", self.truth, plain), self.test, number, others, "score p*'s draws")
+        reference = [("ground_truth", self.truth, [plain])]
+        return [
+            Measured(
+                training=one.training,
+                setting=one.setting,
+                evaluation=one.evaluation,
+                seed=seed,
+                variant=one.variant,
+                model=one.model,
+                dtype=self.dtypes[one.role],
+                draws=one.draws,
+                number=one.number,
+                scores=self.score((one.role, one.model, one.evaluation), one.draws, one.number, reference, f"score {one.role}s' draws"),
+                of_reference=of_reference,
+                index=places.index((one.model, one.evaluation)),
+            )
+            for one in found
+        ]
+
+    def imported(self, kind: str, role: str, source: Source, inputs: dict[str, Step], stage: str) -> Step:
+        config = {"reference": "model", "sha256": source.identity, "vocabulary": self.config.ground_truth.vocabulary}
+        return self.made(kind, role, config | {"dtype": self.dtypes[role]}, inputs, {"folder": source.folder}, stage)
+
+    def made(self, kind: str, role: str, config: dict[str, Any], inputs: dict[str, Step], local: dict[str, str], stage: str) -> Step:
+        parameters = self.architecture[role].parameters
+        step = Step(kind, config, inputs, CODE[kind], stage=stage, cost=20.0 * parameters, local=local)
+        self.disk[step] = parameters * (4 if self.dtypes[role] == "float32" else 2)
+        return step
+
+    def draw(self, role: str, model: Step, key: Key, knobs: Knobs, number: int, stage: str) -> tuple[Step, ...]:
+        config, truth = self.config, self.config.ground_truth
+        tiles = []
+        for tile in range(math.ceil(number / config.tile)):
+            draws = min(config.tile, number - tile * config.tile)
+            what = {
+                "key": [key.seed, *key.path],
+                "tile": tile,
+                "first": tile * config.tile,
+                "draws": draws,
+                "slots": config.slots,
+                "horizon": truth.horizon,
+                "selectivity": knobs,
+                "dtype": self.dtypes[role],
+            }
+            tokens = draws * truth.horizon
+            cost = tokens * self.architecture[role].flops_per_token
+            tiles.append(Step("draws", what, {"model": model, "prompts": self.prompts}, CODE["draws"], stage, cost, tokens))
+            self.disk[tiles[-1]] = tokens * (2 + 4) + draws * 9
+        return tuple(tiles)
+
+    def learner(self, role: str, size: Any, data: tuple[Step, ...], number: int, key: Key, stage: str) -> Step:
+        """The model that comes of training on the first `number` draws; with no epochs, the one that it starts from."""
+        learner: Learner = self.learners[role]
+        source: Source | None = getattr(self.sources, role)
+        inputs = _numbered("data", data[: math.ceil(number / self.config.tile)]) | _numbered("validation", self.validation)
+        inputs |= {"tokenizer": self.truth}
+        what: dict[str, Any] = {"training": asdict(learner.training), "sequences": number, "key": [key.seed, *key.path]}
+        if source is None:
+            what |= {"size": asdict(size), "context": self.context}
+        else:
+            start = self.imported("model", role, source, {"tokenizer": self.truth}, f"prepare {role}s")
+            if not learner.training.epochs:
+                return start
+            inputs |= {"start": start}
+        architecture = size.architecture(self.vocabulary, self.context) if source is None else self.architecture[role]
+        tokens = learner.training.epochs * number * self.config.ground_truth.horizon
+        held_out = learner.training.evaluations * sum(tile.tokens for tile in self.validation)
+        step = Step("training", what, inputs, CODE["training"], stage, (3 * tokens + held_out) * architecture.flops_per_token, tokens)
+        self.disk[step] = 4 * architecture.parameters
+        return step
+
+    def score(
+        self,
+        own: tuple[str, Step, Knobs],
+        draws: tuple[Step, ...],
+        number: int,
+        others: Sequence[tuple[str, Step, Sequence[Knobs]]],
+        stage: str,
+    ) -> tuple[Step, ...]:
+        """The first `number` draws of `own`, tile by tile, under it and under the others at each of their settings."""
+        role, model, knobs = own
+        steps = []
+        for tile, drawn in enumerate(draws[: math.ceil(number / self.config.tile)]):
+            first = min(number - tile * self.config.tile, self.config.tile)
+            what = {
+                "first": first,
+                "own": {"selectivity": knobs, "dtype": self.dtypes[role]},
+                "others": [{"selectivities": list(settings), "dtype": self.dtypes[other]} for other, _, settings in others],
+            }
+            tokens = first * self.config.ground_truth.horizon
+            cost = tokens * sum(self.architecture[each].flops_per_token for each in (role, *(other for other, _, _ in others)))
+            inputs = {"own": model, "draws/0": drawn} | _numbered("other", tuple(step for _, step, _ in others))
+            steps.append(Step("scores", what, inputs, CODE["scores"], stage, cost, tokens))
+            self.disk[steps[-1]] = tokens * (12 + 8 * sum(len(settings) for _, _, settings in others))
+        return tuple(steps)
+
+
+def _numbered(name: str, steps: tuple[Step, ...]) -> dict[str, Step]:
+    return {f"{name}/{i}": step for i, step in enumerate(steps)}
