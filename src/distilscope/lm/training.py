@@ -163,7 +163,7 @@ def _finite(network: Llama) -> bool:
 
 def token_loss(network: Llama, batch: Sequences) -> Float[Tensor, " tokens"]:
     """Each generated token's negative log-probability, in nats."""
-    logits = network.scores(network.predicting(batch))
+    logits = network.scores(network.predicting(batch)).float()
     return F.cross_entropy(logits, torch.from_numpy(batch.ids.astype(np.int64)), reduction="none")
 
 
