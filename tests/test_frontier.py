@@ -168,7 +168,8 @@ def test_points_that_are_not_finite_are_left_out():
 @pytest.mark.parametrize(
     ("first", "second", "says"),
     [
-        (shifted(LINE, (0, 0)), shifted(LINE, (0, 0), recall=-9), "no overlap"),
+        (shifted(LINE, (0, 0)), shifted(LINE, (20, 20), recall=-9), "no overlap"),
+        (shifted(LINE, (20, 20), recall=-9), shifted(LINE, (0, 0)), "no overlap"),
         (shifted(LINE * np.nan, (0, 0)), shifted(LINE, (0, 0)), "no overlap"),
         (shifted(LINE, (1,)), shifted(LINE, (0,)), "1 seed"),
         (np.zeros((0, 3, 2)), np.zeros((0, 3, 2)), "no seed"),
@@ -180,6 +181,18 @@ def test_what_cannot_be_compared_is_said(first, second, says):
     assert found.verdict() == 0
     if says != "1 seed":
         assert found.difference is None
+
+
+@pytest.mark.parametrize("exchanged", [False, True])
+def test_a_frontier_with_more_recall_throughout_and_no_less_precision_is_higher(exchanged):
+    """Read at the other's recalls, where it has its highest precision (-4) or more: -4 less the mean of the other's line, -7.33."""
+    pair = [shifted(LINE, (0, 1)), shifted(LINE, (0, 1), recall=-9)]
+    found = compare_frontiers(first=pair[exchanged], second=pair[not exchanged], recalls=(-11.0, -2.0))
+    assert found.overlap == (-13, -10)
+    line = np.trapezoid([-4, -8, -10], [-13, -11, -10]) / 3
+    assert found.difference.mean == pytest.approx((-4 - line) * (-1 if exchanged else 1))
+    assert found.verdict() == (-1 if exchanged else 1)
+    assert [interval and pytest.approx(interval.mean) for _, interval in found.at] == [-4 if exchanged else 4, None]
 
 
 cloud = hnp.arrays(np.float64, (3, 4, 2), elements=st.floats(-5, 5))

@@ -79,7 +79,7 @@ class FrontierComparison:
     """Precision of one frontier minus that of another at matched recall, in nats per draw, with t-intervals over seeds."""
 
     difference: Interval | None
-    """Averaged over the recalls that every seed of both frontiers reaches; None where there are none."""
+    """Averaged over the recalls at which both frontiers of every seed can be read; None where there are none."""
     overlap: tuple[float, float] | None
     """Those recalls, from lowest to highest."""
     seeds: int
@@ -105,19 +105,17 @@ def compare_frontiers(
     """Paired by seed. The last axis holds (P, R); points that are not finite are left out.
 
     A seed's frontier is the most precision among its points of at least that recall, joined by lines: sorted by recall, P is made
-    non-increasing from the right, so that a dominated point does not bend it. Both frontiers are read at the same recalls.
+    non-increasing from the right, so that a dominated point does not bend it. Both frontiers are read at the same recalls: those that both
+    reach or, where one has more recall throughout, those of the other (see `_common_recalls`).
     """
     seeds = len(first)
     if seeds == 0:
         return FrontierComparison(None, None, 0, reason="no seed has students on both frontiers; run the study with --seeds 2 or more")
     curves = [(_frontier(one), _frontier(other)) for one, other in zip(first, second, strict=True)]
-    ends = [(recall[0], recall[-1]) for pair in curves for recall, _ in pair if len(recall)]
-    low, high = max((end[0] for end in ends), default=1.0), min((end[1] for end in ends), default=0.0)
-    if len(ends) < 2 * seeds or low > high:
-        reason = "no overlap: no recall is reached by both frontiers for every seed, so that they cannot be compared at matched recall;"
-        return FrontierComparison(
-            None, None, seeds, tuple((at, None) for at in recalls), f"{reason} widen the range of settings of either one"
-        )
+    reach = _common_recalls(curves)
+    if reach is None:
+        return _incomparable(seeds, recalls, "no recall is reached by both frontiers for every seed")
+    low, high, above = reach
     knots = np.unique(np.clip(np.concatenate([[low, high], *(recall for pair in curves for recall, _ in pair)]), low, high))
 
     def differences(at: Float[np.ndarray, " m"]) -> Float[np.ndarray, "seeds m"]:
@@ -125,13 +123,39 @@ def compare_frontiers(
 
     gaps = differences(knots)
     averages = np.trapezoid(gaps, knots, axis=1) / (high - low) if high > low else gaps[:, 0]
+    if above * averages.mean() < 0:
+        return _incomparable(seeds, recalls, "one frontier lies at higher recall throughout and has less precision there")
     stated = tuple((at, t_interval(list(differences(np.array([at]))[:, 0])) if low <= at <= high else None) for at in recalls)
     reason = None if seeds > 1 else "there is 1 seed, but an interval over seeds needs at least 2; run with --seeds 2 or more"
     return FrontierComparison(t_interval(list(averages)), (float(low), float(high)), seeds, stated, reason)
 
 
-def _frontier(points: Float[np.ndarray, "settings 2"]) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
-    """Recalls, rising, and the precision at each, non-increasing."""
+Curve = tuple[Float[np.ndarray, " _"], Float[np.ndarray, " _"]]
+"""Recalls, rising, and the precision at each, non-increasing; at lower recalls the precision stays that of the first."""
+
+
+def _common_recalls(curves: list[tuple[Curve, Curve]]) -> tuple[float, float, int] | None:
+    """The recalls at which every seed's two frontiers can be read, and which of them lies above all of it (1, -1; 0: neither).
+
+    A frontier is the most precision at a recall or more, so one that lies above in recall can be read at all recalls of the other. That
+    is in its disfavour, since it might be sharpened down to them; so the comparison stands only where it favours that one all the same.
+    """
+    if any(not len(recall) for pair in curves for recall, _ in pair):
+        return None
+    lows, highs = ([[curve[0][end] for curve in pair] for pair in curves] for end in (0, -1))
+    low, high = np.max(lows, axis=0), np.min(highs, axis=0)
+    if low.max() <= high.min():
+        return float(low.max()), float(high.min()), 0
+    above = 0 if np.max(lows, axis=0)[0] > np.min(highs, axis=0)[1] else 1
+    return (float(low[1 - above]), float(high[1 - above]), 1 if above == 0 else -1) if low[1 - above] <= high[1 - above] else None
+
+
+def _incomparable(seeds: int, recalls: tuple[float, ...], why: str) -> FrontierComparison:
+    reason = f"no overlap: {why}, so that they cannot be compared at matched recall; widen the range of settings of either one"
+    return FrontierComparison(None, None, seeds, tuple((at, None) for at in recalls), reason)
+
+
+def _frontier(points: Float[np.ndarray, "settings 2"]) -> Curve:
     points = points[np.isfinite(points).all(axis=1)]
     points = points[np.argsort(points[:, 1], kind="stable")]
     precision = np.maximum.accumulate(points[::-1, 0])[::-1]
