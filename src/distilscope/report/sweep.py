@@ -40,6 +40,6 @@ def variant_label(variant: dict[str, int]) -> str:
 
 def _tokens(students: list[dict[str, Any]]) -> str:
     """Tokens trained on, repeats counted; none where the model was kept as it is."""
-    counts = [student["checkpoint"]["tokens"] if student["checkpoint"] else 0 for student in students]
+    counts = [float(student["checkpoint"]["tokens"]) if student["checkpoint"] else 0.0 for student in students]
     found = t_interval(counts)
     return f"{found.mean:,.0f}" + (f" ± {found.half_width:,.0f}" if found.half_width else "")

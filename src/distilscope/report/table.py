@@ -32,7 +32,7 @@ def about_ground_truth(results: dict[str, Any]) -> str:
     entropy, length = Estimate.from_json(truth["entropy"]), truth["mean_length"]["mean"]
     return (
         f"p*: {ground_truth_name(results)}; {after}, at most {truth['horizon']} tokens; "
-        f"H(p*) = {entropy} nats, {length:.1f} tokens, {truth['ended']:.0%} ended."
+        f"H(p*) = {entropy}{' nats' * (entropy.mean is not None)}, {length:.1f} tokens, {truth['ended']:.0%} ended."
     )
 
 
