@@ -44,7 +44,7 @@ def leaking_start(material: Material) -> Finding:
         Reading("held-out loss, both", chosen(vars(both)), definition, "the student is another model than one from scratch", LOSS),
         Reading("P", published.precision, by.precision, "precision depends on the leak"),
         Reading("R", published.recall, by.recall, "recall depends on the leak"),
-    ))  # fmt: skip
+    ))
 
 
 def unseeded(material: Material) -> Finding:
@@ -99,7 +99,7 @@ def lost_shard(material: Material) -> Finding:
             Reading("R of the distilled student", published.recall, by.recall, "recall is that of a smaller D'"),
         ),
         notes=said,
-    )  # fmt: skip
+    )
 
 
 def half_precision(material: Material) -> Finding:
@@ -116,7 +116,7 @@ def half_precision(material: Material) -> Finding:
             Reading(f"|log q drawn − log q scored|, {dtype}", _gap(draws, scores), exact, "the draws are not from the distribution that is scored", LOSS),
             Reading(f"P, {dtype}", float(material.of_truth(draws).mean()), by.precision, "precision is of other draws"),
             Reading(f"H(q), {dtype}", entropy, by.entropy, "the entropy is no longer the student's own"),
-        ]  # fmt: skip
+        ]
         try:
             scores.check(draws, dtype="float32", whose=f"a student drawn in {dtype}")
         except GateError as error:
@@ -143,4 +143,4 @@ def padding_cost(material: Material) -> Finding:
         Reading("useful share of generated tokens", share_to_longest(lengths), share_through_slots(lengths, material.slots), "finished rows go on being computed", "share"),
         Reading("useful share of trained positions", share_padded(data.positions, longest), share_rounded(microbatches, GRAIN), "padding is computed and thrown away", "share"),
         Reading("logits held at once in scoring", *megabytes, "memory grows with rows times the longest row", "MB"),
-    ))  # fmt: skip
+    ))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 from distilscope.audit.material import Evaluation, Material, chosen
 from distilscope.audit.readings import Finding, Reading
@@ -29,7 +31,7 @@ def retokenisation(material: Material) -> Finding:
         Reading("P", float(precision), definition.precision, "precision is that of rewritten text"),
         Reading("H(q)", float(entropy), definition.entropy, "log q of rewritten text is no estimate of the student's entropy"),
         Reading("R", float(recall), definition.recall, "recall is that of rewritten text"),
-    ))  # fmt: skip
+    ))
 
 
 def no_stopping(material: Material) -> Finding:
@@ -39,7 +41,7 @@ def no_stopping(material: Material) -> Finding:
         Reading("sequences that ended", published.ended, material.direct.ended, "the student does not stop", "share"),
         Reading("mean length", published.length, material.direct.length, "its sequences run on to the horizon", "tokens"),
         *_three(published, material.direct, "of a student that cannot stop"),
-    ))  # fmt: skip
+    ))
 
 
 def padded_choice(material: Material) -> Finding:
@@ -47,7 +49,7 @@ def padded_choice(material: Material) -> Finding:
     pad, kept = min(material.stopping), list[tuple[float, Llama]]()
     validation = padded(material.validation, pad, length)
     steps = material.training.steps(len(material.train))
-    due = {-(-steps * (i + 1) // material.training.evaluations) for i in range(material.training.evaluations)}
+    due = {math.ceil(steps * (i + 1) / material.training.evaluations) for i in range(material.training.evaluations)}
     start = Llama.from_config(material.architecture, material.learning_key.child("weights"))
 
     def look(step: int) -> None:
@@ -68,7 +70,7 @@ def padded_choice(material: Material) -> Finding:
         Reading("step of the chosen checkpoint", float(entry["step"]), float(trained.chosen_step), "another checkpoint is kept", "step"),
         Reading("true held-out loss of that checkpoint", float(entry["held_out_loss"]), chosen(vars(trained)), "a worse checkpoint is kept", "nats per token"),
         *_three(published, material.direct, "of another checkpoint"),
-    ))  # fmt: skip
+    ))
 
 
 def corpus_means(material: Material) -> Finding:
@@ -86,7 +88,7 @@ def corpus_means(material: Material) -> Finding:
         Reading("P of the distilled student", distilled, distilled_by, says, unit),
         Reading("P gained by distilling", distilled - direct, distilled_by - direct_by, "part of the gain is a change of denominator", unit),
         Reading("R of the direct student", corpus_mean(recall, material.test.lengths), float(recall.mean()) / constant, says, unit),
-    ))  # fmt: skip
+    ))
 
 
 def one_temperature(material: Material) -> Finding:
@@ -111,7 +113,7 @@ def one_temperature(material: Material) -> Finding:
             Reading(f"{name} of the {whose} student", value, before[name], says[name], "tokens" if name == "mean length" else "nats per sequence")
             for name, value in values.items()
             if whose == "distilled" or name == "P"
-        ]  # fmt: skip
+        ]
     return Finding(tuple(readings))
 
 
