@@ -160,6 +160,12 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     )
     sub.add_argument("--output-dir", metavar="DIR", help="where figures 1 and 2 go (default: runs/mog)")
 
+    sub = command("audit", "each trap of the paper's released code switched on alone, beside the definition")
+    sub.add_argument("--recipe", default="smollm2_cpu", metavar="RECIPE", help="smollm2_cpu (the default) or tiny")
+    sub.add_argument("--seeds", type=int, default=3, metavar="N", help="at least 2 (default: 3)")
+    sub.add_argument("--output-dir", metavar="DIR", help="default: runs/audit")
+    sub.add_argument("--write", metavar="FILE", help="also write the audit as a page, such as docs/audit.md")
+
     sub = command("verify", "re-hash every artifact of a run")
     sub.add_argument("run", metavar="RUN", help="a run's folder")
     return parser, subs

@@ -138,6 +138,27 @@ def mog(options: argparse.Namespace) -> int:
     return 0
 
 
+def audit(options: argparse.Namespace) -> int:
+    from distilscope.audit import study as audit_study
+    from distilscope.runs.progress import watcher
+
+    if options.write and Path(options.write).is_dir():
+        raise UsageError(f"--write is {options.write}, but that is a folder; give a file such as docs/audit.md")
+    results = audit_study.run(options.recipe, seeds=options.seeds, output_dir=options.output_dir, watch=watcher())
+    from distilscope.report.audit import page, table
+
+    if options.write:
+        Path(options.write).parent.mkdir(parents=True, exist_ok=True)
+        Path(options.write).write_text(page(results, written_to=options.write), encoding="utf-8")
+    if options.json:
+        _print_json(results)
+        return 0
+    _console().print(table(results))
+    if options.write:
+        print(f"Written to {options.write}")
+    return 0
+
+
 def verify(options: argparse.Namespace) -> int:
     from distilscope.runs.store import Store
     from distilscope.study import recorded, store_folder
@@ -166,4 +187,11 @@ def _console() -> Any:
     return Console(width=None if sys.stdout.isatty() else 140, highlight=False, emoji=False)
 
 
-COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"mog": mog, "run": run, "plan": plan, "measure": measure, "verify": verify}
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "mog": mog,
+    "run": run,
+    "plan": plan,
+    "measure": measure,
+    "audit": audit,
+    "verify": verify,
+}

@@ -36,7 +36,8 @@ TRAPS = (
         "Samples are decoded and tokenised again",
         "Samples are kept as text without special tokens and tokenised again for training and for scoring.",
         "Token ids go from the sampler to the score.",
-        "The direct student and its {num_eval} draws stay as they are; the draws, and p*'s test draws, go through text and back before they are "
+        "The direct student and its {num_eval} draws stay as they are; the draws, and p*'s test draws, go through text and back before "
+        "they are "
         "scored. The text is tokenised together with its prompt and cut where the model's context ends.",
         f"{_SEQUENCES}:retokenisation",
     ),
@@ -45,7 +46,8 @@ TRAPS = (
         "The stopping token is padding, and padding is masked",
         "The padding token is the stopping token and the collator masks padding from the loss, so stopping is never learnt.",
         "A stopping token that was drawn is learnt and scored like any other; masks come from lengths.",
-        "The direct student is trained on the same {num_train} sequences of p* without their stopping token, in the same order; the checkpoint is "
+        "The direct student is trained on the same {num_train} sequences of p* without their stopping token, in the same order; the "
+        "checkpoint is "
         "chosen on held-out sequences without it, for the same collator makes them.",
         f"{_SEQUENCES}:no_stopping",
     ),
@@ -54,7 +56,8 @@ TRAPS = (
         "Padding decides which checkpoint is kept",
         "The perplexity that chooses a checkpoint takes every token of rows padded to 512 as a label, padding included.",
         "The held-out loss counts the tokens that were drawn, and the prompt never.",
-        "The paper pads to its horizon of 512, so here rows are padded to the horizon of {horizon} tokens and their prompt; padding is not hidden "
+        "The paper pads to its horizon of 512, so here rows are padded to the horizon of {horizon} tokens and their prompt; padding is "
+        "not hidden "
         "from attention. The direct student's {evaluations} checkpoints are compared, with the same training.",
         f"{_SEQUENCES}:padded_choice",
     ),
@@ -63,7 +66,8 @@ TRAPS = (
         "Means per token over a corpus",
         "Precision and recall are all log-probabilities over all tokens, Σ log p / Σ tokens.",
         "Equations 3 and 4 are expectations per sequence. For nats per token they are divided by one constant, p*'s mean length.",
-        "The same draws and scores, averaged in both ways. Recall is over p*'s draws alone, whose length is that constant, so it cannot differ.",
+        "The same draws and scores, averaged in both ways. Recall is over p*'s draws alone, whose length is that constant, so it cannot "
+        "differ.",
         f"{_SEQUENCES}:corpus_means",
     ),
     Trap(
@@ -71,18 +75,22 @@ TRAPS = (
         "One temperature option for two things",
         "`--temperature` names the distilled checkpoint and sets the temperature that it is sampled at.",
         "The training temperature is the teacher's; the student is evaluated at 1.",
-        "The student distilled at τ = {temperature:g} is drawn at {temperature:g} instead of 1, with the same random numbers; the direct student "
+        "The student distilled at τ = {temperature:g} is drawn at {temperature:g} instead of 1, with the same random numbers; the "
+        "direct student "
         "too, to show what sampling does by itself.",
         f"{_SEQUENCES}:one_temperature",
     ),
     Trap(
         7,
         '"From scratch" that is not',
-        "A pretrained model is reset by `reset_parameters`, which RMSNorm has not, so its pretrained gains stay; linear layers get PyTorch's "
+        "A pretrained model is reset by `reset_parameters`, which RMSNorm has not, so its pretrained gains stay; linear layers get "
+        "PyTorch's "
         "default distribution and not the model's.",
         "Weights are drawn as the architecture draws them; gains are 1.",
-        "The sizes differ, so p*'s gains are carried over: each layer of the student takes those of the layer of p* at the same relative depth, and of "
-        "their channels as many, evenly spaced, as it is wide. Matrices are uniform within 1/√columns; the embedding is also the output layer "
+        "The sizes differ, so p*'s gains are carried over: each layer of the student takes those of the layer of p* at the same "
+        "relative depth, and of "
+        "their channels as many, evenly spaced, as it is wide. Matrices are uniform within 1/√columns; the embedding is also the output "
+        "layer "
         "where the two are tied, and the output layer is reset last. The same random numbers, by their quantiles.",
         f"{_PIPELINE}:leaking_start",
     ),
@@ -91,7 +99,8 @@ TRAPS = (
         "Seed 0 is no seed, and shards have random names",
         "Seed 0, which every command uses, seeds nothing; shards have random names and are read in the order of those names.",
         "Seed 0 is a seed like any other, and draws have an order: two runs give the same bytes.",
-        "As published: two direct students with nothing in common but p*'s draws, in {shards} shards under random names. By definition: the study's own "
+        "As published: two direct students with nothing in common but p*'s draws, in {shards} shards under random names. By definition: "
+        "the study's own "
         "direct student against a second training and drawing from the same key. Absolute differences, of which an interval says how large "
         "they are, not whether. p*'s draws and the teacher would differ too; that is not in these numbers.",
         f"{_PIPELINE}:unseeded",
@@ -119,7 +128,8 @@ TRAPS = (
         "Rows padded to the longest",
         "Every row is generated to the longest row's length, padded to 512 for training, and scored with all its logits in memory.",
         "A slot that is free takes the next draw; sequences lie end to end; logits exist for a few hundred positions at a time.",
-        "Counted on the lengths of D', with shards of {tile} rows generated together, training batches of {batch} rows and padding to the horizon of {horizon}. "
+        "Counted on the lengths of D', with shards of {tile} rows generated together, training batches of {batch} rows and padding to "
+        "the horizon of {horizon}. "
         "Attention alone sees a padded view in both. No result changes.",
         f"{_PIPELINE}:padding_cost",
     ),

@@ -190,9 +190,7 @@ class Material:
         own.check(draws, dtype="float32", whose=f"the {whose} student, seed {self.seed}")
         truth = read_other_scores(self.inputs[f"{whose}-scores"], 0).log_prob
         recall = read_other_scores(self.inputs["recall"], self.config["index"][whose]).log_prob
-        return Evaluation(
-            draws, recorded(draws), draws.sum_per_sequence(truth), float(self.test.sum_per_sequence(recall).mean())
-        )
+        return Evaluation(draws, recorded(draws), draws.sum_per_sequence(truth), float(self.test.sum_per_sequence(recall).mean()))
 
 
 def recorded(draws: Sequences) -> Float[np.ndarray, " n"]:

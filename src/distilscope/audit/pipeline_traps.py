@@ -17,12 +17,15 @@ from distilscope.distribution import Key
 from distilscope.errors import GateError
 from distilscope.lm import scoring
 from distilscope.lm.llama import GRAIN, Llama
-from distilscope.lm.network import PIECE
+from distilscope.lm.network import PIECE, Network
 from distilscope.lm.scoring import batches_of_like_length
 from distilscope.lm.sequences import Sequences
 from distilscope.selectivity import UNCHANGED
 
 LOSS = "nats per token"
+
+Run = tuple[Sequences, Sequences, Network]
+"""The data in the order of its rows, the student's draws, and the student."""
 
 
 def leaking_start(material: Material) -> Finding:
@@ -39,24 +42,26 @@ def leaking_start(material: Material) -> Finding:
         readings.append(Reading(name, chosen(vars(trained)), definition, says, LOSS))
     both = material.learn(material.train, start=released_start(material.architecture, key, gains=gains, torch_default=True))
     published = material.evaluate(both.network)
-    return Finding((
-        *readings,
-        Reading("held-out loss, both", chosen(vars(both)), definition, "the student is another model than one from scratch", LOSS),
-        Reading("P", published.precision, by.precision, "precision depends on the leak"),
-        Reading("R", published.recall, by.recall, "recall depends on the leak"),
-    ))
+    return Finding(
+        (
+            *readings,
+            Reading("held-out loss, both", chosen(vars(both)), definition, "the student is another model than one from scratch", LOSS),
+            Reading("P", published.precision, by.precision, "precision depends on the leak"),
+            Reading("R", published.recall, by.recall, "recall depends on the leak"),
+        )
+    )
 
 
 def unseeded(material: Material) -> Finding:
     """Two runs each way. An unseeded generator is stood in for by a key of its own for each run, so that the audit repeats itself."""
 
-    def run(number: int) -> tuple[Sequences, np.ndarray, Llama]:
+    def run(number: int) -> Run:
         key = Key(material.seed, ("audit", "unseeded", number))
         data = in_sorted_order(material.shards, random_names(len(material.shards), key.child("names")))
         trained = material.learn(data, key=key.child("student"))
         return data, material.draw(trained.network, key=key.child("evaluate")), trained.network
 
-    def differences(one, other) -> tuple[float, ...]:
+    def differences(one: Run, other: Run) -> tuple[float, ...]:
         (data, draws, network), (data2, draws2, network2) = one, other
         precision, precision2 = (float(material.of_truth(each).mean()) for each in (draws, draws2))
         recall, recall2 = material.recall(network), material.recall(network2)
@@ -72,7 +77,8 @@ def unseeded(material: Material) -> Finding:
         ("|difference| of P", "two runs with one seed differ as two seeds do", "nats per sequence"),
         ("|difference| of R", "two runs with one seed differ as two seeds do", "nats per sequence"),
     )
-    return Finding(tuple(Reading(name, a, b, says, unit) for (name, says, unit), a, b in zip(names, published, definition, strict=True)))
+    columns = zip(names, published, definition, strict=True)
+    return Finding(tuple(Reading(name, a, b, says, unit, exact=True) for (name, says, unit), a, b in columns))
 
 
 def _unlike(one: Sequences, other: Sequences) -> float:
@@ -93,7 +99,13 @@ def lost_shard(material: Material) -> Finding:
     number = sum(map(len, material.distilled_shards))
     return Finding(
         (
-            Reading("sequences that the distilled student learns", float(len(data)), float(number), "the rest are missing, and nothing says so", "sequences"),
+            Reading(
+                "sequences that the distilled student learns",
+                float(len(data)),
+                float(number),
+                "the rest are missing, and nothing says so",
+                "sequences",
+            ),
             Reading("held-out loss", chosen(vars(trained)), material.held_out_loss("distilled"), "the student learnt less", LOSS),
             Reading("P of the distilled student", published.precision, by.precision, "precision is that of a smaller D'"),
             Reading("R of the distilled student", published.recall, by.recall, "recall is that of a smaller D'"),
@@ -113,7 +125,13 @@ def half_precision(material: Material) -> Finding:
         scores, _ = scoring.score((network, UNCHANGED), draws)
         entropy = -float(draws.sum_per_sequence(scores.log_prob).mean())
         readings += [
-            Reading(f"|log q drawn − log q scored|, {dtype}", _gap(draws, scores), exact, "the draws are not from the distribution that is scored", LOSS),
+            Reading(
+                f"|log q drawn − log q scored|, {dtype}",
+                _gap(draws, scores),
+                exact,
+                "the draws are not from the distribution that is scored",
+                LOSS,
+            ),
             Reading(f"P, {dtype}", float(material.of_truth(draws).mean()), by.precision, "precision is of other draws"),
             Reading(f"H(q), {dtype}", entropy, by.entropy, "the entropy is no longer the student's own"),
         ]
@@ -138,9 +156,23 @@ def padding_cost(material: Material) -> Finding:
     microbatches = [
         positions[part] for positions in batches for part in batches_of_like_length(positions, material.training.microbatch_tokens)
     ]
-    megabytes = [logits_bytes(positions, data.vocabulary) / 1e6 for positions in (rows * longest, PIECE)]
-    return Finding((
-        Reading("useful share of generated tokens", share_to_longest(lengths), share_through_slots(lengths, material.slots), "finished rows go on being computed", "share"),
-        Reading("useful share of trained positions", share_padded(data.positions, longest), share_rounded(microbatches, GRAIN), "padding is computed and thrown away", "share"),
-        Reading("logits held at once in scoring", *megabytes, "memory grows with rows times the longest row", "MB"),
-    ))
+    all_at_once, by_pieces = (logits_bytes(positions, data.vocabulary) / 1e6 for positions in (rows * longest, PIECE))
+    return Finding(
+        (
+            Reading(
+                "useful share of generated tokens",
+                share_to_longest(lengths),
+                share_through_slots(lengths, material.slots),
+                "finished rows go on being computed",
+                "share",
+            ),
+            Reading(
+                "useful share of trained positions",
+                share_padded(data.positions, longest),
+                share_rounded(microbatches, GRAIN),
+                "padding is computed and thrown away",
+                "share",
+            ),
+            Reading("logits held at once in scoring", all_at_once, by_pieces, "memory grows with rows times the longest row", "MB"),
+        )
+    )

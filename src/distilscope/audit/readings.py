@@ -10,6 +10,9 @@ from distilscope.estimate import Interval, t_interval
 
 NATS = "nats per sequence"
 
+ROUNDING = 1e-9
+"""Differences of double-precision sums below this are none."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -21,6 +24,8 @@ class Reading:
     says: str
     """What it means where the effect is not zero."""
     unit: str = NATS
+    exact: bool = False
+    """One side is zero by construction, so that any difference is the trap's and needs no interval to be told from chance."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,8 @@ def over_seeds(findings: Sequence[Finding]) -> list[dict[str, Any]]:
         first = readings[0]
         published, definition = [r.as_published for r in readings], [r.by_definition for r in readings]
         effect = t_interval([a - b for a, b in zip(published, definition, strict=True)])
-        rows.append(
-            row(first.quantity, first.unit, interval_json(t_interval(published)), interval_json(t_interval(definition)), effect, first.says)
-        )
+        columns = (asdict(t_interval(published)), asdict(t_interval(definition)), effect)
+        rows.append(row(first.quantity, first.unit, *columns, first.says, seen=(first.exact and effect.mean != 0) or is_seen(effect)))
     return rows
 
 
@@ -59,6 +63,8 @@ def row(
     by_definition: dict[str, Any],
     effect: Interval,
     says: str,
+    *,
+    seen: bool,
     published: float | None = None,
 ) -> dict[str, Any]:
     """A row of the audit. `published` is the paper's own number, where it gives one."""
@@ -68,24 +74,20 @@ def row(
         "published": published,
         "as_published": as_published,
         "by_definition": by_definition,
-        "effect": interval_json(effect),
-        "seen": is_seen(effect),
-        "means": meaning(effect, says),
+        "effect": asdict(effect),
+        "seen": seen,
+        "means": meaning(effect, says, seen=seen),
     }
-
-
-def interval_json(interval: Interval) -> dict[str, Any]:
-    return asdict(interval)
 
 
 def is_seen(effect: Interval) -> bool:
     """Whether the interval leaves zero out; one seed alone shows nothing but a difference."""
-    return effect.mean != 0 and effect.half_width is not None and abs(effect.mean) > effect.half_width
+    return abs(effect.mean) > ROUNDING and effect.half_width is not None and abs(effect.mean) > effect.half_width
 
 
-def meaning(effect: Interval, says: str) -> str:
-    if is_seen(effect):
+def meaning(effect: Interval, says: str, *, seen: bool) -> str:
+    if seen:
         return says
-    if effect.mean == 0 and not effect.half_width:
-        return "no effect at this size: the two are equal"
+    if abs(effect.mean) < ROUNDING and not (effect.half_width or 0.0) > ROUNDING:
+        return "no effect: the two are equal"
     return "no effect to be seen at this size: the interval holds 0"

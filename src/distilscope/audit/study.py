@@ -10,7 +10,7 @@ from typing import Any
 
 from distilscope.audit import work
 from distilscope.audit.catalogue import MIXTURE, TRAPS, Trap
-from distilscope.audit.readings import Finding, over_seeds, row
+from distilscope.audit.readings import Finding, is_seen, over_seeds, row
 from distilscope.distillation import Distillation, Measured, Study
 from distilscope.errors import UsageError, unknown_name
 from distilscope.estimate import Interval
@@ -80,7 +80,12 @@ def small(name: str, seeds: int) -> Distillation:
 
 
 def run(
-    recipe: str = "smollm2_cpu", *, seeds: int = 3, output_dir: str | Path | None = None, workers: int | None = None, watch: Watcher | None = None
+    recipe: str = "smollm2_cpu",
+    *,
+    seeds: int = 3,
+    output_dir: str | Path | None = None,
+    workers: int | None = None,
+    watch: Watcher | None = None,
 ) -> dict[str, Any]:
     """Every trap beside the definition, as a document; what is missing of it is computed, the rest is in the store.
 
@@ -160,7 +165,8 @@ def document(study: Study, found: Mapping[int, list[Finding]]) -> dict[str, Any]
         "seeds": config.seeds,
         "ground_truth": {"description": truth.description, "reference": truth.name, "prompt": truth.prompt, "dtype": truth.dtype},
         "sizes": sizes,
-        "versions": {name: version(name) for name in ("distilscope", "torch", "numpy", "tokenizers")} | {"python": platform.python_version()},
+        "versions": {name: version(name) for name in ("distilscope", "torch", "numpy", "tokenizers")}
+        | {"python": platform.python_version()},
         "traps": [
             {
                 "number": trap.number,
@@ -180,7 +186,7 @@ def _mixture_rows(seeds: int) -> list[dict[str, Any]]:
     """Trap 1, as `simulation` measures it."""
     results = simulate(replace(mog_paper(), betas=(100.0,), seeds=seeds, as_published=True))
     says = {
-        "precision": "the students look more alike the modulated teacher than p*, or less; it is no precision",
+        "precision": "it says how alike the student is to the modulated teacher, not to p*",
         "recall": "recall on the points that were learnt from is not recall on new ones",
     }
     rows = []
@@ -188,5 +194,6 @@ def _mixture_rows(seeds: int) -> list[dict[str, Any]]:
         columns = {name: {key: each[name][key] for key in ("mean", "half_width", "n")} for name in ("as_published", "by_definition")}
         effect = Interval(**{key: each["effect"][key] for key in ("mean", "half_width", "n")})
         quantity = f"{each['quantity']} of the {each['training']} student"
-        rows.append(row(quantity, "nats per draw", **columns, effect=effect, says=says[each["quantity"]], published=each["published"]))
+        told = {"effect": effect, "says": says[each["quantity"]], "seen": is_seen(effect), "published": each["published"]}
+        rows.append(row(quantity, "nats per draw", **columns, **told))
     return rows
