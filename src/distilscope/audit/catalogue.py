@@ -128,9 +128,8 @@ TRAPS = (
         "Rows padded to the longest",
         "Every row is generated to the longest row's length, padded to 512 for training, and scored with all its logits in memory.",
         "A slot that is free takes the next draw; sequences lie end to end; logits exist for a few hundred positions at a time.",
-        "Counted on the lengths of D', with shards of {tile} rows generated together, training batches of {batch} rows and padding to "
-        "the horizon of {horizon}. "
-        "Attention alone sees a padded view in both. No result changes.",
+        "Counted on the lengths of D', with 64 rows generated together, training batches of {batch} rows and padding to the horizon of "
+        "{horizon}. Attention alone sees a padded view in both. No result changes.",
         f"{_PIPELINE}:padding_cost",
     ),
 )

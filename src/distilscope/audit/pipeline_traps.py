@@ -148,9 +148,13 @@ def _gap(draws: Sequences, scores: scoring.OwnScores) -> float:
     return float(np.abs(draws.log_prob.astype(np.float64) - scores.log_prob).mean())
 
 
+TOGETHER = 64
+"""Rows that are generated together where padding is counted, as slots or as a batch."""
+
+
 def padding_cost(material: Material) -> Finding:
-    lengths = [shard.lengths for shard in material.distilled_shards]
     data = Sequences.concatenate(material.distilled_shards)
+    waves = [data.lengths[start : start + TOGETHER] for start in range(0, len(data), TOGETHER)]
     rows, longest = material.training.batch_sequences, max(map(len, material.prompts)) + material.horizon
     batches = [data.positions[start : start + rows] for start in range(0, len(data), rows)]
     microbatches = [
@@ -161,8 +165,8 @@ def padding_cost(material: Material) -> Finding:
         (
             Reading(
                 "useful share of generated tokens",
-                share_to_longest(lengths),
-                share_through_slots(lengths, material.slots),
+                share_to_longest(waves),
+                share_through_slots([data.lengths], TOGETHER),
                 "finished rows go on being computed",
                 "share",
             ),
