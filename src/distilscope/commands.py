@@ -145,7 +145,7 @@ def audit(options: argparse.Namespace) -> int:
     if options.write and Path(options.write).is_dir():
         raise UsageError(f"--write is {options.write}, but that is a folder; give a file such as docs/audit.md")
     results = audit_study.run(options.recipe, seeds=options.seeds, output_dir=options.output_dir, watch=watcher())
-    from distilscope.report.audit import page, table
+    from distilscope.report.audit import page, tables
 
     if options.write:
         Path(options.write).parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,7 @@ def audit(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(results)
         return 0
-    _console().print(table(results))
+    _console().print(tables(results))
     if options.write:
         print(f"Written to {options.write}")
     return 0

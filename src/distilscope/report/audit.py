@@ -5,30 +5,30 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 COLUMNS = ("quantity", "published", "as published, here", "by definition", "effect", "what it means")
+WIDTHS = (29, 11, 18, 18, 18, 36)
+"""Of the columns on a terminal, in proportion."""
 
 
-def table(results: dict[str, Any]) -> Table:
-    """One row per quantity under each trap."""
-    shown = Table(
-        title=f"Each trap of the released code alone, on {_truth(results)}",
-        title_justify="left",
-        caption=Text(_note(results)),
-        show_lines=False,
-    )
-    shown.add_column("trap", ratio=3)
-    for column in COLUMNS:
-        shown.add_column(
-            column, justify="left" if column in (COLUMNS[0], COLUMNS[-1]) else "right", ratio=4 if column == COLUMNS[-1] else None
-        )
+ROUNDING = 1e-9
+"""What is smaller is rounding, and shown as zero."""
+
+
+def tables(results: dict[str, Any]) -> Group:
+    """One small table per trap, of the same widths."""
+    shown: list[Any] = [f"Each trap of the released code alone, on {_truth(results)}"]
     for trap in results["traps"]:
-        shown.add_section()
-        for i, row in enumerate(trap["rows"]):
-            shown.add_row(Text(f"{trap['number']}. {trap['title']}" if i == 0 else ""), *(Text(cell) for cell in _cells(row)))
-    return shown
+        one = Table(title=Text(f"{trap['number']}. {trap['title']}"), title_justify="left", expand=True)
+        for column, width in zip(COLUMNS, WIDTHS, strict=True):
+            one.add_column(column, justify="left" if column in (COLUMNS[0], COLUMNS[-1]) else "right", ratio=width)
+        for row in trap["rows"]:
+            one.add_row(*(Text(cell) for cell in _cells(row)))
+        shown.append(one)
+    return Group(*shown, Text(_note(results)))
 
 
 def page(results: dict[str, Any], *, written_to: str) -> str:
@@ -75,7 +75,7 @@ def _paragraph(trap: dict[str, Any]) -> list[str]:
         f"{_capital(row['quantity'])}: {_spread(row['effect'], row['unit'], signed=True)}{_unit(row)}; {row['means']}." for row in seen
     ]
     if unseen:
-        found.append(("Nothing to be seen at this size in " if seen else "No effect to be seen at this size in ") + _listed(unseen) + ".")
+        found.append("Not seen at this size: " + _listed(unseen) + ".")
     lines = [
         f"*Released code.* {trap['released']} *By definition.* {trap['definition']} *Here.* {trap['here']} *Effect.* {' '.join(found)}"
     ]
@@ -94,7 +94,7 @@ def _listed(rows: list[dict[str, Any]]) -> str:
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     """In the order of `COLUMNS`."""
     unit = row["unit"]
-    quantity = row["quantity"] if unit in ("nats per sequence", "share", "sequences") else f"{row['quantity']} ({unit})"
+    quantity = row["quantity"] if unit in ("nats per sequence", "share", "sequences", "step") else f"{row['quantity']} ({unit})"
     published = "–" if row["published"] is None else _number(row["published"], 2)
     spreads = (_spread(row["as_published"], unit), _spread(row["by_definition"], unit), _spread(row["effect"], unit, signed=True))
     return quantity, published, *spreads, row["means"]
@@ -108,8 +108,12 @@ def _spread(interval: dict[str, Any], unit: str, *, signed: bool = False) -> str
     """Mean ± half-width, to as many places as the half-width has something to say about; shares in per cent."""
     scale, sign = (100.0, " %") if unit == "share" else (1.0, "")
     mean, half = interval["mean"] * scale, (interval["half_width"] or 0.0) * scale
-    places = _places(half or mean, fewest=0 if unit in ("sequences", "step") else 1 if unit == "share" else 2)
-    plus = "+" if signed and mean > 0 else ""
+    mean, half = (0.0 if abs(value) < ROUNDING else value for value in (mean, half))
+    plus, largest = "+" if signed and mean > 0 else "", max(abs(mean), half)
+    if unit != "share" and 0 < largest < 1e-3:
+        power = math.floor(math.log10(largest))
+        return f"{plus}({_number(mean / 10**power, 2)} ± {_number(half / 10**power, 2)})·10^{_number(float(power), 0)}"
+    places = _places(half, fewest=0 if unit in ("sequences", "step") else 1 if unit == "share" else 2)
     return plus + _number(mean, places) + (f" ± {_number(half, places)}" if half else "") + sign
 
 
