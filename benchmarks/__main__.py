@@ -1,6 +1,6 @@
 """Runs each case in fresh processes, pairs in turn, and prints medians, ratios and peak memory.
 
-python -m benchmarks [--runs 3] [--only draw]
+python -m benchmarks [--runs 3] [--only draw] [--write docs/performance.md]
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from rich.table import Table
 
 from distilscope.runs.engine import MEMORY
 
+COLUMNS = ("work", "useful tokens/s", "this package is faster by", "of the floor", "peak memory")
+MARKS = ("<!-- written by python -m benchmarks -->", "<!-- up to here -->")
 TOGETHER = ", two side by side on one thread each"
 """How `distilscope run` trains: the rate and the memory are those of both."""
 
@@ -28,6 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="processes per case; the median is shown")
     parser.add_argument("--only", default="", help="only the cases whose name holds this")
+    parser.add_argument("--write", type=Path, help="a Markdown file whose part between the two marks is replaced by the table")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
@@ -42,9 +45,11 @@ def main() -> None:
             if name.startswith("train") and not group:
                 group.append(name + TOGETHER)
             group.append(name)
-    table = Table(title=f"Median of {options.runs} processes, cases of a group in turn", title_justify="left")
-    for column in ("work", "useful tokens/s", "this package is faster by", "peak memory", "beyond the loaded model"):
+    title = f"Median of {options.runs} processes, cases of a group in turn. {_machine()}"
+    table = Table(title=title, title_justify="left")
+    for column in COLUMNS:
         table.add_column(column, justify="left" if column == "work" else "right")
+    lines: list[tuple[str, ...]] = []
     for names in groups.values():
         found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
         for _ in range(options.runs):
@@ -54,11 +59,31 @@ def main() -> None:
         ours = [run["rate"] for run in found[names[0]]]
         for name, runs in found.items():
             ratio = statistics.median(mine / run["rate"] for mine, run in zip(ours, runs, strict=True))
-            peak, extra = (statistics.median(run[key] for run in runs) / 1e6 for key in ("peak", "extra"))
-            rate = statistics.median(run["rate"] for run in runs)
-            table.add_row(name, f"{rate:,.0f}", "" if name == names[0] else f"{ratio:.1f} x", f"{peak:,.0f} MB", f"{extra:,.0f} MB")
+            peak, rate, share = (statistics.median(run[key] for run in runs) for key in ("peak", "rate", "share"))
+            faster, of_floor = "" if name == names[0] else f"{ratio:.1f} x", f"{share:.0%}" if share else ""
+            lines.append((name, f"{rate:,.0f}", faster, of_floor, f"{peak / 1e6:,.0f} MB"))
+            table.add_row(*lines[-1])
         table.add_section()
     Console(width=None if sys.stdout.isatty() else 150).print(table)
+    if options.write:
+        _write(options.write, title, lines)
+
+
+def _write(path: Path, title: str, lines: list[tuple[str, ...]]) -> None:
+    """Replaces what stands between the marks."""
+    before, rest = path.read_text().split(MARKS[0])
+    rows = ["| " + " | ".join(line) + " |" for line in (COLUMNS, *lines)]
+    rows.insert(1, "|---|" + "---:|" * (len(COLUMNS) - 1))
+    path.write_text("\n".join([before + MARKS[0], title, "", *rows, MARKS[1] + rest.split(MARKS[1])[1]]))
+
+
+def _machine() -> str:
+    """Processor, cores and versions."""
+    from importlib.metadata import version
+
+    about = dict(line.split("\t: ", 1) for line in Path("/proc/cpuinfo").read_text().replace("\t\t", "\t").splitlines() if "\t: " in line)
+    processor = f"{about.get('model name', 'unknown processor')} (family {about.get('cpu family', '?')}), {os.cpu_count()} cores"
+    return f"{processor}; " + ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
 
 
 def _measure(name: str) -> dict[str, float]:
@@ -72,22 +97,17 @@ def _measure(name: str) -> dict[str, float]:
 
 
 def _time(name: str) -> dict[str, float]:
-    from benchmarks.cases import CASES
+    from benchmarks.cases import CASES, floor
 
     timed = CASES[name]()
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # from here on the peak is that of the timed part
-    loaded = _memory("VmRSS")
     start = time.perf_counter()
     tokens = timed()
     seconds = time.perf_counter() - start
-    return {"rate": tokens / seconds, "peak": _memory("VmHWM"), "extra": _memory("VmHWM") - loaded}
-
-
-def _memory(what: str) -> float:
-    """This process's resident memory now (VmRSS) or at its highest (VmHWM), in bytes; Linux only."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(what))
-    return int(line.split()[1]) * 1024.0
+    peak = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    share = 0.0 if name.startswith("train") else tokens / seconds / floor()
+    return {"rate": tokens / seconds, "peak": peak * 1024.0, "share": share}
 
 
 if __name__ == "__main__":

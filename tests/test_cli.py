@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from distilscope.cli import main
+from result_documents import document, student
 
 
 def run(arguments, capsys):
@@ -54,6 +55,10 @@ BAD = {
     "one sample": (["measure", "--reference", "a", "--candidate", "b", "--num-samples", "1"], "at least 2"),
     "beta 0": (["mog", "--beta", "0"], "0"),
     "more components than points": (["mog", "--teacher-components", "9", "--num-train", "5", "--seeds", "1"], "points"),
+    "recommend no run": (["recommend", "no/such/run"], "there is no folder no/such/run"),
+    "recommend an unfinished run": (["recommend", "."], "lacks results.json; give the same `distilscope run` command again"),
+    "recommend by two objectives": (["recommend", ".", "--max-recall-loss", "1", "--precision-weight", "1"], "not allowed with"),
+    "recommend decimal comma": (["recommend", ".", "--max-recall-loss", "0,5"], "write 0.5"),
     "verify no run": (["verify", "no/such/run"], "no finished run"),
     "flop rate": (["plan", "tiny", "--flops-per-second", "0"], "--flops-per-second is 0"),
 }
@@ -114,3 +119,69 @@ def test_mog_prints_json_alone(capsys, tmp_path, monkeypatch):
     students = json.loads(out)["students"]
     assert code == 0
     assert [(s["training"], s["beta"]) for s in students if s["seed"] == 0] == [("direct", None), ("distilled", 1.0), ("distilled", "inf")]
+
+
+def finished(folder, results):
+    folder.mkdir(exist_ok=True)
+    (folder / "results.json").write_text(results if isinstance(results, str) else json.dumps(results))
+    return folder
+
+
+def study(*, gain: float = 12.0, seeds: int = 3):
+    """Two temperatures against the direct student; 0.8 gains precision and loses half as much recall, 1.0 loses both."""
+    students = []
+    for seed in range(seeds):
+        wobble = (0.1, -0.1, 0.0)[seed % 3]
+        students.append(student(None, seed, precision=-50.0, recall=-40.0))
+        students.append(student(0.8, seed, precision=-50.0 + gain + wobble, recall=-40.0 - gain / 2))
+        students.append(student(1.0, seed, precision=-55.0 - wobble, recall=-42.0))
+    return document(students)
+
+
+def test_recommend_says_what_to_use_what_it_costs_and_how(capsys, tmp_path):
+    code, out, err = run(["recommend", finished(tmp_path / "run", study())], capsys)
+    assert (code, err) == (0, "")
+    assert out.startswith("Draw the teacher's data at temperature 0.8: ")
+    assert "it gains 12.00 ± " in out
+    assert "and costs 6.00 ± " in out
+    assert "SamplingParams(" in out
+    assert "GenerationConfig(" in out
+
+
+@pytest.mark.parametrize(
+    ("results", "options", "setting"),
+    [
+        (study(), [], {"training": "distilled", "temperature": 0.8}),
+        (study(), ["--max-recall-loss", "6.5"], {"training": "distilled", "temperature": 0.8}),
+        (study(), ["--max-recall-loss", "1"], {"training": "direct"}),
+        (study(), ["--precision-weight", "0.1"], {"training": "direct"}),
+        (study(gain=0.0), [], None),
+    ],
+)
+def test_recommend_prints_json_alone(results, options, setting, capsys, tmp_path):
+    code, out, err = run(["recommend", finished(tmp_path / "run", results), *options, "--json"], capsys)
+    found = json.loads(out, parse_constant=pytest.fail)
+    assert (code, err, found["setting"]) == (0, "", setting)
+    assert (found["snippets"] is not None) == (setting is not None and setting["training"] == "distilled")
+    assert found["reason"]
+
+
+@pytest.mark.parametrize(
+    ("results", "options", "says"),
+    [
+        (study() | {"schema_version": 2}, [], "results of schema 2, this version reads 1; run the study again"),
+        (study() | {"students": []}, [], "no direct student"),
+        ({name: value for name, value in study().items() if name != "ground_truth"}, [], "lack 'ground_truth'"),
+        (study(seeds=1), [], "1 seed, but intervals over seeds need at least 2"),
+        (study(), ["--max-recall-loss", "-1"], "the recall budget is -1.0"),
+        (study(), ["--precision-weight", "nan"], "the precision weight is nan"),
+        ("{", [], "cannot be read"),
+        ("[]", [], "cannot be read"),
+        ('{"schema_version": 1, "students": NaN}', [], "cannot be read"),
+    ],
+)
+def test_recommend_refuses_in_one_sentence(results, options, says, capsys, tmp_path):
+    code, out, err = run(["recommend", finished(tmp_path / "run", results), *options, "--json"], capsys)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("distilscope: ")
+    assert says in err

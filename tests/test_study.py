@@ -95,6 +95,37 @@ class TestTiny:
             assert student["mean_length"]["candidate"]["mean"] <= 16
             assert student["precision"]["n"] == student["recall"]["n"] == 256
 
+    def test_the_control_is_the_direct_student_drawn_at_each_setting(self, tiny):
+        _, results, _ = tiny
+        assert {(c["training"], c["evaluation_temperature"], c["seed"]) for c in results["controls"]} == {
+            ("direct", tau, seed) for tau in (0.7, 0.85, 1.0) for seed in range(3)
+        }
+        by = {(c["seed"], c["evaluation_temperature"]): c for c in results["controls"]}
+        for seed in range(3):
+            direct = next(s for s in results["students"] if s["training"] == "direct" and s["seed"] == seed)
+            assert by[seed, 1.0]["precision"] == direct["precision"]
+            entropies = [by[seed, tau]["candidate_entropy"]["mean"] for tau in (0.7, 0.85, 1.0)]
+            assert entropies == sorted(entropies)
+            assert all(abs(by[seed, tau]["sampler_check"]["candidate"]) < 4 for tau in (0.7, 0.85, 1.0))
+        assert results["frontier"]["control"]["precision_difference"]["n"] == 3
+
+    def test_the_ideal_is_above_every_student(self, tiny):
+        _, results, _ = tiny
+        ideal = [(point["precision"], point["recall"]) for point in results["frontier"]["ideal"]]
+        assert ideal[0][1] == pytest.approx(
+            -results["ground_truth"]["entropy"]["mean"], abs=3 * results["ground_truth"]["entropy"]["stderr"]
+        )
+        assert np.all(np.diff(np.array(ideal), axis=0)[:, 0] > 0)
+        assert np.all(np.diff(np.array(ideal), axis=0)[:, 1] < 0)
+        assert all(gap["gap"]["mean"] > 0 for gap in results["frontier"]["efficiency_gap"])
+
+    def test_a_setting_is_recommended_and_explained(self, tiny):
+        folder, results, _ = tiny
+        assert results["recommendation"]["setting"] in [*results["recommendation"]["tied"], None]
+        found = json.loads(distilscope("recommend", folder, "--max-recall-loss", 100, "--json").stdout)
+        assert found["max_recall_loss"] == 100
+        assert "SamplingParams(" in distilscope("recommend", folder, "--precision-weight", 1).stdout
+
     def test_leaves_results_figures_and_settings(self, tiny):
         folder, results, _ = tiny
         assert json.loads((folder / "results.json").read_text()) == results
@@ -181,6 +212,41 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     assert "training.learning_rate" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "results.json").exists()
+
+
+@pytest.mark.slow
+def test_other_knobs_prompts_and_a_sweep(tmp_path):
+    """Settings other than temperatures, several prompts, more students and amounts, in one run that is then verified."""
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "The"}\n{"prompt": "A cat"}\n', encoding="utf-8")
+    settings = SMALL | {
+        "--seeds": 2,
+        "--prompts": tmp_path / "prompts.jsonl",
+        "--teacher.selectivity": ("top_k=200", "top_p=0.95,temperature=0.9"),
+        "--sweep.student-sizes": "48x1",
+        "--sweep.num-distill": "32",
+    }
+    results = json.loads(distilscope(*words("tiny", settings), "--output-dir", tmp_path / "run", "--json").stdout)
+    names = [{"temperature": 0.7}, {"temperature": 1.0}, {"top_k": 200}, {"top_p": 0.95, "temperature": 0.9}]
+    variants = ({}, {"hidden_size": 48, "layers": 1}, {"num_distill": 32})
+    found = [(s["selectivity"], s["variant"]) for s in results["students"] if s["seed"] == 0 and s["training"] == "distilled"]
+    assert all((name, variant) in found for name in names for variant in variants)
+    assert len(found) == 12
+    tokens = {json.dumps(s["variant"]): s["checkpoint"]["tokens"] for s in results["students"] if s["selectivity"] == {"top_k": 200}}
+    assert tokens['{"num_distill": 32}'] < tokens["{}"] / 2
+    assert [one["setting"] for one in results["matched_entropy"]] == [{"training": "distilled", **name} for name in names[2:]]
+    assert results["ground_truth"]["prompts"] == 2
+    assert "0 problems" in distilscope("verify", tmp_path / "run").stdout
+
+
+@pytest.mark.slow
+def test_pretrained_teacher_and_student(undisturbed, tmp_path):
+    """A teacher that is kept as it is draws what it drew; a student starts from the same weights."""
+    model = min((undisturbed / "store" / "training").iterdir())
+    start = {"--teacher.reference": model, "--teacher.training.epochs": 0, "--student.reference": model, "--student.training.epochs": 1}
+    results = json.loads(distilscope(*words("tiny", SMALL | start), "--output-dir", tmp_path, "--json").stdout)
+    assert all(teacher["checkpoint"] is None for teacher in results["teacher"])
+    assert all(student["checkpoint"]["tokens"] > 0 for student in results["students"])
+    assert "0 problems" in distilscope("verify", tmp_path).stdout
 
 
 REAL = {

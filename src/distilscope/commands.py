@@ -47,18 +47,18 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(results)
         return 0
-    from distilscope.report.table import ground_truth_name, study_table, verdict
+    from distilscope.report import recommendation, table
 
-    console = _console()
-    console.print(study_table(results))
-    truth, folder = results["ground_truth"], study.output_folder(config, options.output_dir)
-    length, ended = truth["mean_length"]["mean"], truth["ended"]
-    print(
-        f"p*: {ground_truth_name(results)}; prompt {truth['prompt']!r}, at most {truth['horizon']} tokens; "
-        f"H(p*) = {truth['entropy']['mean']:.2f} ± {truth['entropy']['stderr']:.2f} nats, {length:.1f} tokens, {ended:.0%} ended."
-    )
-    print(verdict(results))
-    print(f"Results: {folder / 'results.json'}   Figure: {folder / 'figure4.png'}   Check it: distilscope verify {folder}")
+    console, folder = _console(), study.output_folder(config, options.output_dir)
+    console.print(table.study_table(results))
+    print(table.about_ground_truth(results))
+    if results["matched_entropy"]:
+        console.print(table.matched_entropy_table(results))
+    print(table.verdict(results))
+    print(table.earns_its_keep(results))
+    print(recommendation.advice(results["recommendation"], unit=results["unit"]))
+    print(f"Results: {folder / 'results.json'}   Figure: {folder / 'figure4.png'}")
+    print(f"Next: distilscope recommend {folder} --max-recall-loss NATS   Check it: distilscope verify {folder}")
     return 0
 
 
@@ -138,6 +138,27 @@ def mog(options: argparse.Namespace) -> int:
     return 0
 
 
+def recommend(options: argparse.Namespace) -> int:
+    from distilscope.finished import read_results
+    from distilscope.recommendation import recommend as choose_setting
+    from distilscope.report.recommendation import advice, snippets
+
+    results = read_results(Path(options.run))
+    found = choose_setting(results, max_recall_loss=options.max_recall_loss, precision_weight=options.precision_weight).as_json()
+    try:
+        unit, horizon = results["unit"], results["ground_truth"]["horizon"]
+    except KeyError as error:
+        raise UsageError(f"the results in {options.run} lack {error}, which every finished run writes; run the study again") from None
+    ready = snippets(found["setting"], horizon=horizon)
+    if options.json:
+        _print_json({"schema_version": 1, "unit": unit, **found, "snippets": ready})
+        return 0
+    print(advice(found, unit=unit))
+    for library, code in (ready or {}).items():
+        print(f"\n# --- {library} ---\n{code}", end="")
+    return 0
+
+
 def audit(options: argparse.Namespace) -> int:
     from distilscope.audit import study as audit_study
     from distilscope.runs.progress import watcher
@@ -192,6 +213,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": run,
     "plan": plan,
     "measure": measure,
+    "recommend": recommend,
     "audit": audit,
     "verify": verify,
 }

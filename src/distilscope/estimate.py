@@ -74,6 +74,17 @@ class Interval:
     half_width: float | None
     n: int
 
+    @property
+    def low(self) -> float:
+        return self.mean - (self.half_width or 0.0)
+
+    @property
+    def high(self) -> float:
+        return self.mean + (self.half_width or 0.0)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"mean": self.mean, "half_width": self.half_width, "n": self.n}
+
     def __str__(self) -> str:
         return f"{self.mean:.2f}" if self.half_width is None else f"{self.mean:.2f} ± {self.half_width:.2f}"
 

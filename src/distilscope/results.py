@@ -10,14 +10,15 @@ import numpy as np
 from distilscope.comparison import PrecisionRecall, Scored, compare
 from distilscope.distillation import Knobs, Measured, Study
 from distilscope.estimate import Estimate
-from distilscope.frontier import trade_off
+from distilscope.finished import SCHEMA_VERSION
+from distilscope.frontier import frontier_document, trade_off
 from distilscope.lm.scoring import OwnScores, TokenScores
 from distilscope.lm.sequences import Sequences
+from distilscope.matched_entropy import matched_entropy
+from distilscope.recommendation import recommendation_document
 from distilscope.runs.step import Step
 from distilscope.runs.store import Store
 from distilscope.work import read_draws, read_other_scores, read_own_scores
-
-SCHEMA_VERSION = 1
 
 
 def collect(study: Study, store: Store) -> dict[str, Any]:
@@ -36,8 +37,13 @@ class _Collector:
 
     def document(self) -> dict[str, Any]:
         config, truth = self.study.config, self.study.config.ground_truth
+        teachers = [self._teacher(measured) for measured in self.study.teachers]
         students = [self._student(measured) for measured in self.study.students]
         base = [student for student in students if not student["variant"]]
+        controls = [
+            {"evaluation_selectivity": one.evaluation, "evaluation_temperature": _temperature(one.evaluation), **self._student(one)}
+            for one in self.study.controls
+        ]
         own, deviation = self.reference.totals(self.test)
         entropy = Scored(own=own, other=own, own_deviation=deviation, clusters=self.clusters).entropy
         return {
@@ -65,15 +71,13 @@ class _Collector:
             "evaluation_temperature": config.evaluation_temperature,
             "seeds": config.seeds,
             "num_distill": config.distil_draws,
-            "teacher": [self._teacher(measured) for measured in self.study.teachers],
+            "teacher": teachers,
             "students": students,
-            "controls": [self._student(measured) for measured in self.study.controls],
+            "controls": controls,
             "trade_off": self._trade_off(base),
-            "recommendation": {
-                "setting": None,
-                "tied": [],
-                "reason": "this version recommends no temperature; weigh precision against recall in the table",
-            },
+            "frontier": frontier_document({"students": base, "controls": controls}, own),
+            "matched_entropy": matched_entropy({"teacher": teachers, "students": base}),
+            "recommendation": recommendation_document({"students": base}),
         }
 
     def _teacher(self, measured: Measured) -> dict[str, Any]:
@@ -96,8 +100,6 @@ class _Collector:
             "training": measured.training,
             "selectivity": measured.setting,
             "temperature": _temperature(measured.setting),
-            "evaluation_selectivity": measured.evaluation,
-            "evaluation_temperature": _temperature(measured.evaluation),
             "seed": measured.seed,
             "variant": self._variant(measured),
             **estimates.as_json(),

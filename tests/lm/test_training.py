@@ -1,3 +1,4 @@
+import json
 import math
 import os
 import signal
@@ -11,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
 
 from distilscope.distribution import Key
 from distilscope.errors import DistilscopeError, UsageError
@@ -18,6 +20,7 @@ from distilscope.lm import training as training_module
 from distilscope.lm.causal_lm import CausalLM
 from distilscope.lm.llama import Llama
 from distilscope.lm.model_folder import write_model
+from distilscope.lm.sequences import Sequences
 from distilscope.lm.training import Trained, Training, held_out_loss, token_loss, train
 from fake_models import TINY, pack, ragged, tiny_llama, to_transformers
 
@@ -110,6 +113,16 @@ def test_bad_values_are_refused(bad):
 # --- the loss
 
 
+def backward(network: Llama, batch: Sequences, plan: Training) -> float:
+    """The loss; the gradient, as the optimiser will see it, is left in the network."""
+    precision = getattr(torch, plan.precision)
+    scaler = torch.amp.GradScaler("cpu", enabled=precision == torch.float16)
+    loss = training_module._backward(network, batch, plan.microbatch_tokens, precision, scaler)
+    for weight in network.parameters():
+        weight.grad /= scaler.get_scale()
+    return loss
+
+
 @pytest.mark.parametrize("prompt", [(1,), (3, 1, 4)], ids=["prompt of one", "prompt of three"])
 def test_loss_and_gradient_are_those_of_transformers(prompt):
     """The stopping token counted, the prompt and what pads excluded, the mean over tokens and not over sequences."""
@@ -128,7 +141,7 @@ def test_loss_and_gradient_are_those_of_transformers(prompt):
 
     assert token_loss(network, data).mean().item() == pytest.approx(loss.item(), abs=1e-5)
     assert held_out_loss(network, data) == pytest.approx(loss.item(), abs=1e-5)
-    assert training_module._backward(network, data, PLAN) == pytest.approx(loss.item(), abs=1e-5)
+    assert backward(network, data, PLAN) == pytest.approx(loss.item(), abs=1e-5)
     gradients = dict(theirs.named_parameters())
     torch.testing.assert_close(network.embedding.grad, gradients["model.embed_tokens.weight"].grad, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(network.blocks[0].down.grad, gradients["model.layers.0.mlp.down_proj.weight"].grad, atol=1e-5, rtol=1e-4)
@@ -138,19 +151,35 @@ def test_loss_and_gradient_are_those_of_transformers(prompt):
 @pytest.mark.parametrize("microbatch_tokens", [1, 10, 30])
 def test_accumulated_gradients_equal_one_batch(microbatch_tokens):
     whole, parts = student(), student()
-    loss = training_module._backward(whole, DATA, PLAN)
-    again = training_module._backward(parts, DATA, replace(PLAN, microbatch_tokens=microbatch_tokens))
+    loss = backward(whole, DATA, PLAN)
+    again = backward(parts, DATA, replace(PLAN, microbatch_tokens=microbatch_tokens))
     assert again == pytest.approx(loss, abs=1e-5)
     for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, atol=1e-5, rtol=1e-5)
 
 
-def test_mixed_precision_is_near_and_leaves_weights_in_float32(tmp_path):
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_mixed_precision_is_near_and_leaves_weights_in_float32(tmp_path, precision):
     exact, mixed = student(), student()
-    loss = training_module._backward(exact, DATA, PLAN)
-    assert training_module._backward(mixed, DATA, replace(PLAN, precision="bfloat16")) == pytest.approx(loss, rel=0.02)
-    found = trained(tmp_path, replace(PLAN, precision="bfloat16"))
+    loss = backward(exact, DATA, PLAN)
+    assert backward(mixed, DATA, replace(PLAN, precision=precision)) == pytest.approx(loss, rel=0.02)
+    torch.testing.assert_close(mixed.norm.grad, exact.norm.grad, atol=2e-2, rtol=0.1)
+    found = trained(tmp_path, replace(PLAN, precision=precision))
     assert {weight.dtype for weight in found.network.parameters()} == {torch.float32}
+
+
+def test_a_scaled_gradient_that_overflows_costs_its_step_alone(tmp_path):
+    """In float16 the first scale (2^16) makes a large loss overflow: the steps are skipped, the scale is halved, learning begins."""
+    plan = replace(PLAN, precision="float16", epochs=12)
+    network = student()
+    with torch.no_grad():
+        network.embedding.mul_(40)  # logits of a few hundred: scaled gradients beyond 65504
+    before = weights_of(network)
+    found = train(network, plan, data=DATA, validation=DATA, key=KEY, scratch=tmp_path, after_step=None)
+    with safe_open(tmp_path / "checkpoint.safetensors", framework="pt") as file:
+        assert json.loads(file.metadata()["standing"])["scaler"]["scale"] < 2**16
+    assert weights_of(found.network) != before
+    assert found.history[-1]["held_out_loss"] < found.history[0]["held_out_loss"]
 
 
 # --- what is learnt
@@ -251,6 +280,14 @@ def test_a_resumed_training_ends_with_the_same_bytes(tmp_path, undisturbed, stop
     assert seen == list(range(min(stops[-1], STEPS - 1) // 3 * 3 + 1, STEPS + 1)), "it resumes from the last checkpoint"
     assert as_bytes(found.network, tmp_path / "a") == as_bytes(undisturbed.network, tmp_path / "b")
     assert (found.history, found.chosen_step, found.tokens) == (undisturbed.history, undisturbed.chosen_step, undisturbed.tokens)
+
+
+def test_a_resumed_float16_training_keeps_its_scale(tmp_path):
+    plan = replace(PLAN, precision="float16")
+    whole = trained(tmp_path / "whole", plan)
+    with pytest.raises(InterruptedHereError):
+        trained(tmp_path / "scratch", plan, after_step=stop_at(7))
+    assert weights_of(trained(tmp_path / "scratch", plan).network) == weights_of(whole.network)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")

@@ -8,7 +8,8 @@ from sklearn.mixture import GaussianMixture as ScikitMixture
 
 from distilscope.distribution import Key
 from distilscope.errors import UsageError
-from distilscope.mog.em import REG_COVAR, fit
+from distilscope.mog import em as em_module
+from distilscope.mog.em import _EM, REG_COVAR, _k_means, fit, fit_many
 from distilscope.selectivity import Power
 
 
@@ -23,16 +24,59 @@ def test_log_likelihood_never_falls(ring, covariance):
     assert path[-1] > path[0]
 
 
-def test_the_fit_is_scikit_learns(ring):
-    points = ring.sample(200, Key(0))
-    result = fit(points, components=4, key=Key(7), n_init=3)
-    seed = int(Key(7).generator().integers(2**32))
-    oracle = ScikitMixture(4, covariance_type="diag", n_init=3, max_iter=1000, random_state=seed).fit(points.numpy())
-    np.testing.assert_allclose(result.mixture.weights, oracle.weights_, rtol=1e-9)
-    np.testing.assert_allclose(result.mixture.log_prob(points), oracle.score_samples(points.numpy()), rtol=1e-9)
-    assert result.log_likelihood == pytest.approx(float(result.mixture.log_prob(points).mean()), rel=1e-9)
-    assert result.converged
-    assert result.warnings == ()
+@pytest.mark.parametrize("covariance", ["diag", "full"])
+@pytest.mark.parametrize("dimension", [1, 2, 3])
+def test_from_the_same_start_the_fits_are_scikit_learns(covariance, dimension):
+    """Sixty problems at once; each stops at the step where scikit-learn stops."""
+    random = np.random.default_rng(dimension)
+    centres = random.normal(scale=3, size=(60, 3, 1, dimension))
+    points = torch.from_numpy((centres + random.normal(size=(60, 3, 20, dimension))).reshape(60, 60, dimension) + 100)
+    found = fit_many(points, components=3, key=Key(7), covariance=covariance)
+    axes = (points - points.mean(1, keepdim=True)).mT.contiguous()
+    start, _ = _k_means(axes, torch.from_numpy(Key(7).generator().random((len(points), 1, 3)))[:, 0])
+    em = _EM(axes, covariance, REG_COVAR)
+    weights, means, covariances = em._maximise(em.features, start)
+    precisions = 1 / covariances if covariance == "diag" else torch.linalg.inv(covariances)
+    for i, data in enumerate(points):
+        oracle = ScikitMixture(
+            3,
+            covariance_type=covariance,
+            max_iter=1000,
+            weights_init=weights[i].numpy() / weights[i].numpy().sum(),
+            means_init=(means[i] + data.mean(0)).numpy(),
+            precisions_init=precisions[i].numpy(),
+        ).fit(data.numpy())
+        assert found.log_likelihood[i] == pytest.approx(oracle.score(data.numpy()), abs=1e-6)
+        assert int(found.iterations[i]) == oracle.n_iter_
+        np.testing.assert_allclose(found[i].mixture.log_prob(data), oracle.score_samples(data.numpy()), atol=1e-5)
+        assert found[i].log_likelihood == pytest.approx(float(found[i].mixture.log_prob(data).mean()), abs=1e-9)
+
+
+def test_starts_are_as_good_as_scikit_learns(ring):
+    """Different random numbers, the same algorithm: the likelihoods reached agree over many problems."""
+    points = ring.sample(200 * 100, Key(0)).view(200, 100, 2)
+    ours = fit_many(points, components=4, key=Key(1)).log_likelihood.numpy()
+    theirs = [
+        ScikitMixture(4, covariance_type="diag", random_state=i).fit(data.numpy()).score(data.numpy()) for i, data in enumerate(points)
+    ]
+    difference = ours - np.array(theirs)
+    assert abs(difference.mean()) < 4 * difference.std() / np.sqrt(200)
+
+
+def test_a_problem_does_not_depend_on_the_others(ring, monkeypatch):
+    points = ring.sample(40 * 60, Key(0)).view(40, 60, 2)
+    together = fit_many(points, components=4, key=Key(1), n_init=2)
+    monkeypatch.setattr(em_module, "_AT_ONCE", 60 * 4 * 2 * 3)
+    apart = fit_many(points, components=4, key=Key(1), n_init=2)
+    torch.testing.assert_close(apart.log_likelihood, together.log_likelihood, rtol=1e-10, atol=0)
+    torch.testing.assert_close(apart.means, together.means, rtol=1e-8, atol=1e-10)
+    assert apart.iterations.tolist() == together.iterations.tolist()
+
+
+def test_more_starts_are_never_worse(ring):
+    points = ring.sample(30 * 60, Key(0)).view(30, 60, 2)
+    few, many = (fit_many(points, components=6, key=Key(2), n_init=starts).log_likelihood.mean() for starts in (1, 8))
+    assert many > few
 
 
 def test_it_finds_what_the_points_were_drawn_from(tilted):
@@ -70,7 +114,7 @@ def test_what_goes_wrong_is_said_in_the_result(ring):
     assert not stopped.converged
     assert "did not converge" in stopped.warnings[0]
     same = fit(torch.ones(10, 2, dtype=torch.float64), components=2, key=Key(0))
-    assert "distinct clusters" in " ".join(same.warnings)
+    assert "only 1 distinct points for 2 components" in " ".join(same.warnings)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The Llama architecture (SmolLM2's), written for drawing, scoring and training without padding.
 
 Three uses share one set of weights: `hidden` runs whole sequences laid end to end (only attention sees a
-padded view), `LlamaDecoder` runs one token per slot against a preallocated key-value cache, and training
+padded view), `LlamaDecoder` runs one token per slot against a key-value cache, and training
 differentiates the first. Weights are read and written under Hugging Face's names.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -19,14 +20,10 @@ from torch.nn import functional as F
 from distilscope.distribution import Key
 from distilscope.errors import UsageError
 from distilscope.lm.architecture import LlamaConfig
+from distilscope.lm.attention import PaddedView, attend, rotate, rounded, weigh
 from distilscope.lm.network import PIECE
+from distilscope.lm.packing import linear, packed
 from distilscope.lm.sequences import Prompts, Sequences
-
-
-def _rotate(x: Float[Tensor, "t h d"], cos: Float[Tensor, "t d"], sin: Float[Tensor, "t d"]) -> Float[Tensor, "t h d"]:
-    """Rotary position embedding (Su et al. 2104.09864), in the layout of halves."""
-    left, right = x.chunk(2, dim=-1)
-    return x * cos[:, None] + torch.cat((-right, left), dim=-1) * sin[:, None]
 
 
 class _Block(nn.Module):
@@ -44,15 +41,23 @@ class _Block(nn.Module):
     def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (t, heads, d), keys and values (t, kv_heads, d); queries and keys rotated."""
         c = self.config
-        heads = F.linear(_norm(x, self.input_norm, c), self.qkv).unflatten(-1, (-1, c.head_dim))
-        rotated = _rotate(heads[:, : c.num_heads + c.num_kv_heads], cos, sin)
+        heads = linear(_norm(x, self.input_norm, c), self.qkv).unflatten(-1, (-1, c.head_dim))
+        rotated = rotate(heads[:, : c.num_heads + c.num_kv_heads], cos, sin)
         return rotated[:, : c.num_heads], rotated[:, c.num_heads :], heads[:, c.num_heads + c.num_kv_heads :]
 
     def finish(self, x: Tensor, attended: Float[Tensor, "t hd"]) -> Tensor:
         """Adds the attention's output and then the feed-forward network's to the residual stream."""
-        x = x + F.linear(attended, self.output)
-        gate, up = F.linear(_norm(x, self.post_norm, self.config), self.gate_up).chunk(2, dim=-1)
-        return x + F.linear(F.silu(gate) * up, self.down)
+        x = x + linear(attended, self.output)
+        gate, up = linear(_norm(x, self.post_norm, self.config), self.gate_up).chunk(2, dim=-1)
+        return x + linear(F.silu(gate) * up, self.down)
+
+    def packed(self) -> _Block:
+        """The same block with its matrices packed, for inference only."""
+        with torch.device("meta"):
+            block = _Block(self.config)
+        for name, weight in self.named_parameters():
+            setattr(block, name, nn.Parameter(packed(weight) if weight.dim() == 2 else weight.detach(), requires_grad=False))
+        return block
 
 
 def _norm(x: Tensor, gain: Tensor, config: LlamaConfig) -> Tensor:
@@ -62,43 +67,6 @@ def _norm(x: Tensor, gain: Tensor, config: LlamaConfig) -> Tensor:
 GRAIN = 64
 """Rows of a matrix product are rounded up to this: the CPU library prepares code for every new shape; fewer shapes trained on
 ragged sequences 1.1 to 1.5 times as fast. A product of fewer rows is left as it is."""
-
-
-def _rounded(rows: int, grain: int) -> int:
-    return rows if rows < grain else -(-rows // grain) * grain
-
-
-SHORT = 128
-"""Longest sequences whose attention weights are written out: on a CPU in bfloat16 that is up to 8 times as fast as the fused kernel."""
-
-
-def _attend(q: Float[Tensor, "b h l d"], k: Float[Tensor, "b h l d"], v: Float[Tensor, "b h l d"]) -> Float[Tensor, "b h l d"]:
-    """Causal attention, its softmax in fp32."""
-    length = q.shape[-2]
-    if length > SHORT:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    future = torch.ones(length, length, dtype=torch.bool).triu(1)
-    weights = (torch.matmul(q, k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5).masked_fill(future, -math.inf).softmax(-1)
-    return torch.matmul(weights.to(v.dtype), v)
-
-
-class _PaddedView:
-    """Sequences laid end to end, seen as (batch, longest, ...) for attention alone, and back."""
-
-    def __init__(self, lengths: Sequence[int]) -> None:
-        self.batch, self.longest = len(lengths), _rounded(max(lengths), 16)
-        self.positions = torch.from_numpy(np.concatenate([np.arange(n) for n in lengths]))
-        rows = torch.from_numpy(np.repeat(np.arange(self.batch), lengths))
-        self.places = None if min(lengths) == self.longest else rows * self.longest + self.positions
-
-    def pad(self, x: Float[Tensor, "t h d"]) -> Float[Tensor, "b h l d"]:
-        if self.places is not None:
-            x = x.new_zeros(self.batch * self.longest, *x.shape[1:]).index_copy(0, self.places, x)
-        return x.unflatten(0, (self.batch, self.longest)).transpose(1, 2)
-
-    def flat(self, x: Float[Tensor, "b h l d"]) -> Float[Tensor, "t hd"]:
-        x = x.transpose(1, 2).flatten(2).flatten(0, 1)
-        return x if self.places is None else x[self.places]
 
 
 class Llama(nn.Module):
@@ -117,12 +85,21 @@ class Llama(nn.Module):
         with torch.device("cpu"):
             frequencies = config.rope_theta ** (-torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim)
             angles = torch.outer(torch.arange(config.context, dtype=torch.float32), frequencies).repeat(1, 2)
+            signs = torch.tensor([-1.0, 1.0]).repeat_interleave(config.head_dim // 2)
         self.register_buffer("cos", angles.cos(), persistent=False)
-        self.register_buffer("sin", angles.sin(), persistent=False)
+        self.register_buffer("sin", angles.sin() * signs, persistent=False)
 
     @property
     def vocabulary(self) -> int:
         return self.config.vocab_size
+
+    @cached_property
+    def packed(self) -> tuple[list[_Block], Tensor]:
+        """Blocks and head as decoding wants them: packed once for a network whose weights stay as they are."""
+        head = self.embedding if self.head is None else self.head
+        if head.requires_grad:
+            raise ValueError("a network in training cannot be packed: its weights change")
+        return [block.packed() for block in self.blocks], packed(head)
 
     @property
     def context(self) -> int:
@@ -133,21 +110,21 @@ class Llama(nn.Module):
 
     def hidden(self, ids: Int[Tensor, " t"], lengths: Sequence[int]) -> Float[Tensor, "t d"]:
         """Final hidden states of sequences laid end to end; at most `GRAIN` - 1 tokens of padding are computed, all at the end."""
-        view, shared = _PaddedView(lengths), self.config.num_heads // self.config.num_kv_heads
-        tokens, more = len(ids), _rounded(len(ids), GRAIN) - len(ids)
+        view, shared = PaddedView(lengths), self.config.num_heads // self.config.num_kv_heads
+        tokens, more = len(ids), rounded(len(ids), GRAIN) - len(ids)
         x = F.embedding(F.pad(ids, (0, more)), self.embedding)
         cos, sin = self.rotary(F.pad(view.positions, (0, more)), x.dtype)
         for block in self.blocks:
             q, k, v = (part[:tokens] for part in block.project(x, cos, sin))
             k, v = (view.pad(part).repeat_interleave(shared, dim=1) for part in (k, v))
-            x = block.finish(x, F.pad(view.flat(_attend(view.pad(q), k, v)), (0, 0, 0, more)))
+            x = block.finish(x, F.pad(view.flat(attend(view.pad(q), k, v)), (0, 0, 0, more)))
         return _norm(x, self.norm, self.config)[:tokens]
 
     def scores(self, hidden: Float[Tensor, "t d"]) -> Float[Tensor, "t v"]:
-        """Next-token logits in fp32."""
+        """Next-token logits in the number format of the product; what exponentiates them turns them to fp32 first."""
         rows = len(hidden)
-        hidden = F.pad(hidden, (0, 0, 0, _rounded(rows, GRAIN) - rows))
-        return F.linear(hidden, self.embedding if self.head is None else self.head).float()[:rows]
+        hidden = F.pad(hidden, (0, 0, 0, rounded(rows, GRAIN) - rows))
+        return F.linear(hidden, self.embedding if self.head is None else self.head)[:rows]
 
     def predicting(self, batch: Sequences) -> Float[Tensor, "tokens d"]:
         """The hidden state that predicts each token of the batch, in order."""
@@ -232,7 +209,7 @@ def _hf_names(config: LlamaConfig) -> dict[str, tuple[str, ...]]:
 
 
 class LlamaDecoder:
-    """One token per slot and step, against a preallocated key-value cache; slots begin again one by one.
+    """One token per slot and step, against a key-value cache; slots begin again one by one.
 
     A prompt's keys and values (all but its last token's) stay in a slot's cache for as long as the slot begins again after
     the same prompt; that then only moves its position back.
@@ -243,13 +220,15 @@ class LlamaDecoder:
     def __init__(self, network: Llama, prompts: Prompts, slots: int, horizon: int) -> None:
         c = network.config
         self.network, self.prompts = network, prompts
+        self.blocks, self.head = network.packed
         self.first = np.array([len(prompt) - 1 for prompt in prompts])
         self.holds = np.full(slots, -1)  # which prompt each slot's cache begins with
         self.position = torch.zeros(slots, dtype=torch.int64)
         self.rows = torch.arange(slots)
         self.columns = torch.arange(int(self.first.max()) + horizon)
-        shape = (c.num_layers, slots, c.num_kv_heads, len(self.columns), c.head_dim)
-        self.keys, self.values = (torch.zeros(shape, dtype=network.embedding.dtype) for _ in range(2))
+        shape = (slots, c.num_kv_heads, 0, c.head_dim)
+        self.keys, self.values = ([torch.zeros(shape, dtype=network.embedding.dtype)] * c.num_layers for _ in range(2))
+        self._make_room(int(self.first.max()))
 
     def begin(self, slots: Int[np.ndarray, " m"], prompts: Int[np.ndarray, " m"]) -> None:
         self.position[torch.from_numpy(slots)] = torch.from_numpy(self.first[prompts])
@@ -265,25 +244,31 @@ class LlamaDecoder:
         shared, rows = self.network.config.num_heads // self.network.config.num_kv_heads, torch.from_numpy(slots)
         for layer, block in enumerate(self.network.blocks):
             q, k, v = (part.transpose(0, 1) for part in block.project(x, cos, sin))
-            self.keys[layer, rows, :, : len(ids)], self.values[layer, rows, :, : len(ids)] = k, v
+            self.keys[layer][rows, :, : len(ids)], self.values[layer][rows, :, : len(ids)] = k, v
             k, v = k.repeat_interleave(shared, dim=0), v.repeat_interleave(shared, dim=0)
             attended = F.scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True)[0]
             x = block.finish(x, attended.transpose(0, 1).flatten(1))
 
+    def _make_room(self, length: int) -> None:
+        """Lengthens the cache to `length` columns and some to spare; always used whole, as a product would copy a part of it first."""
+        room = min(len(self.columns), max(16, rounded(length + length // 4, 16)))
+        for cache in (self.keys, self.values):
+            for layer, old in enumerate(cache):
+                cache[layer] = F.pad(old, (0, 0, 0, room - old.shape[2]))
+
     def step(self, tokens: Int[Tensor, " slots"]) -> Float[Tensor, "slots v"]:
         c, length = self.network.config, int(self.position.max()) + 1
+        if length > self.keys[0].shape[2]:
+            self._make_room(length)
         x = F.embedding(tokens, self.network.embedding)
         cos, sin = self.network.rotary(self.position, x.dtype)
-        unseen = self.columns[:length] > self.position[:, None]
-        bias = torch.zeros(unseen.shape, dtype=torch.float32).masked_fill_(unseen, -math.inf)[:, None, None]
-        for layer, block in enumerate(self.network.blocks):
+        unseen = self.columns[: self.keys[0].shape[2]] > self.position[:, None]
+        bias = torch.zeros(unseen.shape).masked_fill_(unseen, -math.inf)[:, None, None]
+        for block, keys, values in zip(self.blocks, self.keys, self.values, strict=True):
             q, k, v = block.project(x, cos, sin)
-            self.keys[layer, self.rows, :, self.position] = k
-            self.values[layer, self.rows, :, self.position] = v
-            keys, values = self.keys[layer, :, :, :length], self.values[layer, :, :, :length]
+            keys[self.rows, :, self.position], values[self.rows, :, self.position] = k, v
             # queries that share a key-value head stand together, so that neither is ever repeated in memory
-            q = q.unflatten(1, (c.num_kv_heads, -1))
-            weights = (torch.matmul(q, keys.transpose(-1, -2)).float() * c.head_dim**-0.5 + bias).softmax(-1)
-            x = block.finish(x, torch.matmul(weights.to(x.dtype), values).flatten(1))
+            products = torch.matmul(q.unflatten(1, (c.num_kv_heads, -1)), keys.transpose(-1, -2))
+            x = block.finish(x, weigh(products, values, bias).flatten(1))
         self.position = (self.position + 1).clamp_(max=len(self.columns) - 1)
-        return self.network.scores(_norm(x, self.network.norm, c))
+        return linear(_norm(x, self.network.norm, c), self.head)

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from distilscope.distribution import Key
-from distilscope.lm.network import Network
+from distilscope.lm.network import Network, in_pieces
 from distilscope.lm.sequences import Prompts, Sequences, id_dtype
 from distilscope.selectivity import Selectivity
 
@@ -62,9 +62,11 @@ def draw(
         live = np.flatnonzero(making >= 0)
         if not len(live):
             break
-        logits = selectivity(decoder.step(torch.from_numpy(tokens)))
+        logits = decoder.step(torch.from_numpy(tokens))
         rows, columns = making[live], at[live]
-        drawn, log_prob = invert_cdf(logits[torch.from_numpy(live)], torch.from_numpy(uniforms[rows, columns]))
+        drawn, log_prob = next_tokens(
+            logits if len(live) == slots else logits[torch.from_numpy(live)], uniforms[rows, columns], selectivity
+        )
         ids[rows, columns], recorded[rows, columns] = drawn, log_prob
         stopped = np.isin(drawn, stops)
         at[live] += 1
@@ -81,6 +83,18 @@ def in_turn(first: int, draws: int, prompts: int) -> Int[np.ndarray, " draws"]:
     return (first + np.arange(draws)) % prompts
 
 
+def next_tokens(
+    logits: Float[Tensor, "n v"], uniforms: Float[np.ndarray, " n"], selectivity: Selectivity
+) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """One token per row, by inversion, and its log-probability (nats)."""
+    found, start = [], 0
+    for piece in in_pieces(logits):
+        found.append(invert_cdf(selectivity(piece), torch.from_numpy(uniforms[start : start + len(piece)])))
+        start += len(piece)
+    drawn, log_prob = (np.concatenate(part) for part in zip(*found, strict=True))
+    return drawn, log_prob
+
+
 def invert_cdf(logits: Float[Tensor, "n v"], uniforms: Float[Tensor, " n"]) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """The token at which each row's cumulative distribution passes its uniform number, and its log-probability.
 
@@ -89,7 +103,8 @@ def invert_cdf(logits: Float[Tensor, "n v"], uniforms: Float[Tensor, " n"]) -> t
     """
     probs = logits.softmax(-1)
     width = 2 ** math.ceil(math.log2(max(2, probs.shape[-1])) / 2)
-    blocks = torch.nn.functional.pad(probs, (0, -probs.shape[-1] % width)).unflatten(-1, (-1, width))
+    missing = -probs.shape[-1] % width
+    blocks = (torch.nn.functional.pad(probs, (0, missing)) if missing else probs).unflatten(-1, (-1, width))
     rows = torch.arange(len(probs))
     sums = blocks.sum(-1, dtype=torch.float32).double().cumsum(-1)
     target = uniforms.double() * sums[:, -1]

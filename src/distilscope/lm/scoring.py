@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from distilscope.gates import check_draws
-from distilscope.lm.network import Network
+from distilscope.lm.network import Network, in_pieces
 from distilscope.lm.sequences import Sequences
 from distilscope.selectivity import Selectivity
 
@@ -91,8 +91,7 @@ def log_prob(model: Model, sequences: Sequences) -> Float[np.ndarray, " tokens"]
     network, selectivity = model
     (found,) = _empty(len(sequences.ids), 1)
     for places, targets, logits in _positions((network,), sequences):
-        selected = selectivity(logits[network])
-        found[places] = _at(selected, targets) - selected.logsumexp(-1).numpy()
+        found[places] = _at(selectivity(logits[network]).log_softmax(-1), targets)
     return found
 
 
@@ -106,9 +105,10 @@ def _positions(
         places = np.concatenate([np.arange(*offsets[row : row + 2].tolist()) for row in rows])
         done = 0
         for pieces in zip(*(network.logits(batch) for network in distinct), strict=True):
-            piece = places[done : done + len(pieces[0])]
-            yield piece, torch.from_numpy(sequences.ids[piece].astype(np.int64)), dict(zip(distinct, pieces, strict=True))
-            done += len(piece)
+            for held in zip(*map(in_pieces, pieces), strict=True):
+                piece = places[done : done + len(held[0])]
+                yield piece, torch.from_numpy(sequences.ids[piece].astype(np.int64)), dict(zip(distinct, held, strict=True))
+                done += len(held[0])
 
 
 def _totals(

@@ -47,7 +47,8 @@ class Training:
     warmup_fraction: float = 0.01
     decay_fraction: float = 0.2
     precision: str = "auto"
-    """float32; bfloat16 for mixed precision (weights and optimiser stay in float32); auto by what the hardware multiplies fast."""
+    """float32; bfloat16 or float16 for mixed precision (weights and optimiser stay in float32; in float16 the loss is scaled, so that small
+    gradients are not lost); auto by what the hardware multiplies fast."""
     microbatch_tokens: int = 8192
     """Most tokens whose activations and logits are held at once."""
     evaluations: int = 4
@@ -67,8 +68,8 @@ class Training:
             raise UsageError("training.betas must be at least 0 and below 1, and training.weight_decay a finite number of at least 0")
         if not (self.warmup_fraction >= 0 and self.decay_fraction >= 0 and self.warmup_fraction + self.decay_fraction <= 1):
             raise UsageError("training.warmup_fraction and training.decay_fraction must be at least 0 and add up to at most 1")
-        if self.precision not in ("auto", "float32", "bfloat16"):
-            raise UsageError(f"training.precision is {self.precision!r}, but must be auto, float32 or bfloat16")
+        if self.precision not in ("auto", "float32", "bfloat16", "float16"):
+            raise UsageError(f"training.precision is {self.precision!r}, but must be auto, float32, bfloat16 or float16")
 
     def steps(self, sequences: int) -> int:
         return self.epochs * math.ceil(sequences / self.batch_sequences)
@@ -110,42 +111,47 @@ def train(
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=training.learning_rate, betas=training.betas, weight_decay=training.weight_decay, fused=True
     )
-    progress = _Progress(scratch, network, optimizer)
+    precision = getattr(torch, resolved_dtype(training.precision))
+    scaler = torch.amp.GradScaler("cpu", enabled=precision == torch.float16)
+    progress = _Progress(scratch, network, optimizer, scaler)
     order = _Order(len(data), training.batch_sequences, key)
     for step in range(progress.step, steps):
         for group in optimizer.param_groups:
             group["lr"] = training.rate(step, steps)
         batch = data.take(order.rows(step))
-        loss = _backward(network, batch, training)
+        loss = _backward(network, batch, training.microbatch_tokens, precision, scaler)
+        scaler.unscale_(optimizer)
         norm = float(torch.nn.utils.clip_grad_norm_(network.parameters(), training.clip, foreach=True))
-        if not (math.isfinite(loss) and math.isfinite(norm)):
+        overflowed = scaler.is_enabled() and math.isfinite(loss) and scaler.get_scale() > 1  # a smaller scale may still do
+        if not (math.isfinite(loss) and (math.isfinite(norm) or overflowed)):
             if _finite(network):
-                progress.save(network, optimizer)
+                progress.save(network, optimizer, scaler)
             kept = f"the last checkpoint is kept in {scratch}" if progress.file.exists() else "no checkpoint had been due"
             raise DistilscopeError(
                 f"the training loss is {loss} and its gradient's norm {norm} at step {step + 1} of {steps}; lower training.learning_rate "
                 f"(now {training.learning_rate:g}) and run again; {kept}"
             )
-        optimizer.step()
+        scaler.step(optimizer)  # not taken where a scaled gradient overflowed
+        scaler.update()
         optimizer.zero_grad(set_to_none=True)
         progress.count(loss, len(batch.ids))
         if step + 1 in evaluate_at:
             progress.evaluated(network, held_out_loss(network, validation))
         if (step + 1) % training.checkpoint_every == 0 and step + 1 < steps and _finite(network):
-            progress.save(network, optimizer)
+            progress.save(network, optimizer, scaler)
         if after_step is not None:
             after_step(step + 1)
     return progress.result(network)
 
 
-def _backward(network: Llama, batch: Sequences, training: Training) -> float:
-    """Accumulates the gradient of the batch's mean loss per token; returns that loss."""
-    total, mixed = 0.0, resolved_dtype(training.precision) == "bfloat16"
-    for rows in batches_of_like_length(batch.positions, training.microbatch_tokens):
+def _backward(network: Llama, batch: Sequences, most_tokens: int, precision: torch.dtype, scaler: torch.amp.GradScaler) -> float:
+    """Accumulates the (scaled) gradient of the batch's mean loss per token; returns that loss."""
+    total, mixed = 0.0, precision != torch.float32
+    for rows in batches_of_like_length(batch.positions, most_tokens):
         part = batch.take(rows)
-        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        with torch.autocast("cpu", precision if mixed else None, enabled=mixed):
             loss = token_loss(network, part).sum() / len(batch.ids)
-        loss.backward()
+        scaler.scale(loss).backward()
         total += float(loss.detach())
     return total
 
@@ -157,7 +163,7 @@ def _finite(network: Llama) -> bool:
 
 def token_loss(network: Llama, batch: Sequences) -> Float[Tensor, " tokens"]:
     """Each generated token's negative log-probability, in nats."""
-    logits = network.scores(network.predicting(batch))
+    logits = network.scores(network.predicting(batch)).float()
     return F.cross_entropy(logits, torch.from_numpy(batch.ids.astype(np.int64)), reduction="none")
 
 
@@ -185,14 +191,14 @@ class _Order:
 class _Progress:
     """Where a training stands: its step, curve and best weights, and the one file that they resume from."""
 
-    def __init__(self, scratch: Path, network: Llama, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, scratch: Path, network: Llama, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
         self.file = scratch / "checkpoint.safetensors"
         self.step = self.tokens = self.chosen_step = 0
         self.losses: list[float] = []
         self.history: list[dict[str, int | float]] = []
         self.best: dict[str, Tensor] = {}
         if self.file.exists():
-            self._resume(network, optimizer)
+            self._resume(network, optimizer, scaler)
 
     def count(self, loss: float, tokens: int) -> None:
         self.step += 1
@@ -212,7 +218,7 @@ class _Progress:
         network.load_state_dict(self.best)
         return Trained(network, self.history, self.chosen_step, self.tokens)
 
-    def save(self, network: Llama, optimizer: torch.optim.Optimizer) -> None:
+    def save(self, network: Llama, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
         """Writes beside the old checkpoint, then renames over it: a crash leaves one or the other, whole."""
         tensors = {f"weight/{name}": value.detach().contiguous() for name, value in network.state_dict().items()}
         tensors |= {f"best/{name}": value.contiguous() for name, value in self.best.items()}
@@ -224,6 +230,7 @@ class _Progress:
             "chosen_step": self.chosen_step,
             "losses": self.losses,
             "history": self.history,
+            "scaler": scaler.state_dict(),
         }
         partial = self.file.with_suffix(".partial")
         save_file(tensors, partial, metadata={"standing": json.dumps(standing)})
@@ -231,7 +238,7 @@ class _Progress:
             os.fsync(file.fileno())
         partial.replace(self.file)
 
-    def _resume(self, network: Llama, optimizer: torch.optim.Optimizer) -> None:
+    def _resume(self, network: Llama, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
         try:
             tensors = load_file(self.file)
             with safe_open(self.file, framework="pt") as file:
@@ -240,6 +247,7 @@ class _Progress:
             return
         self.step, self.tokens, self.chosen_step = standing["step"], standing["tokens"], standing["chosen_step"]
         self.losses, self.history = standing["losses"], standing["history"]
+        scaler.load_state_dict(standing["scaler"])
         network.load_state_dict(dict(_under("weight/", tensors)))
         self.best = dict(_under("best/", tensors))
         state: dict[int, dict[str, Tensor]] = {}

@@ -64,7 +64,7 @@ class TransformersNetwork:
             real = np.arange(longest) < lengths[rows][:, None]
             output = self.model(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(real).long(), use_cache=False).logits
             predicts = real & (np.arange(longest) >= batch.contexts[rows][:, None] - 1)
-            yield output[torch.from_numpy(predicts)].float()
+            yield output[torch.from_numpy(predicts)]
             start += len(rows)
 
     def decoder(self, prompts: Prompts, slots: int, horizon: int) -> TransformersDecoder:  # noqa: ARG002 (its cache grows)
@@ -95,4 +95,4 @@ class TransformersDecoder:
         else:
             output = self.model(input_ids=tokens[:, None], past_key_values=self.cache, use_cache=True)
         self.cache = getattr(output, "past_key_values", None)
-        return output.logits[:, -1].float()
+        return output.logits[:, -1]

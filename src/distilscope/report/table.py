@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from distilscope.estimate import t_interval
+from distilscope.estimate import Estimate, Interval, t_interval
 
 COLUMNS = {
     "P = E_q[log p*]": ("precision",),
@@ -23,6 +23,17 @@ def ground_truth_name(results: dict[str, Any]) -> str:
     """How p* is named wherever results stand."""
     truth = results["ground_truth"]
     return truth["description"] or f"{truth['reference']}, vocabulary of {truth['vocabulary']}"
+
+
+def about_ground_truth(results: dict[str, Any]) -> str:
+    """What p* is, in a line."""
+    truth = results["ground_truth"]
+    after = f"prompt {truth['prompt']!r}" if truth["prompt"] is not None else f"{truth['prompts']} prompts"
+    entropy, length = Estimate.from_json(truth["entropy"]), truth["mean_length"]["mean"]
+    return (
+        f"p*: {ground_truth_name(results)}; {after}, at most {truth['horizon']} tokens; "
+        f"H(p*) = {entropy} nats, {length:.1f} tokens, {truth['ended']:.0%} ended."
+    )
 
 
 def setting_label(selectivity: dict[str, float] | None) -> str:
@@ -46,7 +57,30 @@ def study_table(results: dict[str, Any]) -> Table:
         table.add_column(Text(column), justify="right", no_wrap=True)  # plain text: brackets are no markup
     for name, students in by_label(results).items():
         table.add_row(name, *(over_seeds(students, path) for path in COLUMNS.values()))
+    controls: dict[str, list[dict[str, Any]]] = {}
+    for control in sorted(results["controls"], key=lambda one: (one["evaluation_temperature"] is None, one["evaluation_temperature"] or 0)):
+        controls.setdefault(f"direct at {setting_label(control['evaluation_selectivity'])}", []).append(control)
+    table.add_section()
+    for name, students in controls.items():
+        table.add_row(name, *(over_seeds(students, path) for path in COLUMNS.values()))
     return table
+
+
+def matched_entropy_table(results: dict[str, Any]) -> Table:
+    """What other knobs give beyond temperature at the same entropy of the teacher; empty where only temperatures were studied."""
+    caption = "the student's difference from the temperature of the same teacher entropy per token, paired by seed; mean ± 95% t-interval"
+    table = Table(title="Knobs at matched entropy", title_justify="left", caption=Text(caption))
+    for column in ("teacher's setting", "teacher's entropy, nats per token", "difference in P", "difference in R"):
+        table.add_column(Text(column), justify="left" if column == "teacher's setting" else "right")
+    for one in results["matched_entropy"]:
+        knobs = {name: value for name, value in one["setting"].items() if name != "training"}
+        cells = [_interval(one[name]) for name in ("teacher_entropy_per_token", "precision_difference", "recall_difference")]
+        table.add_row(setting_label(knobs), *cells)
+    return table
+
+
+def _interval(record: dict[str, Any] | None) -> str:
+    return "not comparable" if record is None else str(Interval(record["mean"], record["half_width"], record["n"]))
 
 
 def by_label(results: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -73,11 +107,22 @@ def over_seeds(students: list[dict[str, Any]], path: tuple[str, ...]) -> str:
     return str(t_interval(finite))
 
 
+def earns_its_keep(results: dict[str, Any]) -> str:
+    """Whether distillation does more than sampling the direct student more sharply would, in a sentence."""
+    found = results["frontier"]["control"]
+    if found["precision_difference"] is None:
+        return f"Against the direct student drawn at the same settings: {found['verdict']} ({found['reason']})."
+    return (
+        f"Against the direct student drawn at the same settings: {found['verdict']} "
+        f"(precision at equal recall differs by {_interval(found['precision_difference'])} {results['unit']})."
+    )
+
+
 def verdict(results: dict[str, Any]) -> str:
     """What the trend test says, in a sentence."""
     found = results["trade_off"]
     if found["p_precision"] is None:
-        return "Trade-off: not shown (a verdict needs at least 2 seeds, 3 temperatures and finite numbers)."
+        return f"Trade-off: not shown ({found['reason']})."
     says = {
         "holds": "holds: precision rises and recall falls as the teacher's temperature is lowered",
         "sharpening only": "sharpening only: precision rises and recall falls as the temperature is lowered, at a cost in fidelity",
