@@ -188,6 +188,7 @@ class Material:
         draws = read_draws(self.inputs, f"{whose}-draws")
         own = read_own_scores(self.inputs[f"{whose}-scores"])
         own.check(draws, dtype="float32", whose=f"the {whose} student, seed {self.seed}")
+        read_own_scores(self.inputs["recall"]).check(self.test, dtype=self.config["truth_dtype"], whose="p*")
         truth = read_other_scores(self.inputs[f"{whose}-scores"], 0).log_prob
         recall = read_other_scores(self.inputs["recall"], self.config["index"][whose]).log_prob
         return Evaluation(draws, recorded(draws), draws.sum_per_sequence(truth), float(self.test.sum_per_sequence(recall).mean()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -111,7 +110,3 @@ def pad_share(sequences: Sequences, length: int) -> float:
 def corpus_mean(log_prob: Float[np.ndarray, " n"], lengths: Int[np.ndarray, " n"]) -> float:
     """Trap 5: all log-probabilities (nats per sequence) over all tokens: a ratio of two sums that both change with the model."""
     return float(log_prob.sum() / lengths.sum())
-
-
-def tokens_that_stop(sequences: Sequences, stopping: Set[int]) -> int:
-    return int(np.isin(sequences.ids, sorted(stopping)).sum())
