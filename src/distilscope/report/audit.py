@@ -39,10 +39,9 @@ def page(results: dict[str, Any], *, written_to: str) -> str:
     lines = [
         "# The traps of the released code, one at a time",
         "",
-        "The code released with Cha & Cho (arXiv 2505.13111) does eleven things that its paper does not say. Here each is switched on "
-        "alone, beside "
-        "the definition, with the same random numbers. The traps live in the audit's code and nowhere else in this package. This page "
-        "is written by",
+        "The code released with Cha & Cho (arXiv 2505.13111) does eleven things that its paper does not tell. Here each is switched on "
+        "alone, beside the definition, with the same random numbers wherever the trap leaves them. The traps live in the audit's code "
+        "and nowhere else in this package. This page is written by",
         "",
         "```sh",
         command,
@@ -50,8 +49,7 @@ def page(results: dict[str, Any], *, written_to: str) -> str:
         "",
         f"p*: {_truth(results)}; prompt {truth['prompt']!r}, at most {sizes['horizon']} tokens, drawn and scored in {truth['dtype']}. "
         f"D and D' have {sizes['num_train']} sequences, held-out and test sets of p* {sizes['num_validation']} and {sizes['num_eval']}, "
-        f"each student "
-        f"{sizes['num_eval']} draws; teacher {sizes['teacher_parameters']:,} and student {sizes['student_parameters']:,} parameters; "
+        f"each student {sizes['num_eval']} draws; teacher {sizes['teacher_parameters']:,} and student {sizes['student_parameters']:,} parameters; "
         f"training temperature τ = {sizes['temperature']:g}. {_note(results)}",
         "",
         "Made with " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
