@@ -45,8 +45,8 @@ TRAPS = (
         "The stopping token is padding, and padding is masked",
         "The padding token is the stopping token and the collator masks padding from the loss, so stopping is never learnt.",
         "A stopping token that was drawn is learnt and scored like any other; masks come from lengths.",
-        "The direct student is trained on the same {num_train} sequences of p* without their stopping token, in the same order (one of "
-        "that token alone is left out); the checkpoint is chosen on held-out sequences without it, for the same collator makes them.",
+        "The direct student is trained on the same {num_train} sequences of p* without their stopping token, in the same order (a "
+        "sequence of it alone is left out); the checkpoint is chosen on held-out sequences without it, for the same collator makes them.",
         f"{_SEQUENCES}:no_stopping",
     ),
     Trap(

@@ -49,7 +49,8 @@ def page(results: dict[str, Any], *, written_to: str) -> str:
         "",
         f"p*: {_truth(results)}; prompt {truth['prompt']!r}, at most {sizes['horizon']} tokens, drawn and scored in {truth['dtype']}. "
         f"D and D' have {sizes['num_train']} sequences, held-out and test sets of p* {sizes['num_validation']} and {sizes['num_eval']}, "
-        f"each student {sizes['num_eval']} draws; teacher {sizes['teacher_parameters']:,} and student {sizes['student_parameters']:,} parameters; "
+        f"each student {sizes['num_eval']} draws; "
+        f"teacher {sizes['teacher_parameters']:,} and student {sizes['student_parameters']:,} parameters; "
         f"training temperature τ = {sizes['temperature']:g}. {_note(results)}",
         "",
         "Made with " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
