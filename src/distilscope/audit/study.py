@@ -58,7 +58,7 @@ def small(name: str, seeds: int) -> Distillation:
     if name not in SIZES:
         raise unknown_name("recipe for an audit", name, SIZES)
     if seeds < 2:
-        raise UsageError(f"--seeds is {seeds}, but an interval over seeds needs at least 2; the usual number is 3")
+        raise UsageError(f"--seeds is {seeds}, but an interval over seeds needs at least 2; the usual number is 5")
     size, config = SIZES[name], study_recipe(name)
     counts = {"horizon": size.horizon, "num_train": size.num_train, "num_validation": size.num_validation, "num_eval": size.num_eval}
     tile = max(size.num_train // SHARDS, size.num_eval)
@@ -82,7 +82,7 @@ def small(name: str, seeds: int) -> Distillation:
 def run(
     recipe: str = "smollm2_cpu",
     *,
-    seeds: int = 3,
+    seeds: int = 5,
     output_dir: str | Path | None = None,
     workers: int | None = None,
     watch: Watcher | None = None,
