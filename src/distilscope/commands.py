@@ -164,6 +164,27 @@ def recommend(options: argparse.Namespace) -> int:
     return 0
 
 
+def audit(options: argparse.Namespace) -> int:
+    from distilscope.audit import study as audit_study
+    from distilscope.runs.progress import watcher
+
+    if options.write and Path(options.write).is_dir():
+        raise UsageError(f"--write is {options.write}, but that is a folder; give a file such as docs/audit.md")
+    results = audit_study.run(options.recipe, seeds=options.seeds, output_dir=options.output_dir, watch=watcher())
+    from distilscope.report.audit import page, tables
+
+    if options.write:
+        Path(options.write).parent.mkdir(parents=True, exist_ok=True)
+        Path(options.write).write_text(page(results, written_to=options.write), encoding="utf-8")
+    if options.json:
+        _print_json(results)
+        return 0
+    _console().print(tables(results))
+    if options.write:
+        print(f"Written to {options.write}")
+    return 0
+
+
 def verify(options: argparse.Namespace) -> int:
     from distilscope.runs.store import Store
     from distilscope.study import recorded, store_folder
@@ -198,5 +219,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "plan": plan,
     "measure": measure,
     "recommend": recommend,
+    "audit": audit,
     "verify": verify,
 }
