@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 def _configuration(options: argparse.Namespace) -> Distillation:
     """Defaults < YAML < command line."""
-    from distilscope.configuration import override, read_yaml
+    from distilscope.configuration import canonical, override, read_yaml
     from distilscope.ground_truth import described
     from distilscope.recipes import recipe
 
     settings: dict[str, Any] = {}
-    if options.recipe.endswith((".yaml", ".yml")):
-        settings = read_yaml(Path(options.recipe))
-        base = recipe(str(settings.pop("recipe", "smollm2_cpu")))
-    else:
-        base = recipe(options.recipe)
+    name = options.recipe
+    if name.endswith((".yaml", ".yml")):
+        settings = read_yaml(Path(name))
+        name = str(settings.pop("recipe", "smollm2_cpu"))
+    base = recipe(name, canonical(settings) | canonical(options.settings))
     config = override(override(base, settings), options.settings, also=options.own)
     return replace(config, ground_truth=described(base.ground_truth, config.ground_truth))
 
@@ -47,11 +47,13 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(results)
         return 0
-    from distilscope.report import recommendation, table
+    from distilscope.report import recommendation, sweep, table
 
     console, folder = _console(), study.output_folder(config, options.output_dir)
     console.print(table.study_table(results))
     print(table.about_ground_truth(results))
+    if results["sweep"]:
+        console.print(sweep.sweep_table(results))
     if results["matched_entropy"]:
         console.print(table.matched_entropy_table(results))
     print(table.verdict(results))
@@ -65,13 +67,16 @@ def run(options: argparse.Namespace) -> int:
 def plan(options: argparse.Namespace) -> int:
     config = _configuration(options)
     from distilscope import planning, study
+    from distilscope.readiness import require_ready
     from distilscope.runs.store import Store
+    from distilscope.sources import Sources
 
     rate = options.flops_per_second if options.flops_per_second is not None else 1e11
     if not 0 < rate < float("inf"):
         raise UsageError(f"--flops-per-second is {rate}, but must be a finite number above 0, such as 1e14 for a GPU")
     folder = Path(options.output_dir) if options.output_dir else Path("runs") / config.recipe
-    sources = planning.Sources.locate(config, fetch=False)  # the run will know a model on the hub by its content
+    sources = Sources.locate(config, fetch=False)  # the run will know a model on the hub by its content
+    require_ready(config, sources)
     document = study.describe(planning.plan(config, sources), Store(study.store_folder(folder)), flops_per_second=rate)
     if options.json:
         _print_json(document)

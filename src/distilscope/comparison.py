@@ -112,6 +112,11 @@ class Scored:
         return (plain.stderr / found.stderr) ** 2 if plain.stderr and found.stderr else None
 
 
+def expectation(values: Float[np.ndarray, " n"], *, clusters: Int[np.ndarray, " n"] | None = None) -> Estimate:
+    """Mean of one value per draw, nats, where there are no controls; `clusters` as in `Scored`."""
+    return Mean(len(values), clusters=clusters).estimate(np.asarray(values, dtype=np.float64))
+
+
 def compare(*, candidate: Scored, reference: Scored) -> PrecisionRecall:
     """All six estimates from draws of both sides that are already scored.
 

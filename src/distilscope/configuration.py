@@ -18,6 +18,9 @@ from distilscope.errors import UsageError, unknown_name
 
 FLAT = {
     "reference": "ground_truth.reference",
+    "teacher": "teacher.reference",
+    "student": "student.reference",
+    "reference_draws": "ground_truth.draws",
     "prompt": "ground_truth.prompt",
     "prompts": "ground_truth.prompts",
     "chat_template": "ground_truth.chat_template",
@@ -47,6 +50,11 @@ def override(config: C, settings: Mapping[str, Any], *, also: Sequence[str] = ()
             raise UsageError(f"{name} sets {'.'.join([*groups, last])}, which is set already under another name; give it once")
         place[last] = converted
     return _replace(config, changes)
+
+
+def canonical(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings, each under the name of its place."""
+    return {FLAT.get(dotted, dotted): value for name, value in settings.items() for dotted in [name.replace("-", "_")]}
 
 
 def _replace(config: Any, changes: Mapping[str, Any]) -> Any:

@@ -17,6 +17,8 @@ from distilscope.lm.training import Training
 from distilscope.runs.step import Step, order
 from distilscope.selectivity import Temperature, from_knobs
 
+SCRATCH = "scratch:"
+
 Knobs = Mapping[str, float | int]
 """A selectivity by its sampling options, as `from_knobs` takes it."""
 
@@ -31,10 +33,14 @@ class Learner:
     dtype: str = "float32"
     """What it draws and is scored in."""
     reference: str = ""
-    """The model that it starts from, named as `load` takes it; empty means from scratch."""
+    """The model that it starts from, named as `load` takes it; empty means from scratch. scratch:WIDTHxLAYERS means from scratch at
+    that size and is kept as such: `size` changes and this is empty."""
 
     def __post_init__(self) -> None:
         require_dtype(self.dtype)
+        if self.reference.startswith(SCRATCH):
+            object.__setattr__(self, "size", self.size.scaled(self.reference.removeprefix(SCRATCH)))
+            object.__setattr__(self, "reference", "")
         if not self.training.epochs and not self.reference:
             raise UsageError("training.epochs is 0, but a model from scratch must be trained; give it a reference, or at least 1 epoch")
 
@@ -110,13 +116,22 @@ class Distillation:
         for name in ("seeds", "tile", "slots"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}, but must be at least 1")
+        if self.ground_truth.draws and not self.teacher.reference:
+            raise UsageError(
+                f"the data in {self.ground_truth.draws} brings no tokenizer, so the teacher must be a pretrained model; give --teacher REF"
+            )
         if self.num_teacher_eval < 2 or self.num_distill < 0:
             raise UsageError("num_teacher_eval must be at least 2, and num_distill at least 0 (as many as num_train)")
         for number in self.sweep.num_distill:
             if not 0 < number < self.distil_draws:
                 raise UsageError(f"sweep.num_distill has {number}, but each must be above 0 and below num_distill ({self.distil_draws})")
+        if self.sweep.student_sizes and self.student.reference:
+            raise UsageError(
+                f"sweep.student_sizes asks for students from scratch, but the student starts from {self.student.reference}; "
+                "leave out one of the two"
+            )
         for text in self.sweep.student_sizes:
-            self.student_size(text)
+            self.student.size.scaled(text)
 
     @property
     def distil_draws(self) -> int:
@@ -126,14 +141,6 @@ class Distillation:
     def settings(self) -> tuple[Knobs, ...]:
         """The teacher's, when it makes D': the temperatures, then the other knobs."""
         return (*({"temperature": tau} for tau in self.temperatures), *self.teacher.settings)
-
-    def student_size(self, text: str) -> Size:
-        """WIDTHxLAYERS, with the student's proportions otherwise."""
-        width, _, layers = text.partition("x")
-        if not (width.isdecimal() and layers.isdecimal()):
-            raise UsageError(f"the student size {text!r} is not WIDTHxLAYERS; write for example 96x3")
-        base, hidden = self.student.size, int(width)
-        return Size(hidden, max(1, hidden * base.intermediate_size // base.hidden_size), int(layers), base.heads, base.kv_heads, base.tied)
 
 
 @dataclass(frozen=True)
@@ -163,7 +170,7 @@ class Measured:
     number: int
     """How many of the draws are scored."""
     scores: tuple[Step, ...]
-    """The candidate's draws, tile by tile, scored by the candidate (the two gates) and by p* (precision)."""
+    """The candidate's draws, tile by tile, scored by the candidate (the two gates) and by p* (precision), where there is a p*."""
     of_reference: tuple[Step, ...]
     """p*'s test draws, tile by tile, scored by p* and by every candidate of the seed (recall)."""
     index: int
@@ -175,7 +182,8 @@ class Study:
     """Every step of a study, by its role."""
 
     config: Distillation
-    ground_truth: Step
+    ground_truth: Step | None
+    """None where real data stands in for it."""
     prompts: Step
     test: tuple[Step, ...]
     teachers: tuple[Measured, ...]

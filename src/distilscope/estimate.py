@@ -16,7 +16,7 @@ class Estimate:
 
     `mean` and `stderr` are None where `infinite` of the draws are infinite (the expectation is then
     infinite, and averaging the rest would hide it); `stderr` is None where n = 1.
-    An exact value, from quadrature or enumeration, has stderr 0 and n 0.
+    An exact value, from quadrature or enumeration, has stderr 0 and n 0. What cannot be measured has neither mean nor draws.
     """
 
     mean: float | None
@@ -54,6 +54,8 @@ class Estimate:
 
     def as_json(self) -> dict[str, Any]:
         record: dict[str, Any] = {"mean": self.mean, "stderr": self.stderr, "n": self.n}
+        if self.mean is None and not self.infinite:
+            record["not_available"] = True
         return record | {"infinite": self.infinite} if self.infinite else record
 
     @classmethod
@@ -61,9 +63,15 @@ class Estimate:
         return cls(record["mean"], record["stderr"], record["n"], record.get("infinite", 0))
 
     def __str__(self) -> str:
+        if self.mean is None and not self.infinite:
+            return "not available"
         if self.mean is None:
             return f"infinite ({self.infinite} of {self.n})"
         return f"{self.mean:.2f}" if not self.stderr else f"{self.mean:.2f} ± {self.stderr:.2f}"
+
+
+NOT_AVAILABLE = Estimate(None, None, 0)
+"""What cannot be measured, such as a probability under data."""
 
 
 @dataclass(frozen=True)

@@ -214,6 +214,11 @@ def control_document(results: Mapping[str, Any]) -> dict[str, Any]:
     else:
         reason = "these results hold no controls, the direct student sampled at each temperature; run the study again to measure them"
         found = FrontierComparison(None, None, len(seeds), reason=reason)
+    return comparison_record(found)
+
+
+def comparison_record(found: FrontierComparison) -> dict[str, Any]:
+    """The comparison with the control as results.json holds it."""
     verdicts = {1: "distillation beats sampling the direct student more sharply", 0: "not shown"}
     return {
         "precision_difference": found.difference.as_json() if found.difference else None,

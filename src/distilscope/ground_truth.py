@@ -19,7 +19,7 @@ from distilscope.lm.architecture import LlamaConfig
 from distilscope.lm.hardware import require_dtype
 from distilscope.lm.llama import Llama
 from distilscope.lm.model_folder import read_config, write_model
-from distilscope.lm.prompts import chat_template, read_prompts
+from distilscope.lm.prompts import chat_template, prompt_text, read_prompts
 from distilscope.lm.reference import digest, model_folder
 from distilscope.lm.vocabulary import require_same_tokens, write_cut_model
 
@@ -50,6 +50,15 @@ class Size:
                 f"use a multiple of {2 * self.heads}"
             )
 
+    def scaled(self, text: str) -> Size:
+        """WIDTHxLAYERS, with these proportions otherwise."""
+        width, _, layers = text.partition("x")
+        if not (width.isdecimal() and layers.isdecimal()):
+            raise UsageError(f"the size {text!r} is not WIDTHxLAYERS; write for example 96x3")
+        hidden = int(width)
+        intermediate = max(1, hidden * self.intermediate_size // self.hidden_size)
+        return replace(self, hidden_size=hidden, intermediate_size=intermediate, layers=int(layers))
+
     def architecture(self, vocabulary: int, context: int) -> LlamaConfig:
         return LlamaConfig(
             vocab_size=vocabulary,
@@ -69,7 +78,7 @@ class GroundTruth:
     """What p* is and how much of it is drawn."""
 
     reference: str
-    """hf:ORG/NAME, a model folder, a .gguf file, package:NAME, or `seeded`."""
+    """hf:ORG/NAME, a model folder, a .gguf file, package:NAME, or `seeded`; empty where `draws` stands in for it."""
     size: Size
     """Its sizes: what `plan` counts with, and what `seeded` builds."""
     vocabulary: int
@@ -92,10 +101,14 @@ class GroundTruth:
     """Stands wherever results do."""
     sharpness: float = 1.0
     """For `seeded` alone: a factor on the logits."""
+    draws: str = ""
+    """Real data in place of a model: a JSONL or Parquet file with a column `completion` (text) or `ids` (tokens), and maybe `prompt`."""
 
     @property
     def name(self) -> str:
-        """The reference without the place where it lies on this machine."""
+        """The reference or file without the place where it lies on this machine."""
+        if self.draws:
+            return Path(self.draws).name
         return self.reference if self.reference.startswith(("hf:", "package:")) else Path(self.reference).name
 
     def __post_init__(self) -> None:
@@ -107,6 +120,12 @@ class GroundTruth:
         if self.vocabulary < 0:
             raise UsageError(f"the vocabulary is {self.vocabulary}, but must be 0 (the whole) or more")
         require_dtype(self.dtype)
+        if self.draws and (self.reference or self.prompts):
+            other = f"the model {self.reference}" if self.reference else f"the prompts in {self.prompts}"
+            raise UsageError(
+                f"{other} and the data in {self.draws} are both given, but data brings its own prompts and stands in for a model; "
+                "give one of the two (the recipe distil comes without a model)"
+            )
         if not 0 < self.sharpness < math.inf:
             raise UsageError(f"the sharpness is {self.sharpness}, but must be a finite number above 0; 1 changes nothing")
         try:
@@ -155,10 +174,13 @@ class PromptSet:
 
     @classmethod
     def of(cls, truth: GroundTruth, source: Source) -> PromptSet:
+        template = chat_template(Path(source.folder)) if truth.chat_template else None
         if truth.prompts:
-            texts = read_prompts(Path(truth.prompts), template=chat_template(Path(source.folder)) if truth.chat_template else None)
-        else:
-            texts = (truth.prompt,)
+            return cls.of_texts(read_prompts(Path(truth.prompts), template=template))
+        return cls.of_texts((prompt_text(truth.prompt, template, "--prompt") if template else truth.prompt,))
+
+    @classmethod
+    def of_texts(cls, texts: tuple[str, ...]) -> PromptSet:
         text = json.dumps(texts)
         return cls(hashlib.sha256(text.encode()).hexdigest(), len(texts), max(len(each.encode()) for each in texts), text)
 

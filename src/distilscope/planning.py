@@ -13,45 +13,18 @@ from typing import Any
 
 from distilscope.distillation import Distillation, Knobs, Learner, Measured, Study, Variant
 from distilscope.distribution import Key
-from distilscope.ground_truth import SEEDED, PromptSet, Source
+from distilscope.ground_truth import SEEDED, Source
 from distilscope.lm.hardware import resolved_dtype
 from distilscope.runs.step import Step
+from distilscope.sources import Sources
 
-CODE = {"ground_truth": 1, "model": 1, "prompts": 1, "draws": 2, "training": 2, "scores": 2}
+CODE = {"ground_truth": 1, "model": 1, "prompts": 1, "data": 1, "draws": 3, "training": 3, "scores": 3}
 """Raised when what a kind of step computes changes."""
 
 
-@dataclass(frozen=True)
-class Sources:
-    """What a study is planned from: models and prompts outside the store, by content."""
-
-    ground_truth: Source
-    prompts: PromptSet
-    teacher: Source | None = None
-    """None where it starts from scratch."""
-    student: Source | None = None
-
-    @classmethod
-    def locate(cls, config: Distillation, *, fetch: bool = True) -> Sources:
-        """Finds or converts what the configuration names; with `fetch`, from the hub too."""
-        truth = Source.of(config.ground_truth.reference, fetch=fetch)
-        learners = (
-            Source.of(learner.reference, fetch=fetch) if learner.reference else None for learner in (config.teacher, config.student)
-        )
-        return cls(truth, PromptSet.of(config.ground_truth, truth), *learners)
-
-    def as_json(self) -> dict[str, Any]:
-        models = {name: source.identity for name in ("ground_truth", "teacher", "student") if (source := getattr(self, name))}
-        return models | {"prompts": self.prompts.as_json()}
-
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> Sources:
-        """For a study that was run: its steps can be named, not made again. Raises KeyError or TypeError for another record."""
-        models = {name: Source(record[name]) for name in ("teacher", "student") if name in record}
-        return cls(Source(record["ground_truth"]), PromptSet(**record["prompts"]), **models)
-
-
 def plan(config: Distillation, sources: Sources) -> Study:
+    if sources.data:
+        sources.data.require(config.ground_truth)
     return _Planner(resolve(config), sources).study()
 
 
@@ -85,7 +58,7 @@ class _Candidate:
 class _Planner:
     def __init__(self, config: Distillation, sources: Sources) -> None:
         self.config, self.sources, truth = config, sources, config.ground_truth
-        known = sources.ground_truth.architecture
+        known = sources.tokenizer.architecture
         self.base = Variant(config.student.size, config.distil_draws)
         self.vocabulary = truth.vocabulary or (257 if truth.reference == SEEDED else known.vocab_size if known else 49152)
         self.context = max(64, 2 ** math.ceil(math.log2(truth.horizon + sources.prompts.longest + 1)))
@@ -99,23 +72,26 @@ class _Planner:
         }
         self.dtypes = {"ground_truth": truth.dtype, "teacher": config.teacher.dtype, "student": config.student.dtype}
         self.disk: dict[Step, int] = {}
-        if truth.reference == SEEDED:
+        self.truth: Step | None = None
+        """None where real data stands in for it."""
+        if sources.data:
+            self.tokens = self.imported("model", "teacher", sources.tokenizer, {}, "prepare teachers")
+        elif truth.reference == SEEDED:
             source: dict[str, Any] = {"reference": SEEDED, "size": asdict(truth.size), "sharpness": truth.sharpness}
             source |= {"context": self.context, "vocabulary": truth.vocabulary, "dtype": truth.dtype}
-            self.truth = self.made("ground_truth", "ground_truth", source, {}, {}, "prepare p*")
+            self.tokens = self.truth = self.made("ground_truth", "ground_truth", source, {}, {}, "prepare p*")
         else:
-            self.truth = self.imported("ground_truth", "ground_truth", sources.ground_truth, {}, "prepare p*")
+            self.tokens = self.truth = self.imported("ground_truth", "ground_truth", sources.tokenizer, {}, "prepare p*")
         chosen = {"sha256": sources.prompts.sha256}
         local = {"texts": sources.prompts.texts}
-        self.prompts = Step("prompts", chosen, {"tokenizer": self.truth}, CODE["prompts"], "read prompts", 0.0, local=local)
+        self.prompts = Step("prompts", chosen, {"tokenizer": self.tokens}, CODE["prompts"], "read prompts", 0.0, local=local)
         self.disk[self.prompts] = 8 * len(sources.prompts.texts)
 
     def study(self) -> Study:
-        truth, root = self.config.ground_truth, Key(0, ("ground truth",))
-        plain: Knobs = {"temperature": 1.0}
-        self.validation = self.draw("ground_truth", self.truth, root.child("validation"), plain, truth.num_validation, "draw D_val")
-        self.test = self.draw("ground_truth", self.truth, root.child("test"), plain, truth.num_eval, "draw test set")
-        data = self.draw("ground_truth", self.truth, root.child("train"), plain, truth.num_train, "draw D")
+        truth = self.config.ground_truth
+        self.validation = self.given("validation", 0, truth.num_validation, "D_val")
+        self.test = self.given("test", truth.num_validation, truth.num_eval, "test set")
+        data = self.given("train", truth.num_validation + truth.num_eval, truth.num_train, "D")
         measured = [one for seed in range(self.config.seeds) for one in self.seed(seed, data)]
         students = [one for one in measured if one.training != "teacher"]
         at_evaluation, base = {"temperature": self.config.evaluation_temperature}, self.base
@@ -134,11 +110,34 @@ class _Planner:
             sources=self.sources.as_json(),
         )
 
+    def given(self, name: str, after: int, number: int, what: str) -> tuple[Step, ...]:
+        """p*'s own draws of that name, or as many rows of the shuffled data after the first `after`."""
+        key = Key(0, ("ground truth",))
+        if self.truth is not None:
+            return self.draw("ground_truth", self.truth, key.child(name), {"temperature": 1.0}, number, f"draw {what}")
+        file, horizon, tiles = self.sources.data, self.config.ground_truth.horizon, []
+        assert file is not None
+        local = {"file": file.path, "template": file.template, "default": file.default, "texts": self.sources.prompts.texts}
+        shuffled = key.child("data")
+        for start in range(0, number, self.config.tile):
+            rows = min(self.config.tile, number - start)
+            what_rows = {
+                "sha256": file.sha256,
+                "key": [shuffled.seed, *shuffled.path],
+                "first": after + start,
+                "rows": rows,
+                "horizon": horizon,
+            }
+            inputs = {"tokenizer": self.tokens, "prompts": self.prompts}
+            tiles.append(Step("data", what_rows, inputs, CODE["data"], f"read {what}", 0.0, rows * horizon, local=local))
+            self.disk[tiles[-1]] = rows * (2 * horizon + 9)
+        return tuple(tiles)
+
     def seed(self, seed: int, data: tuple[Step, ...]) -> list[Measured]:
         """Every candidate of a seed."""
         config, key = self.config, Key(seed)
         base = self.base
-        sizes = [replace(base, size=config.student_size(text)) for text in config.sweep.student_sizes]
+        sizes = [replace(base, size=config.student.size.scaled(text)) for text in config.sweep.student_sizes]
         amounts = [replace(base, num_distill=number) for number in config.sweep.num_distill]
         teacher = self.learner("teacher", config.teacher.size, data, config.ground_truth.num_train, key.child("teacher"), "train teachers")
         found: list[_Candidate] = []
@@ -176,8 +175,9 @@ class _Planner:
         places = [(model, knobs) for _, model, settings in others for knobs in settings]
         plain: Knobs = {"temperature": 1.0}
         number = self.config.ground_truth.num_eval
-        of_reference = self.score(("ground_truth", self.truth, plain), self.test, number, others, "score p*'s draws")
-        reference = [("ground_truth", self.truth, [plain])]
+        truth = None if self.truth is None else ("ground_truth", self.truth, plain)
+        of_reference = self.score(truth, self.test, number, others, "score p*'s draws" if truth else "score the data")
+        reference = [(truth[0], truth[1], [plain])] if truth else []
         return [
             Measured(
                 training=one.training,
@@ -232,12 +232,13 @@ class _Planner:
         learner: Learner = self.learners[role]
         source: Source | None = getattr(self.sources, role)
         inputs = _numbered("data", data[: math.ceil(number / self.config.tile)]) | _numbered("validation", self.validation)
-        inputs |= {"tokenizer": self.truth}
+        inputs |= {"tokenizer": self.tokens}
         what: dict[str, Any] = {"training": asdict(learner.training), "sequences": number, "key": [key.seed, *key.path]}
         if source is None:
             what |= {"size": asdict(size), "context": self.context}
         else:
-            start = self.imported("model", role, source, {"tokenizer": self.truth}, f"prepare {role}s")
+            own = self.truth is None and role == "teacher"  # it is then where the tokenizer comes from
+            start = self.tokens if own else self.imported("model", role, source, {"tokenizer": self.tokens}, f"prepare {role}s")
             if not learner.training.epochs:
                 return start
             inputs |= {"start": start}
@@ -250,26 +251,29 @@ class _Planner:
 
     def score(
         self,
-        own: tuple[str, Step, Knobs],
+        own: tuple[str, Step, Knobs] | None,
         draws: tuple[Step, ...],
         number: int,
         others: Sequence[tuple[str, Step, Sequence[Knobs]]],
         stage: str,
     ) -> tuple[Step, ...]:
-        """The first `number` draws of `own`, tile by tile, under it and under the others at each of their settings."""
-        role, model, knobs = own
-        steps = []
+        """The first `number` draws of `own` (data, where that is None), tile by tile, under it and the others at each of their settings."""
+        steps, roles = [], [other for other, _, _ in others]
+        whose: dict[str, Any] = {}
+        inputs = _numbered("other", tuple(step for _, step, _ in others))
+        if own is not None:
+            role, model, knobs = own
+            whose, inputs, roles = {"own": {"selectivity": knobs, "dtype": self.dtypes[role]}}, inputs | {"own": model}, [role, *roles]
         for tile, drawn in enumerate(draws[: math.ceil(number / self.config.tile)]):
             first = min(number - tile * self.config.tile, self.config.tile)
             what = {
                 "first": first,
-                "own": {"selectivity": knobs, "dtype": self.dtypes[role]},
+                **whose,
                 "others": [{"selectivities": list(settings), "dtype": self.dtypes[other]} for other, _, settings in others],
             }
             tokens = first * self.config.ground_truth.horizon
-            cost = tokens * sum(self.architecture[each].flops_per_token for each in (role, *(other for other, _, _ in others)))
-            inputs = {"own": model, "draws/0": drawn} | _numbered("other", tuple(step for _, step, _ in others))
-            steps.append(Step("scores", what, inputs, CODE["scores"], stage, cost, tokens))
+            cost = tokens * sum(self.architecture[each].flops_per_token for each in roles)
+            steps.append(Step("scores", what, inputs | {"draws/0": drawn}, CODE["scores"], stage, cost, tokens))
             self.disk[steps[-1]] = tokens * (12 + 8 * sum(len(settings) for _, _, settings in others))
         return tuple(steps)
 

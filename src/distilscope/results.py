@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from distilscope.comparison import PrecisionRecall, Scored, compare
+from distilscope import against_data
+from distilscope.against_data import recall_alone
+from distilscope.comparison import PrecisionRecall, Scored, compare, expectation
 from distilscope.distillation import Knobs, Measured, Study
-from distilscope.estimate import Estimate
+from distilscope.estimate import NOT_AVAILABLE, Estimate
 from distilscope.finished import SCHEMA_VERSION
 from distilscope.frontier import frontier_document, trade_off
 from distilscope.lm.scoring import OwnScores, TokenScores
@@ -18,6 +21,7 @@ from distilscope.matched_entropy import matched_entropy
 from distilscope.recommendation import recommendation_document
 from distilscope.runs.step import Step
 from distilscope.runs.store import Store
+from distilscope.sweep import sweep_document
 from distilscope.work import read_draws, read_other_scores, read_own_scores
 
 
@@ -30,9 +34,13 @@ class _Collector:
     def __init__(self, study: Study, store: Store) -> None:
         self.study, self.store, truth = study, store, study.config.ground_truth
         self.test = self._draws(study.test, truth.num_eval)
-        self.dtype = study.ground_truth.config["dtype"]
-        self.reference = self._own_scores(next(study.measured()).of_reference)
-        self.reference_check = self.reference.check(self.test, dtype=self.dtype, whose="p*")
+        self.dtype: str | None = None
+        self.reference: OwnScores | None = None
+        self.reference_check: float | str = "not available"
+        if study.ground_truth is not None:
+            dtype = self.dtype = study.ground_truth.config["dtype"]
+            self.reference = self._own_scores(next(study.measured()).of_reference)
+            self.reference_check = self.reference.check(self.test, dtype=dtype, whose="p*")
         self.clusters = self.test.prompt_of if study.sources["prompts"]["number"] > 1 else None
 
     def document(self) -> dict[str, Any]:
@@ -44,8 +52,15 @@ class _Collector:
             {"evaluation_selectivity": one.evaluation, "evaluation_temperature": _temperature(one.evaluation), **self._student(one)}
             for one in self.study.controls
         ]
-        own, deviation = self.reference.totals(self.test)
-        entropy = Scored(own=own, other=own, own_deviation=deviation, clusters=self.clusters).entropy
+        entropy, both = NOT_AVAILABLE, against_data.documents(config.seeds)
+        if self.reference:
+            own, deviation = self.reference.totals(self.test)
+            entropy = Scored(own=own, other=own, own_deviation=deviation, clusters=self.clusters).entropy
+            both = {
+                "frontier": frontier_document({"students": base, "controls": controls}, own),
+                "matched_entropy": matched_entropy({"teacher": teachers, "students": base}),
+                "recommendation": recommendation_document({"students": base}),
+            }
         return {
             "schema_version": SCHEMA_VERSION,
             "recipe": config.recipe,
@@ -56,7 +71,7 @@ class _Collector:
                 "description": truth.description,
                 "vocabulary": self.test.vocabulary,
                 "dtype": self.dtype,
-                "prompt": None if truth.prompts else truth.prompt,
+                "prompt": None if truth.prompts or self.study.sources["prompts"]["number"] > 1 else truth.prompt,
                 "prompts": self.study.sources["prompts"]["number"],
                 "horizon": truth.horizon,
                 "num_train": truth.num_train,
@@ -75,9 +90,8 @@ class _Collector:
             "students": students,
             "controls": controls,
             "trade_off": self._trade_off(base),
-            "frontier": frontier_document({"students": base, "controls": controls}, own),
-            "matched_entropy": matched_entropy({"teacher": teachers, "students": base}),
-            "recommendation": recommendation_document({"students": base}),
+            "sweep": sweep_document(students, self._trade_off),
+            **both,
         }
 
     def _teacher(self, measured: Measured) -> dict[str, Any]:
@@ -128,6 +142,10 @@ class _Collector:
         own = self._own_scores(measured.scores)
         whose = f"the {measured.training} model ({_named(measured.setting)}, seed {measured.seed}) drawn at {_named(measured.evaluation)}"
         z = own.check(draws, dtype=measured.dtype, whose=whose)
+        if self.reference is None:
+            log_q = self.test.sum_per_sequence(self._other_scores(measured.of_reference, measured.index).log_prob)
+            entropy = self._scored(draws, own, own).entropy
+            return recall_alone(recall=expectation(log_q, clusters=self.clusters), candidate_entropy=entropy), draws, z
         estimates = compare(
             candidate=self._scored(draws, own, self._other_scores(measured.scores, 0)),
             reference=self._scored(self.test, self.reference, self._other_scores(measured.of_reference, measured.index)),
@@ -159,7 +177,9 @@ class _Collector:
             return None
         return {"step": counts["chosen_step"], "held_out_loss": counts["held_out_loss"], "tokens": counts["tokens"]}
 
-    def _trade_off(self, students: list[dict[str, Any]]) -> dict[str, Any]:
+    def _trade_off(self, students: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        if self.reference is None:
+            return asdict(against_data.NO_TRADE_OFF)
         temperatures = self.study.config.temperatures
 
         def table(name: str) -> np.ndarray:

@@ -17,7 +17,8 @@ import yaml
 from distilscope.configuration import as_settings, override, read_yaml
 from distilscope.distillation import Distillation, Study
 from distilscope.errors import UsageError
-from distilscope.planning import Sources, plan
+from distilscope.planning import plan
+from distilscope.readiness import require_ready
 from distilscope.recipes import STUDIES
 from distilscope.recipes import recipe as study_recipe
 from distilscope.results import SCHEMA_VERSION, collect
@@ -25,6 +26,7 @@ from distilscope.runs.execute import Record, execute
 from distilscope.runs.manifest import sync
 from distilscope.runs.progress import Silence, Watcher
 from distilscope.runs.store import Store
+from distilscope.sources import Sources
 from distilscope.work import KINDS
 
 
@@ -43,13 +45,18 @@ def run(
     folder = output_folder(config, output_dir)
     store = Store(store_folder(folder))
     began = time.time()
-    study = plan(config, Sources.locate(config))
+    sources = Sources.locate(config)
+    require_ready(config, sources)
+    study = plan(config, sources)
     records = execute(study.targets, store, work=KINDS, workers=workers or cores(), threads=1, watch=watch or Silence())
     results = collect(study, store)
     write_whole(folder / "config.yaml", yaml.safe_dump(as_settings(study.config), sort_keys=False, allow_unicode=True))
     write_whole(folder / "results.json", as_json(results))
     if records or not (folder / "run.json").exists():
-        write_whole(folder / "run.json", as_json(_about(records, began, config.ground_truth.reference, workers or cores())))
+        write_whole(
+            folder / "run.json",
+            as_json(_about(records, began, config.ground_truth.reference or config.ground_truth.draws, workers or cores())),
+        )
     figure4(results, folder)
     return results
 

@@ -24,16 +24,20 @@ from distilscope.ground_truth import Size
 from distilscope.lm import sampler, scoring
 from distilscope.lm.causal_lm import CausalLM
 from distilscope.lm.llama import Llama
-from distilscope.lm.model_folder import load_llama, stopping_ids, write_model
+from distilscope.lm.model_folder import load_llama, read_config, stopping_ids, write_model
+from distilscope.lm.prompts import chat_template
+from distilscope.lm.real_data import read_examples, tokenised
 from distilscope.lm.sequences import Prompts, Sequences
 from distilscope.lm.training import Training, train
 from distilscope.lm.vocabulary import encode, read_tokenizer
 from distilscope.selectivity import from_knobs
+from distilscope.sources import file_digest
 
 KINDS = {
     "ground_truth": "distilscope.ground_truth:make",
     "model": "distilscope.ground_truth:make",
     "prompts": "distilscope.work:encode_prompts",
+    "data": "distilscope.work:tokenise_data",
     "draws": "distilscope.work:draw_tile",
     "training": "distilscope.work:train_model",
     "scores": "distilscope.work:score_draws",
@@ -66,6 +70,28 @@ def draw_tile(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Pat
     return {"sequences": len(draws), "tokens": len(draws.ids), "ended": int(draws.ended.sum())}
 
 
+def tokenise_data(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Path, scratch: Path) -> dict[str, int]:  # noqa: ARG001
+    """The `rows` rows of a file after the `first`, in the order that the key shuffles all of them into, as sequences."""
+    file = Path(config["file"])
+    if file_digest(file) != config["sha256"]:
+        raise UsageError(f"{file} has changed since the study was planned; run it again")
+    examples = read_examples(file, template=chat_template(Path(config["template"])) if config["template"] else None)
+    order = _key(config["key"]).generator().permutation(len(examples))
+    prompts, stopping = read_prompts(inputs["prompts"])
+    data = tokenised(
+        [examples[row] for row in order[config["first"] : config["first"] + config["rows"]]],
+        texts=json.loads(config["texts"]),
+        prompts=prompts,
+        tokenizer=read_tokenizer(inputs["tokenizer"]),
+        vocabulary=read_config(inputs["tokenizer"])["vocab_size"],
+        stopping=stopping,
+        horizon=config["horizon"],
+        default=config["default"],
+    )
+    data.save(output / "sequences.safetensors")
+    return {"sequences": len(data), "tokens": len(data.ids), "ended": int(data.ended.sum())}
+
+
 def train_model(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Path, scratch: Path) -> dict[str, int | float]:
     """Trains on the first `sequences` draws of `data`, from scratch or from the model `start`."""
     _model.cache_clear()  # a training needs the memory more
@@ -94,7 +120,7 @@ def _to_train(start: Path) -> Llama:
 
 
 def score_draws(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Path, scratch: Path) -> dict[str, int]:  # noqa: ARG001
-    """Scores the first `first` draws of a tile under the model that drew them (`own`) and, in the same pass, under others.
+    """Scores the first `first` draws of a tile under the model that drew them (`own`, none for data) and, in the same pass, under others.
 
     `config["others"]` lists, for the inputs `other/0`, `other/1`, ..., a dtype and the selectivities that each is scored at.
     """
@@ -104,9 +130,13 @@ def score_draws(config: Mapping[str, Any], inputs: Mapping[str, Path], output: P
     for i, other in enumerate(config["others"]):
         network = _model(inputs[f"other/{i}"], other["dtype"]).network
         others += [(network, from_knobs(knobs)) for knobs in other["selectivities"]]
-    own = _model(inputs["own"], config["own"]["dtype"]).network, from_knobs(config["own"]["selectivity"])
-    mine, theirs = scoring.score(own, draws, others)
-    arrays = {f"own/{name}": array for name, array in vars(mine).items()}
+    arrays: dict[str, np.ndarray] = {}
+    if "own" in config:
+        own = _model(inputs["own"], config["own"]["dtype"]).network, from_knobs(config["own"]["selectivity"])
+        mine, theirs = scoring.score(own, draws, others)
+        arrays = {f"own/{name}": array for name, array in vars(mine).items()}
+    else:  # real data: no model here made it
+        theirs = scoring.score_data(draws, others)
     arrays |= {f"{i}/{name}": array for i, scores in enumerate(theirs) for name, array in vars(scores).items()}
     save_file(arrays, output / "scores.safetensors")
     return {"sequences": len(draws), "tokens": len(draws.ids)}

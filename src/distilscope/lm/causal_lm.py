@@ -56,19 +56,29 @@ class CausalLM:
         if not prompts:
             raise UsageError("no prompt was given, but at least one is needed")
         for number, prompt in enumerate(prompts, start=1):
-            which = "the prompt" if len(prompts) == 1 else f"prompt {number}"
+            which = _which(number, prompts)
             outside = [token for token in prompt if not 0 <= token < self.network.vocabulary]
             if outside or not prompt:
                 what = f"has token {outside[0]}, outside the vocabulary of {self.network.vocabulary}" if outside else "is empty"
                 raise UsageError(f"{which} {what}; give one that the model can read")
-            if len(prompt) + horizon > self.network.context:
-                raise UsageError(
-                    f"{which} of {len(prompt)} and a horizon of {horizon} tokens exceed the model's context of {self.network.context}; "
-                    f"use a horizon of at most {self.network.context - len(prompt)}"
-                    if len(prompt) < self.network.context
-                    else f"{which} has {len(prompt)} tokens, but the model's context holds {self.network.context}; give a shorter one"
-                )
+        require_context(prompts, horizon, self.network.context)
         return PromptedLM(self, prompts, horizon)
+
+
+def require_context(prompts: Prompts, horizon: int, context: int) -> None:
+    """Raises UsageError unless each prompt and `horizon` tokens after it fit into a model's context."""
+    for number, prompt in enumerate(prompts, start=1):
+        if len(prompt) + horizon > context:
+            raise UsageError(
+                f"{_which(number, prompts)} of {len(prompt)} and a horizon of {horizon} tokens exceed the model's context of {context}; "
+                f"use a horizon of at most {context - len(prompt)}"
+                if len(prompt) < context
+                else f"{_which(number, prompts)} has {len(prompt)} tokens, but the model's context holds {context}; give a shorter one"
+            )
+
+
+def _which(number: int, prompts: Prompts) -> str:
+    return "the prompt" if len(prompts) == 1 else f"prompt {number}"
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from distilscope.errors import UsageError
+from distilscope.lm.rows import read_rows
 
 Messages = list[dict[str, str]]
 Template = Callable[[Messages], str]
@@ -22,12 +23,9 @@ def read_prompts(path: Path, *, template: Template | None = None) -> tuple[str, 
 
     Raises UsageError for a file that cannot be read, holds no prompts, or holds an empty one or one twice.
     """
-    rows = _parquet(path) if path.suffix == ".parquet" else _json_lines(path)
     seen: dict[str, str] = {}
-    for where, prompt in rows:
-        text = _text(prompt, template, f"{path}, {where}")
-        if not text.strip():
-            raise UsageError(f"{path}, {where}: the prompt is empty; give it some text, or leave it out")
+    for where, row in read_rows(path, ("prompt",), needed=("prompt",)):
+        text = prompt_text(row["prompt"], template, f"{path}, {where}")
         if text in seen:
             raise UsageError(
                 f"{path}, {where}: this prompt was given in {seen[text]} already; give each once, since draws follow all alike"
@@ -62,7 +60,8 @@ def chat_template(folder: Path) -> Template:
     return render
 
 
-def _text(prompt: Any, template: Template | None, where: str) -> str:
+def prompt_text(prompt: Any, template: Template | None, where: str) -> str:
+    """The text of a prompt given as text or chat messages; `where` names its place. Raises UsageError for anything else."""
     if isinstance(prompt, str):
         text = prompt if template is None else template([{"role": "user", "content": prompt}])
     elif not _is_messages(prompt):
@@ -77,6 +76,8 @@ def _text(prompt: Any, template: Template | None, where: str) -> str:
         text.encode()
     except UnicodeEncodeError:
         raise UsageError(f"{where}: the prompt is not text in UTF-8; write it again") from None
+    if not text.strip():
+        raise UsageError(f"{where}: the prompt is empty; give it some text, or leave it out")
     return text
 
 
@@ -86,35 +87,3 @@ def _is_messages(prompt: Any) -> bool:
         and len(prompt) > 0
         and all(isinstance(m, dict) and all(isinstance(m.get(key), str) for key in ("role", "content")) for m in prompt)
     )
-
-
-def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    raise UsageError(f"{path}, line {number} is not JSON ({error}); write one object on each line") from None
-                if not isinstance(row, dict) or "prompt" not in row:
-                    raise UsageError(f"{path}, line {number} has no key prompt; write for example {json.dumps({'prompt': 'The'})}")
-                yield f"line {number}", row["prompt"]
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not text in UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror}); give a file of prompts") from None
-
-
-def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        column = parquet.read_table(path, columns=["prompt"]).column("prompt").to_pylist()
-    except (OSError, pyarrow.ArrowException) as error:
-        raise UsageError(f"{path} is no Parquet file with a column prompt ({' '.join(str(error).split())[:200]}); write it again") from None
-    except KeyError:
-        raise UsageError(f"{path} has no column prompt; write one") from None
-    yield from ((f"row {number}", prompt) for number, prompt in enumerate(column, start=1))

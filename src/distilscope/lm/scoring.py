@@ -86,6 +86,16 @@ def score(own: Model, draws: Sequences, others: Sequence[Model] = ()) -> tuple[O
 
 
 @torch.inference_mode()
+def score_data(data: Sequences, others: Sequence[Model]) -> tuple[TokenScores, ...]:
+    """Scores sequences that no model here made: there is nothing to take expectations under, so these are NaN."""
+    theirs = tuple(TokenScores(_empty(len(data.ids), 1)[0], np.full(len(data.ids), np.nan, dtype=np.float32)) for _ in others)
+    for places, targets, logits in _positions([network for network, _ in others], data):
+        for (network, selectivity), result in zip(others, theirs, strict=True):
+            result.log_prob[places] = _at(selectivity(logits[network]).log_softmax(-1), targets)
+    return theirs
+
+
+@torch.inference_mode()
 def log_prob(model: Model, sequences: Sequences) -> Float[np.ndarray, " tokens"]:
     """Each token's log-probability (nats) and nothing else: sequences from anywhere."""
     network, selectivity = model

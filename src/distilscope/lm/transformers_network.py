@@ -24,8 +24,7 @@ class TransformersNetwork:
     def __init__(self, model: Any) -> None:
         self.model = model.eval().requires_grad_(False)
         self.vocabulary: int = model.get_output_embeddings().weight.shape[0]
-        text = model.config.get_text_config()
-        self.context: int = getattr(text, "max_position_embeddings", None) or 1 << 20
+        self.context = _context(model.config)
 
     @classmethod
     def from_folder(cls, folder: Path, dtype: torch.dtype) -> TransformersNetwork:
@@ -69,6 +68,22 @@ class TransformersNetwork:
 
     def decoder(self, prompts: Prompts, slots: int, horizon: int) -> TransformersDecoder:  # noqa: ARG002 (its cache grows)
         return TransformersDecoder(self.model, prompts, slots)
+
+
+def context_of(folder: Path) -> int:
+    """Most tokens that the model in a folder reads, by its configuration alone."""
+    from transformers import AutoConfig
+
+    read_config(folder)  # refuses a folder with code of its own
+    try:
+        return _context(AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True))
+    except (ValueError, OSError, KeyError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UsageError(f"transformers cannot load {folder}: {reason}; give a model that it knows") from None
+
+
+def _context(config: Any) -> int:
+    return getattr(config.get_text_config(), "max_position_embeddings", None) or 1 << 20
 
 
 class TransformersDecoder:

@@ -89,31 +89,36 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
         raise UsageError(f"{path} is no tokenizer ({error}); give a complete model folder") from None
 
 
-def encode(tokenizer: Tokenizer | None, text: str) -> tuple[int, ...]:
-    """Token ids of a prompt; raises UsageError where decoding them does not give the text back."""
+def encode(tokenizer: Tokenizer | None, text: str, *, what: str = "the prompt") -> tuple[int, ...]:
+    """Token ids of a text, by default a prompt; raises UsageError where decoding them does not give the text back."""
     if tokenizer is None:
-        raise UsageError("the model has no tokenizer.json, so a prompt cannot be read; give a complete model folder")
+        raise UsageError("the model has no tokenizer.json, so text cannot be read; give a complete model folder")
     ids = tokenizer.encode(text, add_special_tokens=False).ids
     back = tokenizer.decode(ids, skip_special_tokens=False)
     if not ids:
-        raise UsageError("the prompt is empty, but a model needs at least one token to continue; give a text such as 'The'")
+        raise UsageError(f"{what} is empty, but a model needs at least one token to continue; give a text such as 'The'")
     if back != text:
         raise UsageError(
-            f"the prompt {text!r} reads {back!r} once tokenised: the vocabulary lacks some of its bytes; "
-            "use other words or a larger vocabulary"
+            f"{what} {text!r} reads {back!r} once tokenised: the vocabulary lacks some of its bytes; use other words or a larger vocabulary"
         )
     return tuple(ids)
 
 
-def require_same_tokens(reference: Path, other: Path) -> None:
-    """Raises UsageError unless an id means the same text in both model folders."""
+def require_same_tokens(reference: Path, other: Path, *, vocabulary: int = 0) -> None:
+    """Raises UsageError unless an id (below `vocabulary`, unless that is 0) means the same text in both model folders."""
     sizes = [read_config(folder).get("vocab_size") for folder in (reference, other)]
+    if vocabulary:
+        sizes = [min(size, vocabulary) if isinstance(size, int) else size for size in sizes]
     if sizes[0] != sizes[1]:
         raise UsageError(
             f"the reference has {sizes[0]} tokens and {other} has {sizes[1]}, so their log-probabilities "
             "are not of the same things; give models with one tokenizer"
         )
     tokenizers = [read_tokenizer(folder) for folder in (reference, other)]
-    known = [tokenizer.get_vocab() for tokenizer in tokenizers if tokenizer is not None]
+    known = [
+        {token: i for token, i in tokenizer.get_vocab().items() if not vocabulary or i < vocabulary}
+        for tokenizer in tokenizers
+        if tokenizer is not None
+    ]
     if len(known) == 2 and known[0] != known[1]:
         raise UsageError(f"the reference and {other} give token ids different meanings; give models with one tokenizer")

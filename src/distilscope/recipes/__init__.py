@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distilscope.errors import unknown_name
 
@@ -11,14 +12,21 @@ if TYPE_CHECKING:
     from distilscope.distillation import Distillation
 
 STUDIES = {
+    "distil": "your own p*, teacher and student, pretrained or from scratch, on your own prompts",
     "smollm2_cpu": "the paper's three stages on SmolLM2-135M-Instruct, for two CPU cores (about a quarter of an hour)",
     "smollm2_paper": "the paper's own sizes: 1.7B, 360M, 135M; 10M sequences of 512 tokens (a cluster)",
     "tiny": "the same plan on a seeded byte model, in under a minute",
 }
 
 
-def recipe(name: str) -> Distillation:
-    """The configuration of a study's recipe; UsageError, naming the nearest, where there is none."""
+def recipe(name: str, settings: Mapping[str, Any] | None = None) -> Distillation:
+    """The configuration of a study's recipe; UsageError, naming the nearest, where there is none.
+
+    settings: those that will be laid over it, by their places; `distil` chooses its defaults by the references among them.
+    """
     if name not in STUDIES:
         raise unknown_name("recipe", name, STUDIES)
-    return getattr(import_module(f"distilscope.recipes.{name}"), name)()
+    given = {role: settings[f"{role}.reference"] for role in ("teacher", "student") if settings and f"{role}.reference" in settings}
+    starts = {role: value[0] if isinstance(value, list) and value else value for role, value in given.items()}
+    known = {role: value for role, value in starts.items() if isinstance(value, str)}  # another value is refused with the settings
+    return getattr(import_module(f"distilscope.recipes.{name}"), name)(**(known if name == "distil" else {}))

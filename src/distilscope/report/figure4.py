@@ -10,17 +10,18 @@ from matplotlib.figure import Figure
 
 from distilscope.report.table import by_label, ground_truth_name
 
+PANELS = (("precision", r"$E_q[\log p^*]$"), ("recall", r"$E_{p^*}[\log q]$"))
+
 _COLOURS = {"precision": "#0072B2", "recall": "#D55E00"}  # Okabe and Ito's: told apart by colour-blind readers too
 
 
 def figure4(results: dict[str, Any], folder: Path) -> list[Path]:
     """Writes figure4.png and figure4.pdf; returns their paths. Equal results give equal bytes."""
     groups = by_label(results)
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    shown = [panel for panel in PANELS if not results["students"][0][panel[0]].get("not_available")]  # against data: recall alone
+    figure = Figure(figsize=(4.5 * len(shown), 4.2), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (name, symbol) in zip(
-        figure.subplots(1, 2), (("precision", r"$E_q[\log p^*]$"), ("recall", r"$E_{p^*}[\log q]$")), strict=True
-    ):
+    for axes, (name, symbol) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         values = [[s[name]["mean"] for s in students if s[name]["mean"] is not None] for students in groups.values()]
         colour = _COLOURS[name]
         axes.boxplot(

@@ -32,7 +32,7 @@ def about_ground_truth(results: dict[str, Any]) -> str:
     entropy, length = Estimate.from_json(truth["entropy"]), truth["mean_length"]["mean"]
     return (
         f"p*: {ground_truth_name(results)}; {after}, at most {truth['horizon']} tokens; "
-        f"H(p*) = {entropy} nats, {length:.1f} tokens, {truth['ended']:.0%} ended."
+        f"H(p*) = {entropy}{' nats' * (entropy.mean is not None)}, {length:.1f} tokens, {truth['ended']:.0%} ended."
     )
 
 
@@ -83,9 +83,9 @@ def _interval(record: dict[str, Any] | None) -> str:
     return "not comparable" if record is None else str(Interval(record["mean"], record["half_width"], record["n"]))
 
 
-def by_label(results: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """The study's own students by label: temperatures rising, then other settings in their order, the direct one last."""
-    own = [student for student in results["students"] if not student["variant"]]
+def by_label(results: dict[str, Any], variant: dict[str, int] | None = None) -> dict[str, list[dict[str, Any]]]:
+    """A variant's students (the study's own: {}) by label: temperatures rising, then other settings in their order, the direct one last."""
+    own = [student for student in results["students"] if student["variant"] == (variant or {})]
     own.sort(key=lambda s: (s["training"] == "direct", s["temperature"] is None, s["temperature"] or 0))
     groups: dict[str, list[dict[str, Any]]] = {}
     for student in own:
@@ -100,6 +100,8 @@ def over_seeds(students: list[dict[str, Any]], path: tuple[str, ...]) -> str:
         value: Any = student
         for key in path:
             value = value[key]
+        if value.get("not_available"):
+            return "not available"
         means.append(value["mean"])
     finite = [mean for mean in means if mean is not None]
     if len(finite) < len(means):

@@ -1,0 +1,43 @@
+"""What a study against real data can say: the recall of every student. There is no p* to ask for a probability.
+
+Precision, H(p*) and both divergences need log p*, so they are not available, nor is what rests on them: the trade-off's verdict,
+the ideal frontier, the comparison with the control, and a recommendation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distilscope.comparison import PrecisionRecall
+from distilscope.estimate import NOT_AVAILABLE, Estimate
+from distilscope.frontier import FrontierComparison, TradeOff, comparison_record
+
+REASON = "p* is data, not a model, so no student's precision can be had; give --reference REF, a model, to have it"
+
+
+def recall_alone(*, recall: Estimate, candidate_entropy: Estimate) -> PrecisionRecall:
+    """recall: mean of log q over the data, nats per sequence."""
+    return PrecisionRecall(
+        precision=NOT_AVAILABLE,
+        recall=recall,
+        candidate_entropy=candidate_entropy,
+        reference_entropy=NOT_AVAILABLE,
+        kl_candidate_reference=NOT_AVAILABLE,
+        kl_reference_candidate=NOT_AVAILABLE,
+    )
+
+
+NO_TRADE_OFF = TradeOff("not shown", None, None, None, REASON)
+
+
+def documents(seeds: int) -> dict[str, Any]:
+    """What results.json holds where two numbers of each student would be needed."""
+    return {
+        "frontier": {
+            "ideal": [],
+            "efficiency_gap": [],
+            "control": comparison_record(FrontierComparison(None, None, seeds, reason=REASON)),
+        },
+        "matched_entropy": [],
+        "recommendation": {"setting": None, "tied": [], "reason": REASON},
+    }
