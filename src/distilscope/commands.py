@@ -22,18 +22,25 @@ if TYPE_CHECKING:
 
 def _configuration(options: argparse.Namespace) -> Distillation:
     """Defaults < YAML < command line."""
-    from distilscope.configuration import canonical, override, read_yaml
+    from distilscope.configuration import override
     from distilscope.ground_truth import described
     from distilscope.recipes import recipe
 
-    settings: dict[str, Any] = {}
-    name = options.recipe
+    name, settings, given = _given(options)
+    base = recipe(name, given)
+    config = override(override(base, settings), options.settings, also=options.own)
+    return replace(config, ground_truth=described(base.ground_truth, config.ground_truth))
+
+
+def _given(options: argparse.Namespace) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """The recipe's name, the settings of the YAML file, and all that were given, by place."""
+    from distilscope.configuration import canonical, read_yaml
+
+    name, settings = options.recipe, {}
     if name.endswith((".yaml", ".yml")):
         settings = read_yaml(Path(name))
         name = str(settings.pop("recipe", "smollm2_cpu"))
-    base = recipe(name, canonical(settings) | canonical(options.settings))
-    config = override(override(base, settings), options.settings, also=options.own)
-    return replace(config, ground_truth=described(base.ground_truth, config.ground_truth))
+    return name, settings, canonical(settings) | canonical(options.settings)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -42,6 +49,18 @@ def run(options: argparse.Namespace) -> int:
     config = _configuration(options)
     from distilscope import study
     from distilscope.runs.progress import watcher
+
+    if options.budget is not None:
+        from distilscope import budget
+
+        config = budget.fit(
+            config,
+            options.budget,
+            fixed=_given(options)[2],
+            output_dir=options.output_dir,
+            workers=options.workers,
+            say=lambda text: print(text, file=sys.stderr),
+        )
 
     results = study.run(config, output_dir=options.output_dir, workers=options.workers, watch=watcher())
     if options.json:
