@@ -188,7 +188,7 @@ def test_draws_of_another_temperature_meet_a_gate():
     told, used = three_tokens(6), three_tokens(6).select(Temperature(0.8))
     draws = used.sample(600, KEY)
     score, _ = told.score(draws)
-    with pytest.raises(GateError, match="another dtype, temperature"):
+    with pytest.raises(GateError, match="another model, dtype, temperature"):
         score.check(draws, dtype="float32", whose="x")
     with pytest.raises(GateError, match="too likely"):
         check_draws(score.log_prob, rescored=score.log_prob, expected=score.expected, variance=score.variance, dtype="float32", whose="x")

@@ -114,27 +114,46 @@ def measure(options: argparse.Namespace) -> int:
         side: from_knobs({knob: getattr(options, prefix + knob) for knob in knobs})
         for side, prefix in (("candidate", ""), ("reference", "reference_"))
     }
+    given = [f"--{name}" for name in ("prompt", "prompts", "draws") if getattr(options, name) is not None]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} each say what the draws follow; give one of them")
+    if options.draws and options.chat_template:
+        raise UsageError(
+            "--draws brings its prompts as they were drawn after, so --chat-template has nothing to be put around; leave it out"
+        )
+    from distilscope.lm.prompts import chat_template, prompt_text, read_prompts
+    from distilscope.lm.reference import model_folder
     from distilscope.measurement import measure as measure_models
 
+    template = chat_template(model_folder(options.reference)) if options.chat_template else None
+    if options.prompts:
+        prompts = read_prompts(Path(options.prompts), template=template)
+    else:
+        prompts = (prompt_text("The" if options.prompt is None else options.prompt, template, "--prompt"),)
     found = measure_models(
         reference=options.reference,
         candidate=options.candidate,
-        prompt=options.prompt,
+        prompts=prompts,
         num_samples=options.num_samples,
         max_new_tokens=options.max_new_tokens,
         reference_selectivity=selected["reference"],
         candidate_selectivity=selected["candidate"],
         seed=options.seed,
         dtype=options.dtype,
+        unit=options.unit,
+        keep_draws=options.keep_draws,
+        draws=options.draws,
     )
     for warning in found.warnings:
         print(f"distilscope: {warning}", file=sys.stderr)
     if options.json:
         _print_json(found.as_json())
         return 0
-    from distilscope.report.measurement import measurement_table
+    from distilscope.report.measurement import measurement_table, surprising_texts
 
-    _console().print(measurement_table(found.as_json()))
+    document = found.as_json()
+    _console().print(measurement_table(document))
+    print(surprising_texts(document))
     return 0
 
 
