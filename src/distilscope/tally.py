@@ -49,6 +49,11 @@ class Tally:
         clusters = np.concatenate(self._prompt_of) if self._clustered else None
         return Scored(own, other, own_deviation, other_deviation if self._controlled else None, clusters)
 
+    def alone(self) -> Scored:
+        """This side without another: its entropy is all that it can say."""
+        own, own_deviation, *_ = np.concatenate(self._totals, axis=1)
+        return Scored(own, own, own_deviation, None, np.concatenate(self._prompt_of) if self._clustered else None)
+
     @property
     def lengths(self) -> Int[np.ndarray, " n"]:
         """Tokens, a stopping token counted."""
