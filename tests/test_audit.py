@@ -170,7 +170,7 @@ def test_the_paired_gate_stops_draws_in_half_precision_scored_in_single():
     half = Llama.from_hf(network.config, network.to_hf(), torch.bfloat16)
     draws = CausalLM(half, frozenset([0])).after((1,), horizon=8).sample(64, Key(0))
     scores, _ = scoring.score((network, UNCHANGED), draws)
-    with pytest.raises(GateError, match="likely causes are another dtype"):
+    with pytest.raises(GateError, match="likely causes are another model, dtype"):
         scores.check(draws, dtype="float32", whose="the student")
     own, _ = scoring.score((half, UNCHANGED), draws)
     own.check(draws, dtype="bfloat16", whose="the student")
