@@ -6,7 +6,6 @@ import json
 import math
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -15,7 +14,7 @@ from distilscope import measurement as measurement_module
 from distilscope.errors import GateError, UsageError
 from distilscope.lm.model_folder import write_model
 from distilscope.measurement import measure
-from distilscope.selectivity import Temperature, TopK
+from distilscope.selectivity import TopK
 from tiny_folders import small_llama, trained_bpe
 
 PROMPTS = ("The teacher", "student", "there")
@@ -129,97 +128,6 @@ def test_with_several_prompts_draws_are_clustered(folders):
     alone = [small(folders, prompts=(prompt,), num_samples=200).estimates.precision.mean for prompt in PROMPTS]
     between = np.std(alone, ddof=1) / np.sqrt(3)
     assert found.estimates.precision.stderr > between / 3
-
-
-# --- draws that are given again
-
-
-def test_draws_given_again_give_the_same_numbers(folders, tmp_path):
-    path = tmp_path / "draws.parquet"
-    first = small(folders, candidate_selectivity=Temperature(0.8), keep_draws=path)
-    again = measure(reference=folders["one"], candidate=folders["two"], candidate_selectivity=Temperature(0.8), dtype="float32", draws=path)
-    for name in ("precision", "recall", "candidate_entropy", "kl_reference_candidate"):
-        assert getattr(again.estimates, name).mean == pytest.approx(getattr(first.estimates, name).mean, abs=1e-4)
-        assert getattr(again.estimates, name).stderr == pytest.approx(getattr(first.estimates, name).stderr, rel=1e-3)
-    assert again.sampler_check == pytest.approx(first.sampler_check, abs=1e-3)
-    assert again.surprising["candidate_to_reference"][0]["text"] == first.surprising["candidate_to_reference"][0]["text"]
-
-
-@pytest.mark.parametrize(
-    ("models", "selectivity"),
-    [(("two", "one"), Temperature(1.0)), (("one", "two"), Temperature(0.9)), (("one", "two"), TopK(50))],
-    ids=["exchanged models", "another temperature", "a hidden top-k"],
-)
-def test_draws_of_other_models_are_stopped(folders, tmp_path, models, selectivity):
-    path = tmp_path / "draws.parquet"
-    small(folders, keep_draws=path)
-    with pytest.raises(GateError, match=r"likely causes|another truncation"):
-        measure(
-            reference=folders[models[0]],
-            candidate=folders[models[1]],
-            candidate_selectivity=selectivity,
-            dtype="float32",
-            draws=path,
-        )
-
-
-@pytest.mark.parametrize("how", ["stopping tokens dropped", "tokenised again"])
-def test_draws_whose_tokens_were_changed_are_stopped(folders, tmp_path, how):
-    path = tmp_path / "draws.parquet"
-    small(folders, keep_draws=path)
-    table = pq.read_table(path)
-    pq.write_table(pa.Table.from_pylist(broken(table.to_pylist(), how), schema=table.schema), path)
-    with pytest.raises(GateError, match="stopping token" if how.startswith("stopping") else "tokenis"):
-        measure(reference=folders["one"], candidate=folders["two"], dtype="float32", draws=path)
-
-
-def test_draws_of_another_number_format_are_stopped(folders, tmp_path):
-    path = tmp_path / "draws.parquet"
-    small(folders, dtype="bfloat16", keep_draws=path)
-    with pytest.raises(GateError, match="dtype"):
-        measure(reference=folders["one"], candidate=folders["two"], dtype="float32", draws=path)
-
-
-def broken(rows, how):
-    if how == "tokenised again":  # each draw keeps its length: other ids for the same text, or others for bytes that were no text
-        for row in rows:
-            again = trained_bpe().encode(trained_bpe().decode(row["ids"], skip_special_tokens=True)).ids
-            row["ids"] = [*again, *row["ids"]][: row["length"]]
-    if how == "stopping tokens dropped":
-        for row in rows:
-            if row["ended"] and row["length"] > 1:
-                row.update(ids=row["ids"][:-1], token_log_prob=row["token_log_prob"][:-1], length=row["length"] - 1)
-    if how == "a length":
-        rows[3]["length"] += 1
-    if how == "an id":
-        rows[3]["ids"][0] = 100_000
-    if how == "a prompt":
-        rows[3]["prompt_id"] = 9
-    if how == "a side":
-        rows = [row for row in rows if row["side"] == "candidate"]
-    return rows
-
-
-@pytest.mark.parametrize(
-    ("how", "says"),
-    [("a length", "whose length"), ("an id", "ids or prompts"), ("a prompt", "ids or prompts"), ("a side", "both sides are needed")],
-)
-def test_files_that_are_not_whole_are_refused(folders, tmp_path, how, says):
-    path = tmp_path / "draws.parquet"
-    small(folders, keep_draws=path)
-    table = pq.read_table(path)
-    pq.write_table(pa.Table.from_pylist(broken(table.to_pylist(), how), schema=table.schema), path)
-    with pytest.raises(UsageError, match=says):
-        measure(reference=folders["one"], candidate=folders["two"], dtype="float32", draws=path)
-
-
-@pytest.mark.parametrize("content", [b"", b"PAR1 no", None])
-def test_files_that_are_no_draws_are_refused(folders, tmp_path, content):
-    path = tmp_path / "draws.parquet"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(UsageError, match="no file of draws"):
-        measure(reference=folders["one"], candidate=folders["two"], draws=path)
 
 
 def test_a_measurement_that_fails_leaves_no_file(folders, tmp_path, monkeypatch):

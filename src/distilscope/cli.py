@@ -179,17 +179,17 @@ def _measure_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--prompt", metavar="TEXT", help="what every draw follows (default: The)")
     sub.add_argument("--prompts", metavar="FILE", help="JSON lines or Parquet with a column `prompt`: text or chat messages")
     sub.add_argument("--chat-template", action="store_true", help="put the reference's chat template around each prompt")
-    sub.add_argument("--keep-draws", metavar="FILE.parquet", help="write the draws with their log-probabilities under both sides")
-    sub.add_argument("--draws", metavar="FILE.parquet", help="measure these draws instead of new ones; they pass the same gates")
+    sub.add_argument("--keep-draws", metavar="DIR|FILE.parquet", help="write the draws with their log-probabilities under both sides")
+    sub.add_argument("--draws", metavar="DIR|FILE.parquet", help="measure these draws instead of new ones; they pass the same gates")
     sub.add_argument("--unit", choices=["nat", "byte"], default="nat", help="byte: bits per byte, across different tokenizers too")
-    sub.add_argument("--num-samples", type=int, default=256, metavar="N", help="draws of each side in all, after the prompts in turn")
-    sub.add_argument("--max-new-tokens", type=int, default=64, metavar="T")
+    sub.add_argument("--num-samples", type=int, metavar="N", help="draws of each side in all, after the prompts in turn (default: 256)")
+    sub.add_argument("--max-new-tokens", type=int, metavar="T", help="default: 64")
     for side, prefix in (("candidate", ""), ("reference", "reference-")):
         sub.add_argument(f"--{prefix}temperature", type=_number, metavar="τ", help=f"of the {side}")
         sub.add_argument(f"--{prefix}top-k", type=int, metavar="K")
         sub.add_argument(f"--{prefix}top-p", type=_number, metavar="P")
         sub.add_argument(f"--{prefix}min-p", type=_number, metavar="P")
-    sub.add_argument("--seed", type=int, default=0, metavar="S")
+    sub.add_argument("--seed", type=int, metavar="S", help="default: 0")
     sub.add_argument("--dtype", choices=["auto", "float32", "bfloat16", "float16"], default="auto")
 
 

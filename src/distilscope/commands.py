@@ -121,6 +121,10 @@ def measure(options: argparse.Namespace) -> int:
         raise UsageError(
             "--draws brings its prompts as they were drawn after, so --chat-template has nothing to be put around; leave it out"
         )
+    numbers = {name: getattr(options, name) for name in ("num_samples", "max_new_tokens", "seed") if getattr(options, name) is not None}
+    if options.draws and numbers:
+        name = next(iter(numbers)).replace("_", "-")
+        raise UsageError(f"--{name} is given beside --draws, but draws that were kept have their own; leave one of them out")
     from distilscope.lm.prompts import chat_template, prompt_text, read_prompts
     from distilscope.lm.reference import model_folder
     from distilscope.measurement import measure as measure_models
@@ -134,11 +138,9 @@ def measure(options: argparse.Namespace) -> int:
         reference=options.reference,
         candidate=options.candidate,
         prompts=prompts,
-        num_samples=options.num_samples,
-        max_new_tokens=options.max_new_tokens,
+        **numbers,
         reference_selectivity=selected["reference"],
         candidate_selectivity=selected["candidate"],
-        seed=options.seed,
         dtype=options.dtype,
         unit=options.unit,
         keep_draws=options.keep_draws,

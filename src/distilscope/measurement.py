@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from distilscope.comparison import PrecisionRecall, compare
 from distilscope.distribution import Key
-from distilscope.draws_file import DrawsAbout, DrawsFile, DrawsWriter
+from distilscope.draws_file import SIDES, TILE, About, DrawsFile, DrawsWriter, draws_path
 from distilscope.errors import UsageError
 from distilscope.estimate import Estimate
 from distilscope.gates import require_whole
@@ -29,11 +29,6 @@ from distilscope.lm.vocabulary import require_same_tokens
 from distilscope.selectivity import UNCHANGED, Selectivity
 from distilscope.surprises import Surprises
 from distilscope.tally import Tally
-
-TILE = 256
-"""Draws that are made, scored and let go together; part of what the draws are."""
-
-SIDES = ("reference", "candidate")
 
 QUANTILES = (0, 5, 25, 50, 75, 95, 100)
 
@@ -93,7 +88,8 @@ def measure(
     *,
     reference: str,
     candidate: str,
-    prompts: Sequence[str] = ("The",),
+    prompt: str | None = None,
+    prompts: Sequence[str] | None = None,
     num_samples: int = 256,
     max_new_tokens: int = 64,
     reference_selectivity: Selectivity = UNCHANGED,
@@ -104,19 +100,22 @@ def measure(
     keep_draws: str | Path | None = None,
     draws: str | Path | None = None,
 ) -> Measurement:
-    """Measures `candidate` against `reference`, each named as `load` takes it, over the sequences that follow the prompts.
+    """Measures `candidate` against `reference`, each named as `load` takes it, over the sequences that follow one prompt or several.
 
-    `num_samples` draws of each side follow the `prompts` in turn; with several prompts, draws after one prompt count
-    as dependent. The stopping ids are the reference's, for both. `keep_draws` names a Parquet file to write the draws to, `draws` one to
-    take them from instead of drawing; they pass the same gates. With unit "byte" the models may have different tokenizers
+    `num_samples` draws of each side follow the `prompts` in turn (or the one `prompt`, "The" unless given); with several prompts, draws
+    after one prompt count as dependent, and prompts count alike where their number divides `num_samples`. The stopping ids are the
+    reference's, for both (each its own where tokenizers differ). `keep_draws` names a Parquet file, or a folder for `draws.parquet`,
+    to write the draws to; `draws` one to take them from, with their prompts, number, horizon and seed, instead of drawing; they pass the
+    same gates. With unit "byte" the models may have different tokenizers
     (see `lm.across_tokenizers` for what is then exact), and estimates are in bits per byte.
     Raises UsageError for settings that cannot be measured, GateError where a gate does not pass.
     """
-    given = DrawsFile(Path(draws)) if draws is not None else None
-    texts_before = given.about.prompts if given else tuple(prompts)
-    horizon = given.about.horizon if given else max_new_tokens
+    given = DrawsFile(draws_path(Path(draws))) if draws is not None else None
     if given:
-        num_samples = min(given.numbers.values())
+        texts_before, horizon = tuple(given.about.prompts), given.about.horizon
+        num_samples, seed = given.about.num_samples, given.about.seed
+    else:
+        texts_before, horizon = _prompts(prompt, prompts), max_new_tokens
     _require_sizes(num_samples, texts_before, seed)
     if unit not in ("nat", "byte"):
         raise UsageError(f"the unit is {unit!r}, but must be nat or byte; byte compares models with different tokenizers")
@@ -125,11 +124,13 @@ def measure(
     p = load(reference, dtype=dtype)
     q = p if candidate == reference else load(candidate, dtype=dtype)
     if not across:
-        q = replace(q, stopping=p.stopping)
+        q = replace(q, stopping=p.stopping, tokenizer=p.tokenizer)  # a student's folder may hold no tokenizer
     sides = {
         name: model.select(by).after(*map(model.encode, texts_before), horizon=horizon)
         for name, model, by in (("reference", p, reference_selectivity), ("candidate", q, candidate_selectivity))
     }
+    if given:
+        given.require_made_by(sides)
     settings = {
         "reference": reference,
         "candidate": candidate,
@@ -137,18 +138,29 @@ def measure(
         "prompts": len(texts_before),
         "num_samples": num_samples,
         "max_new_tokens": horizon,
-        "seed": None if given else seed,
+        "seed": seed,
         "dtype": dtype,
         "reference_selectivity": str(reference_selectivity),
         "candidate_selectivity": str(candidate_selectivity),
     }
+    about = About.of(sides, texts_before, num_samples=num_samples, seed=seed)
     with ExitStack() as stack:
-        writer = stack.enter_context(DrawsWriter(Path(keep_draws), DrawsAbout(texts_before, horizon))) if keep_draws else None
+        writer = stack.enter_context(DrawsWriter(draws_path(Path(keep_draws)), about)) if keep_draws else None
         found = {
-            name: _Side(name, sides, texts_before, dtype=dtype, across=across).measured(_tiles(name, lm, num_samples, seed, given), writer)
+            name: _Side(name, sides, texts_before, dtype=dtype, across=across, given=given).measured(
+                _tiles(name, lm, num_samples, seed, given), writer
+            )
             for name, lm in sides.items()
         }
-    return _result(found, settings, unit=unit, across=across)
+        return _result(found, settings, unit=unit, across=across)  # inside, so that draws that do not pass are not kept
+
+
+def _prompts(prompt: str | None, prompts: Sequence[str] | None) -> tuple[str, ...]:
+    if prompt is not None and prompts is not None:
+        raise UsageError("both prompt and prompts say what the draws follow; give one of them")
+    if isinstance(prompts, str) or (prompts is not None and not prompts):
+        raise UsageError(f"prompts is {prompts!r}, but must be a list of at least one text; give a single text as prompt")
+    return ("The" if prompt is None else prompt,) if prompts is None else tuple(prompts)
 
 
 def _require_sizes(num_samples: int, prompts: tuple[str, ...], seed: int) -> None:
@@ -187,7 +199,7 @@ def _pair(reference: str, candidate: str, unit: str) -> bool:
 def _tiles(name: str, lm: PromptedLM, number: int, seed: int, given: DrawsFile | None) -> Iterator[Sequences]:
     """A side's draws, a tile at a time."""
     if given is not None:
-        yield from given.tiles(name, prompts=lm.prompts, vocabulary=lm.model.network.vocabulary)
+        yield from given.tiles(name)
         return
     for tile, first in enumerate(range(0, number, TILE)):
         prompt_of = sampler.in_turn(first, min(TILE, number - first), len(lm.prompts))
@@ -197,10 +209,13 @@ def _tiles(name: str, lm: PromptedLM, number: int, seed: int, given: DrawsFile |
 class _Side:
     """One side's draws on their way through scoring, gates and what is kept of them."""
 
-    def __init__(self, name: str, sides: dict[str, PromptedLM], prompts: tuple[str, ...], *, dtype: str, across: bool) -> None:
+    def __init__(
+        self, name: str, sides: dict[str, PromptedLM], prompts: tuple[str, ...], *, dtype: str, across: bool, given: DrawsFile | None
+    ) -> None:
         self.name, self.lm = name, sides[name]
         self.other = next(lm for side, lm in sides.items() if side != name)
-        self.tally = Tally(dtype=dtype, whose=f"the {name}", clustered=len(prompts) > 1)
+        self.whose = f"the {name}" + (f" in {given.path} (made with {given.about.selectivities[name]})" if given else "")
+        self.tally = Tally(dtype=dtype, whose=self.whose, clustered=len(prompts) > 1)
         self.surprises = Surprises(prompts)
         self.own_reader, self.reader = (Reader.of(lm, prompts) for lm in (self.lm, self.other)) if across else (None, None)
         self.bytes = self.mismatches = self.number = 0
@@ -213,7 +228,8 @@ class _Side:
     def _add(self, draws: Sequences, writer: DrawsWriter | None) -> None:
         tokenizer = self.lm.model.tokenizer
         assert tokenizer is not None  # it has read the prompts
-        require_whole(self.lm.possible(draws), whose=f"the {self.name}")
+        ends = np.isin(draws.ids[draws.offsets[1:] - 1], sorted(self.lm.model.stopping))
+        require_whole(self.lm.possible(draws) & (draws.ended == ends), whose=self.whose)
         written = texts(tokenizer, draws)
         if self.reader is None or self.own_reader is None:
             own, (scores,) = self.lm.score(draws, self.other)
@@ -230,7 +246,7 @@ class _Side:
         self.number += len(draws)
         if writer is not None:
             by_side: dict[str, Float[np.ndarray, " n"]] = {side: mine if side == self.name else total for side in SIDES}
-            writer.write(self.name, draws, **by_side)
+            writer.write(self.name, draws, by_side)
 
 
 def _result(found: dict[str, _Side], settings: dict[str, Any], *, unit: str, across: bool) -> Measurement:
