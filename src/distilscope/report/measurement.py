@@ -25,7 +25,8 @@ SHOWN = 3
 
 ACROSS = (
     "different tokenizers: each side's own log-probability is exact, the other's is that of the text "
-    "as its own tokenizer writes it, a lower bound"
+    "as its own tokenizer writes it, a lower bound; a draw cut at the horizon is read as the beginning of a text, "
+    "so a divergence near 0 can come out below it"
 )
 
 
@@ -35,7 +36,7 @@ def measurement_table(found: dict[str, Any]) -> Table:
     title = f"{found['candidate']} (q) against {found['reference']} (p): {found['num_samples']} draws of each, {after}\n"
     title += f"q: {found['candidate_selectivity']}; p: {found['reference_selectivity']}"
     # plain text throughout: rich would take brackets for markup
-    table = Table(title=Text(title), caption=Text(_caption(found)), title_justify="left")
+    table = Table(title=Text(title), caption=Text(_caption(found)), title_justify="left", min_width=100)
     table.add_column("quantity")
     units = {"nats per sequence": found if found["unit"] == "nats per sequence" else None}
     units |= {"nats per token": found["per_token"], "bits per byte": found["per_byte"]}
