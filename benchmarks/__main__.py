@@ -106,7 +106,7 @@ def _time(name: str) -> dict[str, float]:
     tokens = timed()
     seconds = time.perf_counter() - start
     peak = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    share = 0.0 if name.startswith("train") else tokens / seconds / floor()
+    share = 0.0 if not name.startswith(("draw", "score")) else tokens / seconds / floor()
     return {"rate": tokens / seconds, "peak": peak * 1024.0, "share": share}
 
 

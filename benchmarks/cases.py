@@ -211,6 +211,70 @@ def _random_sequences(lengths: np.ndarray, vocabulary: int) -> Sequences:
     return Sequences(ids, lengths.astype(np.int32), np.zeros(len(lengths), bool), ((PROMPT,),), vocabulary)
 
 
+MEASURED, MEASURED_TOKENS = 512, 64
+
+
+def measure_ours() -> Timed:
+    """The model against itself, loading included: draws, scores, gates, estimates, texts."""
+    from distilscope.measurement import measure
+
+    def timed() -> int:
+        found = measure(reference=REFERENCE, candidate=REFERENCE, num_samples=MEASURED, max_new_tokens=MEASURED_TOKENS, dtype="bfloat16")
+        return int(MEASURED * sum(one.mean or 0.0 for one in found.mean_length.values()))
+
+    return timed
+
+
+def measure_alone() -> Timed:
+    """The same draws of two sides, and each scored, with nothing around it."""
+    model = CausalLM.from_folder(model_folder(REFERENCE), dtype=torch.bfloat16)
+
+    def timed() -> int:
+        tokens = 0
+        for first in range(0, 2 * MEASURED, 256):
+            draws = model.after((PROMPT,), horizon=MEASURED_TOKENS).sample(256, Key(first))
+            scoring.log_prob((model.network, UNCHANGED), draws)
+            tokens += len(draws.ids)
+        return tokens
+
+    return timed
+
+
+def fit_ours() -> Timed:
+    from distilscope.mog.em import fit_many
+
+    points = _mixture_points()
+    fit_many(points[:100], components=4, key=Key(0))
+    return lambda: len(fit_many(points, components=4, key=Key(0)))
+
+
+def fit_theirs() -> Timed:
+    """scikit-learn, one problem after another, on one thread: more of them only slow such small fits down."""
+    import warnings
+
+    from sklearn.mixture import GaussianMixture
+    from threadpoolctl import threadpool_limits
+
+    problems = _mixture_points().numpy()[:1000]
+
+    def timed() -> int:
+        with threadpool_limits(1), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for i, points in enumerate(problems):
+                GaussianMixture(4, covariance_type="diag", random_state=i).fit(points)
+        return len(problems)
+
+    timed()
+    return timed
+
+
+def _mixture_points() -> torch.Tensor:
+    """10 000 problems: 100 points of the paper's ring of eight Gaussians each."""
+    from distilscope.recipes.mog_paper import ground_truth
+
+    return ground_truth().sample(1_000_000, Key(0)).view(10_000, 100, 2)
+
+
 CASES: dict[str, Callable[[], Timed]] = {
     "draw, 64 rows: this package": lambda: sample_ours(64),
     "draw, 64 rows: generate, top_k = vocabulary (the paper's call)": lambda: sample_theirs(64, 49152),
@@ -226,4 +290,8 @@ CASES: dict[str, Callable[[], Timed]] = {
     "score, 16 x 64 tokens: full logits": lambda: score_theirs("even"),
     "score, ragged 8...512: this package": lambda: score_ours("ragged"),
     "score, ragged 8...512: full logits": lambda: score_theirs("ragged"),
+    "measure, 512 x 64 tokens: distilscope measure": measure_ours,
+    "measure, 512 x 64 tokens: drawing and scoring alone": measure_alone,
+    "fit 10 000 mixtures of 4 to 100 points (fits/s): this package": fit_ours,
+    "fit 10 000 mixtures of 4 to 100 points (fits/s): scikit-learn": fit_theirs,
 }

@@ -7,9 +7,11 @@ import subprocess
 import sys
 
 import pytest
+from transformers import PreTrainedTokenizerFast
 
 from distilscope.cli import main
 from result_documents import document, student
+from tiny_folders import trained_bpe, write_small_folder
 
 
 def run(arguments, capsys):
@@ -19,6 +21,7 @@ def run(arguments, capsys):
     return stop.value.code, out, err
 
 
+MEASURE = ["measure", "--reference", "model", "--candidate", "model"]
 BAD = {
     "no such command": (["mesure"], "did you mean 'measure'"),
     "no such recipe": (["run", "smolm2_cpu"], "did you mean 'smollm2_cpu'"),
@@ -52,6 +55,24 @@ BAD = {
     "top-p 2": (["measure", "--reference", "a", "--candidate", "b", "--top-p", "2"], "top-p is 2.0"),
     "measure decimal comma": (["measure", "--reference", "a", "--candidate", "b", "--temperature", "0,8"], "write 0.8"),
     "measure without candidate": (["measure", "--reference", "a"], "--candidate"),
+    "fewer draws than prompts": ([*MEASURE, "--prompts", "prompts.jsonl", "--num-samples", "2"], "3 prompts need at least 3"),
+    "prompt and prompts": (
+        [*MEASURE, "--prompt", "a", "--prompts", "prompts.jsonl"],
+        "--prompt and --prompts each say",
+    ),
+    "no such prompts": ([*MEASURE, "--prompts", "no.jsonl"], "no.jsonl cannot be read"),
+    "prompts twice": ([*MEASURE, "--prompts", "twice.jsonl"], "given in line 1 already"),
+    "an empty prompt": ([*MEASURE, "--prompts", "empty.jsonl"], "line 1: the prompt is empty"),
+    "messages without template": ([*MEASURE, "--prompts", "chat.jsonl"], "give --chat-template"),
+    "a template that is not there": ([*MEASURE, "--prompt", "a", "--chat-template"], "has no chat template"),
+    "a prompt beyond the context": ([*MEASURE, "--prompt", "The student " * 60], "the model's context holds 64"),
+    "another tokenizer": ([*MEASURE[:-1], "words"], "--unit byte"),
+    "no such unit": ([*MEASURE, "--unit", "bit"], "invalid choice"),
+    "draws and a prompt": ([*MEASURE, "--draws", "broken.parquet", "--prompt", "a"], "--prompt and --draws each say"),
+    "draws and a template": ([*MEASURE, "--draws", "broken.parquet", "--chat-template"], "leave it out"),
+    "no such draws": ([*MEASURE, "--draws", "no.parquet"], "there is no file no.parquet"),
+    "draws that are no Parquet": ([*MEASURE, "--draws", "broken.parquet"], "no whole Parquet file"),
+    "draws and a seed": ([*MEASURE, "--draws", "broken.parquet", "--seed", "1"], "--seed is given beside --draws"),
     "one sample": (["measure", "--reference", "a", "--candidate", "b", "--num-samples", "1"], "at least 2"),
     "beta 0": (["mog", "--beta", "0"], "0"),
     "more components than points": (["mog", "--teacher-components", "9", "--num-train", "5", "--seeds", "1"], "points"),
@@ -64,10 +85,26 @@ BAD = {
 }
 
 
+def write_measured(folder):
+    """Models and files of prompts."""
+    for name, seed, merges in (("model", 5, 63), ("other", 6, 63), ("words", 5, 30)):
+        write_small_folder(folder / name, seed=seed, merges=merges)
+    for name, prompts in {
+        "prompts": ["a", "b", "c"],
+        "twice": ["a", "a"],
+        "empty": [" "],
+        "chat": [[{"role": "user", "content": "Why?"}]],
+    }.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
+    (folder / "broken.parquet").write_bytes(b"PAR1 and then nothing")
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_mistakes_exit_2_with_one_sentence(case, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments, says = BAD[case]
+    if "model" in arguments:
+        write_measured(tmp_path)
     code, out, err = run(arguments, capsys)
     assert code == 2
     assert out == ""
@@ -185,3 +222,57 @@ def test_recommend_refuses_in_one_sentence(results, options, says, capsys, tmp_p
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("distilscope: ")
     assert says in err
+
+
+# --- measure
+
+FEW = ["--num-samples", "12", "--max-new-tokens", "4", "--dtype", "float32"]
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_measured(tmp_path)
+
+
+@pytest.mark.usefixtures("models")
+def test_measure_over_prompts_keeps_draws_and_takes_them_again(capsys):
+    pair = ["measure", "--reference", "model", "--candidate", "other", "--dtype", "float32", "--json"]
+    code, first, err = run([*pair, *FEW, "--prompts", "prompts.jsonl", "--keep-draws", "kept"], capsys)
+    assert (code, err) == (0, "")
+    assert json.loads(first)["prompts"] == 3
+    assert run([*pair, "--draws", "kept"], capsys) == (0, first, "")
+
+
+@pytest.mark.usefixtures("models")
+def test_measure_stops_draws_of_another_model_with_1_and_prints_nothing(capsys):
+    run(["measure", "--reference", "model", "--candidate", "other", *FEW, "--keep-draws", "kept"], capsys)
+    for reference, candidate in (("model", "model"), ("words", "words")):
+        code, out, err = run(["measure", "--reference", reference, "--candidate", candidate, "--draws", "kept", "--json"], capsys)
+        assert (code, out) == (1, "")
+        assert "another model" in err
+        assert err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("models")
+def test_measure_through_a_chat_template(capsys, tmp_path):
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=trained_bpe())
+    tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
+    tokenizer.save_pretrained(tmp_path / "model")
+    for given, prompt in ((["--prompts", "chat.jsonl"], "[user] Why?\n"), (["--prompt", "Hi"], "[user] Hi\n")):
+        code, out, err = run([*MEASURE, *FEW, *given, "--chat-template", "--json"], capsys)
+        assert code == 0, err
+        assert json.loads(out)["prompt"] == prompt
+
+
+@pytest.mark.usefixtures("models")
+def test_measure_prints_tables_with_units_texts_and_caveats(capsys):
+    code, out, _ = run(["measure", "--reference", "model", "--candidate", "other", *FEW, "--prompts", "prompts.jsonl"], capsys)
+    assert code == 0
+    for said in ("nats per sequence", "nats per token", "bits per byte", "3 prompts", "most surprising"):
+        assert said in " ".join(out.split())
+    code, out, _ = run(["measure", "--reference", "model", "--candidate", "words", *FEW, "--unit", "byte"], capsys)
+    assert code == 0
+    assert "nats per token" not in out
+    for said in ("bits per byte", "a lower bound", "written otherwise than drawn: "):
+        assert said in " ".join(out.split())

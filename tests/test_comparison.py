@@ -183,12 +183,13 @@ def test_the_paired_gate_lets_rounding_pass(dtype):
     require_paired(RECORDED, (RECORDED + noise).astype(np.float32), dtype, "x")
 
 
-def test_draws_of_another_temperature_meet_a_gate():
+@pytest.mark.parametrize("by", [Temperature(0.9), TopK(2)], ids=str)
+def test_draws_of_another_selectivity_meet_a_gate(by):
     """One by one: their own recorded numbers betray them to the paired gate, the totals to the sampler gate."""
-    told, used = three_tokens(6), three_tokens(6).select(Temperature(0.8))
-    draws = used.sample(600, KEY)
+    told, used = three_tokens(6), three_tokens(6).select(by)
+    draws = used.sample(3000, KEY)
     score, _ = told.score(draws)
-    with pytest.raises(GateError, match="another dtype, temperature"):
+    with pytest.raises(GateError, match="another model, dtype, temperature"):
         score.check(draws, dtype="float32", whose="x")
     with pytest.raises(GateError, match="too likely"):
         check_draws(score.log_prob, rescored=score.log_prob, expected=score.expected, variance=score.variance, dtype="float32", whose="x")

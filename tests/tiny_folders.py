@@ -32,14 +32,17 @@ def trained_bpe(merges: int = 63, end: str = "<|end|>") -> Tokenizer:
     return tokenizer
 
 
-def small_llama(**changes: object) -> Llama:
+def small_llama(seed: int = 5, **changes: object) -> Llama:
     sizes = {"vocab_size": 320, "hidden_size": 32, "intermediate_size": 64, "head_dim": 8, "rope_theta": 50_000.0, "rms_norm_eps": 1e-4}
-    return tiny_llama(5, **(sizes | changes))
+    return tiny_llama(seed, **(sizes | changes))
 
 
-def write_small_folder(folder: Path, **changes: object) -> Llama:
-    network = small_llama(**changes)
-    write_model(folder, network.config, network.to_hf(), stopping=frozenset([0]), tokenizer=trained_bpe().to_str())
+def write_small_folder(
+    folder: Path, *, seed: int = 5, merges: int = 63, stopping: frozenset[int] = frozenset([0]), **changes: object
+) -> Llama:
+    tokenizer = trained_bpe(merges)
+    network = small_llama(seed, **({"vocab_size": tokenizer.get_vocab_size()} | changes))
+    write_model(folder, network.config, network.to_hf(), stopping=stopping, tokenizer=tokenizer.to_str())
     return network
 
 

@@ -23,6 +23,8 @@ EXAMPLES = """examples:
 exit codes: 0 done; 1 a check, a verification or the machine failed; 2 bad usage or input; 143 after SIGTERM
 """
 
+AUDIT = "on the default recipe the audit takes about 7 minutes on two cores; what is done is kept, and more seeds go on from there\n"
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -134,19 +136,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         "--flops-per-second", type=float, default=None, help="the rate that time is counted at (default: 1e11 for two CPU cores)"
     )
 
-    sub = command("measure", "precision and recall of one causal language model against another")
-    sub.add_argument("--reference", required=True, metavar="REF", help="hf:ORG/NAME, a model folder, a .gguf file or package:NAME")
-    sub.add_argument("--candidate", required=True, metavar="REF")
-    sub.add_argument("--prompt", default="The", metavar="TEXT")
-    sub.add_argument("--num-samples", type=int, default=256, metavar="N", help="draws of each side")
-    sub.add_argument("--max-new-tokens", type=int, default=64, metavar="T")
-    for side, prefix in (("candidate", ""), ("reference", "reference-")):
-        sub.add_argument(f"--{prefix}temperature", type=_number, metavar="τ", help=f"of the {side}")
-        sub.add_argument(f"--{prefix}top-k", type=int, metavar="K")
-        sub.add_argument(f"--{prefix}top-p", type=_number, metavar="P")
-        sub.add_argument(f"--{prefix}min-p", type=_number, metavar="P")
-    sub.add_argument("--seed", type=int, default=0, metavar="S")
-    sub.add_argument("--dtype", choices=["auto", "float32", "bfloat16", "float16"], default="auto")
+    _measure_options(command("measure", "precision and recall of one causal language model against another"))
 
     sub = command("mog", "the paper's mixtures of Gaussians (section 3.2)")
     sub.add_argument("--beta", nargs="+", type=_number, metavar="β", help="selectivities of the teacher; inf is the argmax limit")
@@ -172,9 +162,35 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         "--precision-weight", type=_number, metavar="λ", help="most R + λP: nats of recall that a nat of precision is worth (default: 1)"
     )
 
+    sub = command("audit", "each trap of the paper's released code switched on alone, beside the definition", AUDIT)
+    sub.add_argument("--recipe", default="smollm2_cpu", metavar="RECIPE", help="smollm2_cpu (the default) or tiny")
+    sub.add_argument("--seeds", type=int, default=5, metavar="N", help="at least 2 (default: 5)")
+    sub.add_argument("--output-dir", metavar="DIR", help="default: runs/audit")
+    sub.add_argument("--write", metavar="FILE", help="also write the audit as a page, such as docs/audit.md")
+
     sub = command("verify", "re-hash every artifact of a run")
     sub.add_argument("run", metavar="RUN", help="a run's folder")
     return parser, subs
+
+
+def _measure_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--reference", required=True, metavar="REF", help="hf:ORG/NAME, a model folder, a .gguf file or package:NAME")
+    sub.add_argument("--candidate", required=True, metavar="REF")
+    sub.add_argument("--prompt", metavar="TEXT", help="what every draw follows (default: The)")
+    sub.add_argument("--prompts", metavar="FILE", help="JSON lines or Parquet with a column `prompt`: text or chat messages")
+    sub.add_argument("--chat-template", action="store_true", help="put the reference's chat template around each prompt")
+    sub.add_argument("--keep-draws", metavar="DIR|FILE.parquet", help="write the draws with their log-probabilities under both sides")
+    sub.add_argument("--draws", metavar="DIR|FILE.parquet", help="measure these draws instead of new ones; they pass the same gates")
+    sub.add_argument("--unit", choices=["nat", "byte"], default="nat", help="byte: bits per byte, across different tokenizers too")
+    sub.add_argument("--num-samples", type=int, metavar="N", help="draws of each side in all, after the prompts in turn (default: 256)")
+    sub.add_argument("--max-new-tokens", type=int, metavar="T", help="default: 64")
+    for side, prefix in (("candidate", ""), ("reference", "reference-")):
+        sub.add_argument(f"--{prefix}temperature", type=_number, metavar="τ", help=f"of the {side}")
+        sub.add_argument(f"--{prefix}top-k", type=int, metavar="K")
+        sub.add_argument(f"--{prefix}top-p", type=_number, metavar="P")
+        sub.add_argument(f"--{prefix}min-p", type=_number, metavar="P")
+    sub.add_argument("--seed", type=int, metavar="S", help="default: 0")
+    sub.add_argument("--dtype", choices=["auto", "float32", "bfloat16", "float16"], default="auto")
 
 
 def _version() -> str:

@@ -114,27 +114,48 @@ def measure(options: argparse.Namespace) -> int:
         side: from_knobs({knob: getattr(options, prefix + knob) for knob in knobs})
         for side, prefix in (("candidate", ""), ("reference", "reference_"))
     }
+    given = [f"--{name}" for name in ("prompt", "prompts", "draws") if getattr(options, name) is not None]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} each say what the draws follow; give one of them")
+    if options.draws and options.chat_template:
+        raise UsageError(
+            "--draws brings its prompts as they were drawn after, so --chat-template has nothing to be put around; leave it out"
+        )
+    numbers = {name: getattr(options, name) for name in ("num_samples", "max_new_tokens", "seed") if getattr(options, name) is not None}
+    if options.draws and numbers:
+        name = next(iter(numbers)).replace("_", "-")
+        raise UsageError(f"--{name} is given beside --draws, but draws that were kept have their own; leave one of them out")
+    from distilscope.lm.prompts import chat_template, prompt_text, read_prompts
+    from distilscope.lm.reference import model_folder
     from distilscope.measurement import measure as measure_models
 
+    template = chat_template(model_folder(options.reference)) if options.chat_template else None
+    if options.prompts:
+        prompts = read_prompts(Path(options.prompts), template=template)
+    else:
+        prompts = (prompt_text("The" if options.prompt is None else options.prompt, template, "--prompt"),)
     found = measure_models(
         reference=options.reference,
         candidate=options.candidate,
-        prompt=options.prompt,
-        num_samples=options.num_samples,
-        max_new_tokens=options.max_new_tokens,
+        prompts=prompts,
+        **numbers,
         reference_selectivity=selected["reference"],
         candidate_selectivity=selected["candidate"],
-        seed=options.seed,
         dtype=options.dtype,
+        unit=options.unit,
+        keep_draws=options.keep_draws,
+        draws=options.draws,
     )
     for warning in found.warnings:
         print(f"distilscope: {warning}", file=sys.stderr)
     if options.json:
         _print_json(found.as_json())
         return 0
-    from distilscope.report.measurement import measurement_table
+    from distilscope.report.measurement import measurement_table, surprising_texts
 
-    _console().print(measurement_table(found.as_json()))
+    document = found.as_json()
+    _console().print(measurement_table(document))
+    print(surprising_texts(document))
     return 0
 
 
@@ -183,6 +204,27 @@ def recommend(options: argparse.Namespace) -> int:
     return 0
 
 
+def audit(options: argparse.Namespace) -> int:
+    from distilscope.audit import study as audit_study
+    from distilscope.runs.progress import watcher
+
+    if options.write and Path(options.write).is_dir():
+        raise UsageError(f"--write is {options.write}, but that is a folder; give a file such as docs/audit.md")
+    results = audit_study.run(options.recipe, seeds=options.seeds, output_dir=options.output_dir, watch=watcher())
+    from distilscope.report.audit import page, tables
+
+    if options.write:
+        Path(options.write).parent.mkdir(parents=True, exist_ok=True)
+        Path(options.write).write_text(page(results, written_to=options.write), encoding="utf-8")
+    if options.json:
+        _print_json(results)
+        return 0
+    _console().print(tables(results))
+    if options.write:
+        print(f"Written to {options.write}")
+    return 0
+
+
 def verify(options: argparse.Namespace) -> int:
     from distilscope.runs.store import Store
     from distilscope.study import recorded, store_folder
@@ -217,5 +259,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "plan": plan,
     "measure": measure,
     "recommend": recommend,
+    "audit": audit,
     "verify": verify,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from distilscope.errors import GateError
 
@@ -55,12 +55,22 @@ recorded one; a hidden or forgotten truncation loses many more.
 """
 
 
+def require_whole(possible: Bool[np.ndarray, " n"], whose: str) -> None:
+    """The paired gate's first half: raises GateError where a draw is no sequence that its model can make."""
+    if not possible.all():
+        raise GateError(
+            f"{(~possible).sum()} of {len(possible)} draws of {whose} (the first is draw {possible.argmin()}) neither end with a "
+            "stopping token nor reach the horizon, or go on after either; likely causes are a stopping token that was dropped, or text "
+            "that was tokenised again"
+        )
+
+
 def require_paired(recorded: Float[np.ndarray, " tokens"], rescored: Float[np.ndarray, " tokens"], dtype: str, whose: str) -> None:
     """The gate: raises GateError where scoring the stored draws again does not give back what was recorded, token by token."""
     if len(recorded) != len(rescored):
         raise GateError(
-            f"the draws of {whose} have {len(recorded)} tokens, but {len(rescored)} were scored; "
-            "a stopping token was dropped or text was tokenised again"
+            f"the draws of {whose} have {len(recorded)} tokens as recorded, but {len(rescored)} to be scored; "
+            "likely causes are a stopping token that was dropped or added, or text that was tokenised again"
         )
     lost = np.isneginf(rescored)
     if lost.sum() > math.ceil(BORDER_TOKENS[dtype] * len(lost)):
@@ -76,8 +86,32 @@ def require_paired(recorded: Float[np.ndarray, " tokens"], rescored: Float[np.nd
             f"scoring the draws of {whose} again differs by {size:.2g} nats per token from what was recorded, "
             f"{bias:.2g} of it in one direction "
             f"(limits {PAIRED_TOLERANCE[dtype]:g} and {PAIRED_BIAS[dtype]:g} in {dtype}); "
-            "likely causes are another dtype, temperature or truncation, or changed tokens"
+            "likely causes are another model, dtype, temperature or truncation, or tokens that were changed, as by tokenising text again"
         )
+
+
+class Gates:
+    """Both gates over the draws of one side, which may come tile by tile: the paired one for each tile, z over all of them."""
+
+    def __init__(self, *, dtype: str, whose: str) -> None:
+        self.dtype, self.whose = dtype, whose
+        self._sums = np.zeros(3)
+
+    def admit(
+        self,
+        recorded: Float[np.ndarray, " tokens"],
+        *,
+        rescored: Float[np.ndarray, " tokens"],
+        expected: Float[np.ndarray, " tokens"],
+        variance: Float[np.ndarray, " tokens"],
+    ) -> None:
+        """Raises GateError where scoring these draws again does not give back what was recorded."""
+        require_paired(recorded, rescored, self.dtype, self.whose)
+        self._sums += [np.sum(values, dtype=np.float64) for values in (recorded, expected, variance)]
+
+    def z(self) -> float | str:
+        """z of all draws admitted, or "undecided"; raises GateError where it is beyond the limit."""
+        return require_sampler(sampler_z(*self._sums.tolist()), self.whose)
 
 
 def check_draws(
@@ -89,7 +123,7 @@ def check_draws(
     dtype: str,
     whose: str,
 ) -> float | str:
-    """Both gates over a set of draws, token by token: z or "undecided"; GateError where either does not pass."""
-    require_paired(recorded, rescored, dtype, whose)
-    sums = (float(np.sum(values, dtype=np.float64)) for values in (recorded, expected, variance))
-    return require_sampler(sampler_z(*sums), whose)
+    """Both gates over a whole set of draws, token by token: z or "undecided"; GateError where either does not pass."""
+    gates = Gates(dtype=dtype, whose=whose)
+    gates.admit(recorded, rescored=rescored, expected=expected, variance=variance)
+    return gates.z()

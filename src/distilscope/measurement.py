@@ -1,41 +1,73 @@
-"""Precision and recall of one causal language model against another, on one prompt."""
+"""Precision and recall of one causal language model against another, after one prompt or many."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from distilscope.comparison import PrecisionRecall, Scored, compare
+import numpy as np
+from jaxtyping import Float
+
+from distilscope.comparison import PrecisionRecall, compare
 from distilscope.distribution import Key
+from distilscope.draws_file import SIDES, TILE, About, DrawsFile, DrawsWriter, draws_path
 from distilscope.errors import UsageError
 from distilscope.estimate import Estimate
-from distilscope.lm.causal_lm import CausalLM
+from distilscope.gates import require_whole
+from distilscope.lm import sampler
+from distilscope.lm.across_tokenizers import Reader, stop_of
+from distilscope.lm.causal_lm import PromptedLM
 from distilscope.lm.hardware import require_dtype, resolved_dtype
 from distilscope.lm.reference import load, model_folder
-from distilscope.lm.scoring import OwnScores, TokenScores
 from distilscope.lm.sequences import Sequences
+from distilscope.lm.text import texts
 from distilscope.lm.vocabulary import require_same_tokens
 from distilscope.selectivity import UNCHANGED, Selectivity
+from distilscope.surprises import Surprises
+from distilscope.tally import Tally
+
+QUANTILES = (0, 5, 25, 50, 75, 95, 100)
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Nats per sequence, over `num_samples` draws of each side that have passed both gates."""
+    """Two models compared over draws of each that have passed both gates. `estimates` are in `unit`."""
 
+    unit: str
     settings: dict[str, Any]
     estimates: PrecisionRecall
+    per_token: PrecisionRecall | None
+    """Nats per token: divided by the constant E_p[L]. None across tokenizers, whose tokens differ."""
+    per_byte: PrecisionRecall | None
+    """Bits per byte: divided by the constant mean number of bytes in a text of the reference. None where those are empty."""
+    lengths: dict[str, dict[str, Any]]
     mean_length: dict[str, Estimate]
     """Tokens, a stopping token counted."""
     sampler_check: dict[str, float | str]
+    variance_ratio: dict[str, float | None]
+    """By side: how many times as many draws plain Monte Carlo would need for the same error of that side's divergence."""
+    surprising: dict[str, list[dict[str, Any]]]
+    canonical_mismatch: dict[str, float] | None
+    """Across tokenizers: share of a side's own draws that its tokenizer would write otherwise, encode(decode(ids)) != ids."""
 
     def as_json(self) -> dict[str, Any]:
         return {
             "schema_version": 1,
-            "unit": "nats per sequence",
+            "unit": self.unit,
             **self.settings,
             **self.estimates.as_json(),
             "mean_length": {side: estimate.as_json() for side, estimate in self.mean_length.items()},
             "sampler_check": self.sampler_check,
+            "per_token": self.per_token.as_json() if self.per_token else None,
+            "per_byte": self.per_byte.as_json() if self.per_byte else None,
+            "length": self.lengths,
+            "variance_ratio": self.variance_ratio,
+            "canonical_mismatch": self.canonical_mismatch,
+            "surprising": self.surprising,
         }
 
     @property
@@ -56,63 +88,198 @@ def measure(
     *,
     reference: str,
     candidate: str,
-    prompt: str = "The",
+    prompt: str | None = None,
+    prompts: Sequence[str] | None = None,
     num_samples: int = 256,
     max_new_tokens: int = 64,
     reference_selectivity: Selectivity = UNCHANGED,
     candidate_selectivity: Selectivity = UNCHANGED,
     seed: int = 0,
     dtype: str = "auto",
+    unit: str = "nat",
+    keep_draws: str | Path | None = None,
+    draws: str | Path | None = None,
 ) -> Measurement:
-    """Measures `candidate` against `reference`, each named as `load` takes it, over the sequences that follow `prompt`.
+    """Measures `candidate` against `reference`, each named as `load` takes it, over the sequences that follow one prompt or several.
 
-    The stopping ids are the reference's, for both. Raises UsageError where the two do not share a tokenizer and vocabulary,
-    GateError where a gate does not pass.
+    `num_samples` draws of each side follow the `prompts` in turn (or the one `prompt`, "The" unless given); with several prompts, draws
+    after one prompt count as dependent, and prompts count alike where their number divides `num_samples`. The stopping ids are the
+    reference's, for both (each its own where tokenizers differ). `keep_draws` names a Parquet file, or a folder for `draws.parquet`,
+    to write the draws to; `draws` one to take them from, with their prompts, number, horizon and seed, instead of drawing; they pass the
+    same gates. With unit "byte" the models may have different tokenizers
+    (see `lm.across_tokenizers` for what is then exact), and estimates are in bits per byte.
+    Raises UsageError for settings that cannot be measured, GateError where a gate does not pass.
     """
-    if num_samples < 2:
-        raise UsageError(f"num-samples is {num_samples}, but a standard error needs at least 2 draws of each side")
-    if seed < 0:
-        raise UsageError(f"the seed is {seed}, but must be 0 or more")
-    require_dtype(dtype)
-    if dtype == "auto" and not reference_selectivity == candidate_selectivity == UNCHANGED:
-        dtype = "float32"  # a sharper choice magnifies rounding, and a truncated one can lose a token to it
-    dtype = resolved_dtype(dtype)
+    given = DrawsFile(draws_path(Path(draws))) if draws is not None else None
+    if given:
+        texts_before, horizon = tuple(given.about.prompts), given.about.horizon
+        num_samples, seed = given.about.num_samples, given.about.seed
+    else:
+        texts_before, horizon = _prompts(prompt, prompts), max_new_tokens
+    _require_sizes(num_samples, texts_before, seed)
+    if unit not in ("nat", "byte"):
+        raise UsageError(f"the unit is {unit!r}, but must be nat or byte; byte compares models with different tokenizers")
+    dtype = _settled(dtype, reference_selectivity, candidate_selectivity)
+    across = _pair(reference, candidate, unit)
     p = load(reference, dtype=dtype)
     q = p if candidate == reference else load(candidate, dtype=dtype)
-    require_same_tokens(model_folder(reference), model_folder(candidate))
-    ids = p.encode(prompt)
-    q = CausalLM(q.network, p.stopping, q.tokenizer)
+    if not across:
+        q = replace(q, stopping=p.stopping, tokenizer=p.tokenizer)  # a student's folder may hold no tokenizer
     sides = {
-        "reference": p.select(reference_selectivity).after(ids, horizon=max_new_tokens),
-        "candidate": q.select(candidate_selectivity).after(ids, horizon=max_new_tokens),
+        name: model.select(by).after(*map(model.encode, texts_before), horizon=horizon)
+        for name, model, by in (("reference", p, reference_selectivity), ("candidate", q, candidate_selectivity))
     }
-    draws = {name: side.sample(num_samples, Key(seed, ("measure", name))) for name, side in sides.items()}
-    scores = {
-        name: side.score(draws[name], other) for (name, side), other in zip(sides.items(), reversed(list(sides.values())), strict=True)
+    if given:
+        given.require_made_by(sides)
+    settings = {
+        "reference": reference,
+        "candidate": candidate,
+        "prompt": texts_before[0] if len(texts_before) == 1 else None,
+        "prompts": len(texts_before),
+        "num_samples": num_samples,
+        "max_new_tokens": horizon,
+        "seed": seed,
+        "dtype": dtype,
+        "reference_selectivity": str(reference_selectivity),
+        "candidate_selectivity": str(candidate_selectivity),
     }
-    checks = {name: own.check(draws[name], dtype=dtype, whose=f"the {name}") for name, (own, _) in scores.items()}
+    about = About.of(sides, texts_before, num_samples=num_samples, seed=seed)
+    with ExitStack() as stack:
+        writer = stack.enter_context(DrawsWriter(draws_path(Path(keep_draws)), about)) if keep_draws else None
+        found = {
+            name: _Side(name, sides, texts_before, dtype=dtype, across=across, given=given).measured(
+                _tiles(name, lm, num_samples, seed, given), writer
+            )
+            for name, lm in sides.items()
+        }
+        return _result(found, settings, unit=unit, across=across)  # inside, so that draws that do not pass are not kept
+
+
+def _prompts(prompt: str | None, prompts: Sequence[str] | None) -> tuple[str, ...]:
+    if prompt is not None and prompts is not None:
+        raise UsageError("both prompt and prompts say what the draws follow; give one of them")
+    if isinstance(prompts, str) or (prompts is not None and not prompts):
+        raise UsageError(f"prompts is {prompts!r}, but must be a list of at least one text; give a single text as prompt")
+    return ("The" if prompt is None else prompt,) if prompts is None else tuple(prompts)
+
+
+def _require_sizes(num_samples: int, prompts: tuple[str, ...], seed: int) -> None:
+    if len(set(prompts)) < len(prompts):
+        twice = next(text for text in prompts if prompts.count(text) > 1)
+        raise UsageError(f"the prompt {twice!r} is given twice; give each once, since draws follow all alike")
+    if num_samples < 2:
+        raise UsageError(f"num-samples is {num_samples}, but a standard error needs at least 2 draws of each side")
+    if num_samples < len(prompts):
+        raise UsageError(
+            f"num-samples is {num_samples}, but {len(prompts)} prompts need at least {len(prompts)}, a draw of each side after each"
+        )
+    if seed < 0:
+        raise UsageError(f"the seed is {seed}, but must be 0 or more")
+
+
+def _settled(dtype: str, *selectivities: Selectivity) -> str:
+    require_dtype(dtype)
+    if dtype == "auto" and any(by != UNCHANGED for by in selectivities):
+        return "float32"  # a sharper choice magnifies rounding, and a truncated one can lose a token to it
+    return resolved_dtype(dtype)
+
+
+def _pair(reference: str, candidate: str, unit: str) -> bool:
+    """Whether the two have different tokenizers; refused unless bytes are counted."""
+    try:
+        remedy = "give models with one tokenizer, or compare their texts with --unit byte"
+        require_same_tokens(model_folder(reference), model_folder(candidate), remedy=remedy)
+    except UsageError:
+        if unit != "byte":
+            raise
+        return True
+    return False
+
+
+def _tiles(name: str, lm: PromptedLM, number: int, seed: int, given: DrawsFile | None) -> Iterator[Sequences]:
+    """A side's draws, a tile at a time."""
+    if given is not None:
+        yield from given.tiles(name)
+        return
+    for tile, first in enumerate(range(0, number, TILE)):
+        prompt_of = sampler.in_turn(first, min(TILE, number - first), len(lm.prompts))
+        yield lm.sample_after(prompt_of, Key(seed, ("measure", name, tile)))
+
+
+class _Side:
+    """One side's draws on their way through scoring, gates and what is kept of them."""
+
+    def __init__(
+        self, name: str, sides: dict[str, PromptedLM], prompts: tuple[str, ...], *, dtype: str, across: bool, given: DrawsFile | None
+    ) -> None:
+        self.name, self.lm = name, sides[name]
+        self.other = next(lm for side, lm in sides.items() if side != name)
+        self.whose = f"the {name}" + (f" in {given.path} (made with {given.about.selectivities[name]})" if given else "")
+        self.tally = Tally(dtype=dtype, whose=self.whose, clustered=len(prompts) > 1)
+        self.surprises = Surprises(prompts)
+        self.own_reader, self.reader = (Reader.of(lm, prompts) for lm in (self.lm, self.other)) if across else (None, None)
+        self.bytes = self.mismatches = self.number = 0
+
+    def measured(self, tiles: Iterator[Sequences], writer: DrawsWriter | None) -> _Side:
+        for draws in tiles:
+            self._add(draws, writer)
+        return self
+
+    def _add(self, draws: Sequences, writer: DrawsWriter | None) -> None:
+        tokenizer = self.lm.model.tokenizer
+        assert tokenizer is not None  # it has read the prompts
+        ends = np.isin(draws.ids[draws.offsets[1:] - 1], sorted(self.lm.model.stopping))
+        require_whole(self.lm.possible(draws) & (draws.ended == ends), whose=self.whose)
+        written = texts(tokenizer, draws)
+        if self.reader is None or self.own_reader is None:
+            own, (scores,) = self.lm.score(draws, self.other)
+            total = scores.totals(draws)[0]
+            self.tally.add(draws, own, scores)
+        else:
+            own, _ = self.lm.score(draws)
+            total = self.reader.log_prob(draws, written, stop=stop_of(self.lm, self.other))
+            self.tally.add(draws, own, total)
+            self.mismatches += int((~self.own_reader.canonical(draws, written)).sum())
+        mine = own.totals(draws)[0]
+        self.surprises.offer(draws, written, mine, total)
+        self.bytes += sum(len(text.encode()) for text in written)
+        self.number += len(draws)
+        if writer is not None:
+            by_side: dict[str, Float[np.ndarray, " n"]] = {side: mine if side == self.name else total for side in SIDES}
+            writer.write(self.name, draws, by_side)
+
+
+def _result(found: dict[str, _Side], settings: dict[str, Any], *, unit: str, across: bool) -> Measurement:
+    z = {name: side.tally.z() for name, side in found.items()}
+    scored = {name: side.tally.scored() for name, side in found.items()}
+    nats = compare(candidate=scored["candidate"], reference=scored["reference"], one_space=not across)
+    lengths = {name: side.tally.lengths for name, side in found.items()}
+    mean_length = {name: Estimate.of(values) for name, values in lengths.items()}
+    text = found["reference"].bytes / found["reference"].number
+    per_byte = nats.per(text * math.log(2)) if text else None
+    if unit == "byte" and per_byte is None:
+        raise UsageError("the reference's draws hold no text, so nothing can be counted per byte; give a larger --max-new-tokens")
+    tokens = mean_length["reference"].mean
+    assert tokens is not None
     return Measurement(
-        settings={
-            "reference": reference,
-            "candidate": candidate,
-            "prompt": prompt,
-            "num_samples": num_samples,
-            "max_new_tokens": max_new_tokens,
-            "seed": seed,
-            "dtype": dtype,
-            "reference_selectivity": str(reference_selectivity),
-            "candidate_selectivity": str(candidate_selectivity),
+        unit="nats per sequence" if unit == "nat" else "bits per byte",
+        settings=settings,
+        estimates=nats if unit == "nat" or per_byte is None else per_byte,
+        per_token=None if across else nats.per(tokens),
+        per_byte=per_byte,
+        lengths={
+            name: {
+                "quantiles": {str(q): float(np.percentile(values, q)) for q in QUANTILES},
+                "ended": float(found[name].tally.ended.mean()),
+            }
+            for name, values in lengths.items()
         },
-        estimates=compare(
-            candidate=_scored(draws["candidate"], scores["candidate"][0], scores["candidate"][1][0]),
-            reference=_scored(draws["reference"], scores["reference"][0], scores["reference"][1][0]),
-        ),
-        mean_length={name: Estimate.of(draws[name].lengths) for name in sides},
-        sampler_check=checks,
+        mean_length=mean_length,
+        sampler_check=z,
+        variance_ratio={name: side.variance_ratio for name, side in scored.items()},
+        surprising={
+            "candidate_to_reference": found["candidate"].surprises.as_json(),
+            "reference_to_candidate": found["reference"].surprises.as_json(),
+        },
+        canonical_mismatch={name: side.mismatches / side.number for name, side in found.items()} if across else None,
     )
-
-
-def _scored(draws: Sequences, own: OwnScores, other: TokenScores) -> Scored:
-    own_total, own_deviation = own.totals(draws)
-    other_total, other_deviation = other.totals(draws)
-    return Scored(own_total, other_total, own_deviation, other_deviation)

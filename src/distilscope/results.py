@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Int
 
 from distilscope import against_data
 from distilscope.against_data import recall_alone
-from distilscope.comparison import PrecisionRecall, Scored, compare, expectation
+from distilscope.comparison import PrecisionRecall, compare, expectation
 from distilscope.distillation import Knobs, Measured, Study
 from distilscope.estimate import NOT_AVAILABLE, Estimate
 from distilscope.finished import SCHEMA_VERSION
 from distilscope.frontier import frontier_document, trade_off
-from distilscope.lm.scoring import OwnScores, TokenScores
 from distilscope.lm.sequences import Sequences
 from distilscope.matched_entropy import matched_entropy
 from distilscope.recommendation import recommendation_document
 from distilscope.runs.step import Step
 from distilscope.runs.store import Store
 from distilscope.sweep import sweep_document
+from distilscope.tally import Tally
 from distilscope.work import read_draws, read_other_scores, read_own_scores
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """What of p*'s test draws is said beside every candidate."""
+
+    lengths: Int[np.ndarray, " n"]
+    ended: Bool[np.ndarray, " n"]
+    vocabulary: int
 
 
 def collect(study: Study, store: Store) -> dict[str, Any]:
@@ -32,16 +42,13 @@ def collect(study: Study, store: Store) -> dict[str, Any]:
 
 class _Collector:
     def __init__(self, study: Study, store: Store) -> None:
-        self.study, self.store, truth = study, store, study.config.ground_truth
-        self.test = self._draws(study.test, truth.num_eval)
-        self.dtype: str | None = None
-        self.reference: OwnScores | None = None
-        self.reference_check: float | str = "not available"
-        if study.ground_truth is not None:
-            dtype = self.dtype = study.ground_truth.config["dtype"]
-            self.reference = self._own_scores(next(study.measured()).of_reference)
-            self.reference_check = self.reference.check(self.test, dtype=dtype, whose="p*")
-        self.clusters = self.test.prompt_of if study.sources["prompts"]["number"] > 1 else None
+        self.study, self.store = study, store
+        self.clustered = study.sources["prompts"]["number"] > 1
+        self.dtype: str | None = study.ground_truth.config["dtype"] if study.ground_truth else None
+        self.test = self._test_draws()
+        first = next(study.measured())
+        self.reference = self._reference(first) if self.dtype else None
+        self.reference_check: float | str = self.reference.z() if self.reference else "not available"
 
     def document(self) -> dict[str, Any]:
         config, truth = self.study.config, self.study.config.ground_truth
@@ -54,8 +61,8 @@ class _Collector:
         ]
         entropy, both = NOT_AVAILABLE, against_data.documents(config.seeds)
         if self.reference:
-            own, deviation = self.reference.totals(self.test)
-            entropy = Scored(own=own, other=own, own_deviation=deviation, clusters=self.clusters).entropy
+            own = self.reference.scored().own
+            entropy = self.reference.alone().entropy
             both = {
                 "frontier": frontier_document({"students": base, "controls": controls}, own),
                 "matched_entropy": matched_entropy({"teacher": teachers, "students": base}),
@@ -137,38 +144,46 @@ class _Collector:
             changed |= {"num_distill": variant.num_distill}
         return changed
 
-    def _compare(self, measured: Measured) -> tuple[PrecisionRecall, Sequences, float | str]:
-        draws = self._draws(measured.draws, measured.number)
-        own = self._own_scores(measured.scores)
+    def _compare(self, measured: Measured) -> tuple[PrecisionRecall, Tally, float | str]:
         whose = f"the {measured.training} model ({_named(measured.setting)}, seed {measured.seed}) drawn at {_named(measured.evaluation)}"
-        z = own.check(draws, dtype=measured.dtype, whose=whose)
+        index = 0 if self.reference else None
+        candidate = self._tally(measured.draws, measured.scores, index, dtype=measured.dtype, whose=whose)
+        z = candidate.z()
         if self.reference is None:
-            log_q = self.test.sum_per_sequence(self._other_scores(measured.of_reference, measured.index).log_prob)
-            entropy = self._scored(draws, own, own).entropy
-            return recall_alone(recall=expectation(log_q, clusters=self.clusters), candidate_entropy=entropy), draws, z
-        estimates = compare(
-            candidate=self._scored(draws, own, self._other_scores(measured.scores, 0)),
-            reference=self._scored(self.test, self.reference, self._other_scores(measured.of_reference, measured.index)),
-        )
-        return estimates, draws, z
+            return recall_alone(recall=self._recall(measured), candidate_entropy=candidate.alone().entropy), candidate, z
+        return compare(candidate=candidate.scored(), reference=self._reference(measured).scored()), candidate, z
 
-    def _scored(self, draws: Sequences, own: OwnScores, other: TokenScores) -> Scored:
-        own_total, own_deviation = own.totals(draws)
-        other_total, other_deviation = other.totals(draws)
-        clusters = None if self.clusters is None else draws.prompt_of
-        return Scored(own_total, other_total, own_deviation, other_deviation, clusters)
+    def _reference(self, measured: Measured) -> Tally:
+        """p*'s test draws under p* and under a candidate."""
+        assert self.dtype is not None
+        return self._tally(self.study.test, measured.of_reference, measured.index, dtype=self.dtype, whose="p*")
 
-    def _draws(self, steps: tuple[Step, ...], first: int) -> Sequences:
-        draws = read_draws({f"draws/{i}": self.store.path(step) for i, step in enumerate(steps)}, "draws")
+    def _tally(self, draws: Sequence[Step], scores: Sequence[Step], index: int | None, *, dtype: str, whose: str) -> Tally:
+        """Draws that were scored, tile by tile, through both gates; `index` names the other side among those they were scored by."""
+        tally = Tally(dtype=dtype, whose=whose, clustered=self.clustered)
+        for drawn, scored in zip(draws, scores, strict=False):  # of D' only the first tiles are scored
+            folder = self.store.path(scored)
+            other = None if index is None else read_other_scores(folder, index)
+            tally.add(self._tile(drawn, scored.config["first"]), read_own_scores(folder), other)
+        return tally
+
+    def _recall(self, measured: Measured) -> Estimate:
+        """Of data, which nothing drew: the mean of the candidate's log-probabilities."""
+        totals, prompt_of = [], []
+        for drawn, scored in zip(self.study.test, measured.of_reference, strict=True):
+            tile = self._tile(drawn, scored.config["first"])
+            totals.append(tile.sum_per_sequence(read_other_scores(self.store.path(scored), measured.index).log_prob))
+            prompt_of.append(tile.prompt_of)
+        return expectation(np.concatenate(totals), clusters=np.concatenate(prompt_of) if self.clustered else None)
+
+    def _tile(self, drawn: Step, first: int) -> Sequences:
+        draws = read_draws({"draws/0": self.store.path(drawn)}, "draws")
         return draws.take(np.arange(min(len(draws), first)))
 
-    def _own_scores(self, steps: tuple[Step, ...]) -> OwnScores:
-        tiles = [read_own_scores(self.store.path(step)) for step in steps]
-        return OwnScores(*(np.concatenate([getattr(tile, name) for tile in tiles]) for name in ("log_prob", "expected", "variance")))
-
-    def _other_scores(self, steps: tuple[Step, ...], index: int) -> TokenScores:
-        tiles = [read_other_scores(self.store.path(step), index) for step in steps]
-        return TokenScores(*(np.concatenate([getattr(tile, name) for tile in tiles]) for name in ("log_prob", "expected")))
+    def _test_draws(self) -> Lengths:
+        tiles = [self._tile(step, self.study.config.tile) for step in self.study.test]
+        lengths, ended = (np.concatenate([getattr(tile, name) for tile in tiles]) for name in ("lengths", "ended"))
+        return Lengths(lengths, ended, tiles[0].vocabulary)
 
     def _training(self, model: Step) -> dict[str, Any] | None:
         """None for a model that was not trained."""

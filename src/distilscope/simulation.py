@@ -221,13 +221,15 @@ def _as_published(evaluation: _Evaluation, runs: list[_Run]) -> list[dict[str, A
             notebook["precision"].append(_mean(run.selected_teacher(PUBLISHED_BETA).log_prob(draws)))
             notebook["recall"].append(_mean(student.log_prob(run.points)))
         for quantity, values in notebook.items():
+            definition = [getattr(each, quantity).mean for each in measured]
             rows.append({
                 "training": training,
                 "beta": None if beta is None else beta_as_json(beta),
                 "quantity": quantity,
                 "published": PUBLISHED[training, quantity] if evaluation.config.is_published_setting else None,
                 "as_published": _over_seeds(values),
-                "by_definition": _over_seeds([getattr(each, quantity).mean for each in measured]),
+                "by_definition": _over_seeds(definition),
+                "effect": _over_seeds([wrong - right for wrong, right in zip(values, definition, strict=True)]),
             })  # fmt: skip
     return rows
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -116,13 +116,16 @@ class PromptedLM:
         return scoring.score(self._scorer, draws, [other._scorer for other in others])
 
     def log_prob(self, x: Sequences) -> Float[Tensor, " n"]:
-        """Nats per sequence; -inf for one that this distribution cannot make (too long, cut short, going on after a stop)."""
+        """Nats per sequence; -inf for one that this distribution cannot make."""
         self._require_prompts(x)
+        total = x.sum_per_sequence(scoring.log_prob(self._scorer, x))
+        return torch.from_numpy(np.where(self.possible(x), total, -np.inf))
+
+    def possible(self, x: Sequences) -> Bool[np.ndarray, " n"]:
+        """Whether each sequence is one that can be made here: not too long, cut short, or going on after a stop."""
         stops = np.isin(x.ids, sorted(self.model.stopping))
         ends, number = stops[x.offsets[1:] - 1], x.sum_per_sequence(stops.astype(np.float64))
-        possible = (x.lengths <= self.horizon) & (ends | (x.lengths == self.horizon)) & (number == ends)
-        total = x.sum_per_sequence(scoring.log_prob(self._scorer, x))
-        return torch.from_numpy(np.where(possible, total, -np.inf))
+        return (x.lengths <= self.horizon) & (ends | (x.lengths == self.horizon)) & (number == ends)
 
     def select(self, by: Selectivity) -> PromptedLM:
         return replace(self, model=self.model.select(by))

@@ -104,7 +104,7 @@ def encode(tokenizer: Tokenizer | None, text: str, *, what: str = "the prompt") 
     return tuple(ids)
 
 
-def require_same_tokens(reference: Path, other: Path, *, vocabulary: int = 0) -> None:
+def require_same_tokens(reference: Path, other: Path, *, vocabulary: int = 0, remedy: str = "give models with one tokenizer") -> None:
     """Raises UsageError unless an id (below `vocabulary`, unless that is 0) means the same text in both model folders."""
     sizes = [read_config(folder).get("vocab_size") for folder in (reference, other)]
     if vocabulary:
@@ -112,7 +112,7 @@ def require_same_tokens(reference: Path, other: Path, *, vocabulary: int = 0) ->
     if sizes[0] != sizes[1]:
         raise UsageError(
             f"the reference has {sizes[0]} tokens and {other} has {sizes[1]}, so their log-probabilities "
-            "are not of the same things; give models with one tokenizer"
+            f"are not of the same things; {remedy}"
         )
     tokenizers = [read_tokenizer(folder) for folder in (reference, other)]
     known = [
@@ -121,4 +121,4 @@ def require_same_tokens(reference: Path, other: Path, *, vocabulary: int = 0) ->
         if tokenizer is not None
     ]
     if len(known) == 2 and known[0] != known[1]:
-        raise UsageError(f"the reference and {other} give token ids different meanings; give models with one tokenizer")
+        raise UsageError(f"the reference and {other} give token ids different meanings; {remedy}")
