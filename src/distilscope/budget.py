@@ -1,8 +1,8 @@
 """A study that fits into so many minutes: sizes chosen from measured rates, and what differences they can show.
 
 What is promised is the half-width of a 95% t-interval for the difference between two students. Assumptions, said with the result: a trained
-student's sequences scatter as those of the calibration did; two students' draws are independent; and seeds scatter no
-more than draws do. All seeds score the same draws of p*, so more seeds narrow precision, not recall.
+student's sequences scatter as those of the calibration and of p* did; two students' draws are independent; and training with another seed
+adds little to that. All seeds score the same draws of p*, so more seeds narrow precision, not recall.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MOST_DOUBLINGS = 6
 
 FILE = "budget.json"
 
-ASSUMED = "assuming that a trained student's sequences scatter as in the calibration, and seeds no more than draws"
+ASSUMED = "assuming that a trained student's sequences scatter as in the calibration, and that another seed adds little"
 
 
 @dataclass(frozen=True)

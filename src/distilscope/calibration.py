@@ -23,7 +23,7 @@ from distilscope.runs.schedule import makespan
 from distilscope.runs.step import Step, order
 from distilscope.runs.store import Store
 from distilscope.sources import Sources
-from distilscope.work import KINDS
+from distilscope.work import KINDS, read_draws
 
 LEAST_SCALING = 0.5
 """Share of a step's time, at least, that is taken to grow with its work: two noisy times must not say that work is free."""
@@ -84,7 +84,9 @@ def calibrate(config: Distillation, sources: Sources, *, workers: int) -> Calibr
             study = plan(miniature(config, number), sources)
             records = execute(study.targets, store, work=KINDS, workers=workers, watch=Silence())
             runs.append((study, records, time.monotonic() - start))
-        results = collect(runs[-1][0], Store(Path(folder) / "store"))
+        results = collect(runs[-1][0], store)
+        own = _own_deviation(runs[-1][0], store)
+    students = [*results["students"], *results["teacher"]]
     small, large = ({stage: _mean(study, records, stage) for stage in _stages(records)} for study, records, _ in runs)
     rates = {stage: Rate.through(small.get(stage, large[stage]), large[stage]) for stage in large}
     rates |= {stage: Rate(seconds, 0.0) for stage, (_, seconds) in small.items() if stage not in large}  # made once: it was there already
@@ -92,12 +94,11 @@ def calibrate(config: Distillation, sources: Sources, *, workers: int) -> Calibr
     seconds = {step.fingerprint: record.seconds for step, record in _pairs(study, records)}
     steps = [step for step, _ in _pairs(study, records)]
     busy = makespan(steps, {step: seconds[step.fingerprint] for step in steps}, workers)
-    students = [*results["students"], *results["teacher"]]
     return Calibration(
         rates=rates,
         startup=max(0.0, wall - busy),
-        precision_deviation=_deviation(students, "precision"),
-        recall_deviation=_deviation(students, "recall"),
+        precision_deviation=_deviation(students, "precision", own),
+        recall_deviation=_deviation(students, "recall", own),
         seconds=time.monotonic() - began,
     )
 
@@ -135,7 +136,17 @@ def _mean(study: Study, records: Sequence[Record], stage: str) -> tuple[float, f
     return sum(costs) / len(pairs), sum(seconds) / len(pairs)
 
 
-def _deviation(records: Sequence[Mapping[str, Any]], quantity: str) -> float | None:
-    """The largest among the models measured: what a trained student's will be is not known yet."""
+def _own_deviation(study: Study, store: Store) -> float | None:
+    """Of log p* over its own sequences, as they were drawn; None for data."""
+    draws = read_draws({f"draws/{i}": store.path(step) for i, step in enumerate(study.test)}, "draws")
+    return None if draws.log_prob is None else float(draws.sum_per_sequence(draws.log_prob).std(ddof=1))
+
+
+def _deviation(records: Sequence[Mapping[str, Any]], quantity: str, own: float | None) -> float | None:
+    """The largest among the models measured and p* itself, which a student comes to resemble.
+
+    One that has barely been trained writes sequences that are all alike improbable: on a cut SmolLM2 they scattered half as much as
+    those of students from scratch that were trained in full, and p*'s own as much.
+    """
     found = [one[quantity]["stderr"] * math.sqrt(one[quantity]["n"]) for one in records if one[quantity]["stderr"] is not None]
-    return max(found, default=None)
+    return max([*found, own] if found and own is not None else found, default=None)
