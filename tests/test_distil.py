@@ -242,6 +242,10 @@ class TestReferenceDraws:
         for said in ("not available", "|D'| = 32", "H(p*) = not available", "Trade-off: not shown (p* is data", "No recommendation"):
             assert said in text
 
+    def test_no_setting_is_recommended(self, on_data, run):
+        folder, _, _ = on_data
+        assert "p* is data" in run(folder, command="recommend", code=2)
+
     def test_only_recall_is_drawn(self, on_data):
         folder, _, _ = on_data
         image = matplotlib.image.imread(folder / "figure4.png")

@@ -6,13 +6,23 @@ the ideal frontier, the comparison with the control, and a recommendation.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from distilscope.comparison import PrecisionRecall
+from distilscope.errors import UsageError
 from distilscope.estimate import NOT_AVAILABLE, Estimate
 from distilscope.frontier import FrontierComparison, TradeOff, comparison_record
 
 REASON = "p* is data, not a model, so no student's precision can be had; give --reference REF, a model, to have it"
+
+
+def require_model(results: Mapping[str, Any]) -> None:
+    """Raises UsageError where a finished study was against data, so that nothing can be weighed against recall."""
+    students = [student for student in results.get("students") or [] if isinstance(student, Mapping)]
+    precisions = [student.get("precision") for student in students]
+    if any(isinstance(precision, Mapping) and precision.get("not_available") for precision in precisions):
+        raise UsageError(REASON)
 
 
 def recall_alone(*, recall: Estimate, candidate_entropy: Estimate) -> PrecisionRecall:

@@ -184,11 +184,13 @@ def mog(options: argparse.Namespace) -> int:
 
 
 def recommend(options: argparse.Namespace) -> int:
+    from distilscope.against_data import require_model
     from distilscope.finished import read_results
     from distilscope.recommendation import recommend as choose_setting
     from distilscope.report.recommendation import advice, snippets
 
     results = read_results(Path(options.run))
+    require_model(results)
     found = choose_setting(results, max_recall_loss=options.max_recall_loss, precision_weight=options.precision_weight).as_json()
     try:
         unit, horizon = results["unit"], results["ground_truth"]["horizon"]
