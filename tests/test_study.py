@@ -185,8 +185,8 @@ def test_killed_and_started_again_it_redoes_only_what_was_missing(undisturbed, t
         time.sleep(0.05)
     run.send_signal(signal.SIGKILL)
     run.wait()
-    kept = {path: path.stat().st_mtime_ns for path in store.glob("*/*/manifest.json")}
-    assert 0 < len(kept) < len(list((undisturbed / "store").glob("*/*/manifest.json")))
+    kept = {path: path.stat().st_mtime_ns for path in store.glob("[!.]*/*/manifest.json")}
+    assert 0 < len(kept) < len(list((undisturbed / "store").glob("[!.]*/*/manifest.json")))
     distilscope(*words("tiny", SMALL), "--output-dir", tmp_path)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert hashes(store) == hashes(undisturbed / "store")
