@@ -79,7 +79,8 @@ def run(options: argparse.Namespace) -> int:
     print(table.earns_its_keep(results))
     print(recommendation.advice(results["recommendation"], unit=results["unit"]))
     print(f"Results: {folder / 'results.json'}   Figure: {folder / 'figure4.png'}")
-    print(f"Next: distilscope recommend {folder} --max-recall-loss NATS   Check it: distilscope verify {folder}")
+    weighed = f"Next: distilscope recommend {folder} --max-recall-loss NATS   " if results["recommendation"].get("candidates") else ""
+    print(f"{weighed}Check it: distilscope verify {folder}")
     return 0
 
 
