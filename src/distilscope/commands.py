@@ -20,33 +20,26 @@ if TYPE_CHECKING:
     from distilscope.distillation import Distillation
 
 
-def _configuration(options: argparse.Namespace) -> Distillation:
-    """Defaults < YAML < command line."""
-    from distilscope.configuration import override
+def _configuration(options: argparse.Namespace) -> tuple[Distillation, dict[str, Any]]:
+    """Defaults < YAML < command line; and all settings that were given, by place."""
+    from distilscope.configuration import canonical, override, read_yaml
     from distilscope.ground_truth import described
     from distilscope.recipes import recipe
-
-    name, settings, given = _given(options)
-    base = recipe(name, given)
-    config = override(override(base, settings), options.settings, also=options.own)
-    return replace(config, ground_truth=described(base.ground_truth, config.ground_truth))
-
-
-def _given(options: argparse.Namespace) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """The recipe's name, the settings of the YAML file, and all that were given, by place."""
-    from distilscope.configuration import canonical, read_yaml
 
     name, settings = options.recipe, {}
     if name.endswith((".yaml", ".yml")):
         settings = read_yaml(Path(name))
         name = str(settings.pop("recipe", "smollm2_cpu"))
-    return name, settings, canonical(settings) | canonical(options.settings)
+    given = canonical(settings) | canonical(options.settings)
+    base = recipe(name, given)
+    config = override(override(base, settings), options.settings, also=options.own)
+    return replace(config, ground_truth=described(base.ground_truth, config.ground_truth)), given
 
 
 def run(options: argparse.Namespace) -> int:
     if options.workers is not None and options.workers < 1:
         raise UsageError(f"--workers is {options.workers}, but must be at least 1")
-    config = _configuration(options)
+    config, given = _configuration(options)
     from distilscope import study
     from distilscope.runs.progress import watcher
 
@@ -56,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
         config = budget.fit(
             config,
             options.budget,
-            fixed=_given(options)[2],
+            fixed=given,
             output_dir=options.output_dir,
             workers=options.workers,
             say=lambda text: print(text, file=sys.stderr),
@@ -85,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def plan(options: argparse.Namespace) -> int:
-    config = _configuration(options)
+    config, _ = _configuration(options)
     from distilscope import planning, study
     from distilscope.readiness import require_ready
     from distilscope.runs.store import Store
@@ -94,7 +87,7 @@ def plan(options: argparse.Namespace) -> int:
     rate = options.flops_per_second if options.flops_per_second is not None else 1e11
     if not 0 < rate < float("inf"):
         raise UsageError(f"--flops-per-second is {rate}, but must be a finite number above 0, such as 1e14 for a GPU")
-    folder = Path(options.output_dir) if options.output_dir else Path("runs") / config.recipe
+    folder = study.run_folder(config, options.output_dir)
     sources = Sources.locate(config, fetch=False)  # the run will know a model on the hub by its content
     require_ready(config, sources)
     document = study.describe(planning.plan(config, sources), Store(study.store_folder(folder)), flops_per_second=rate)
@@ -215,10 +208,11 @@ def audit(options: argparse.Namespace) -> int:
         raise UsageError(f"--write is {options.write}, but that is a folder; give a file such as docs/audit.md")
     results = audit_study.run(options.recipe, seeds=options.seeds, output_dir=options.output_dir, watch=watcher())
     from distilscope.report.audit import page, tables
+    from distilscope.study import write_whole
 
     if options.write:
         Path(options.write).parent.mkdir(parents=True, exist_ok=True)
-        Path(options.write).write_text(page(results, written_to=options.write), encoding="utf-8")
+        write_whole(Path(options.write), page(results, written_to=options.write))
     if options.json:
         _print_json(results)
         return 0

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from distilscope.errors import GateError, UsageError
+from distilscope.errors import GateError, UsageError, one_line
 from distilscope.lm.causal_lm import PromptedLM
 from distilscope.lm.sequences import Prompts, Sequences, id_dtype
 
@@ -141,7 +141,7 @@ class DrawsFile:
         except FileNotFoundError:
             raise UsageError(f"there is no file {path}; give one that --keep-draws has written") from None
         except (OSError, pa.ArrowException) as error:
-            raise self._malformed(f"is no whole Parquet file ({_line(error)})") from None
+            raise self._malformed(f"is no whole Parquet file ({one_line(error)})") from None
         found = self._file.schema_arrow
         for name, kind in zip(_schema().names, _schema().types, strict=True):
             if name not in found.names or not _reads_as(found.field(name).type, kind):
@@ -169,7 +169,7 @@ class DrawsFile:
             sound &= all(isinstance(token, int) for name in SIDES for token in about.stopping[name])
             sound &= all(isinstance(about.selectivities[name], str) for name in SIDES)
         except (KeyError, TypeError, ValueError) as error:
-            raise self._malformed(f"does not say what its draws are ({type(error).__name__}: {_line(error)})") from None
+            raise self._malformed(f"does not say what its draws are ({type(error).__name__}: {one_line(error)})") from None
         if not sound:
             raise self._malformed("says of its draws what cannot be (its metadata)")
         return about
@@ -202,7 +202,7 @@ class DrawsFile:
                         number += int(mine.sum())
                         yield self._sequences(side, table.filter(mine).combine_chunks())
         except (OSError, pa.ArrowException) as error:
-            raise self._malformed(f"cannot be read to its end ({_line(error)})") from None
+            raise self._malformed(f"cannot be read to its end ({one_line(error)})") from None
         if number != self.about.num_samples:
             raise self._malformed(f"holds {number} draws of the {side} where it says {self.about.num_samples}")
 
@@ -246,7 +246,3 @@ def _reads_as(found: Any, wanted: Any) -> bool:
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -32,3 +32,8 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> UsageError:
     nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(names)}."
     return UsageError(f"unknown {what} {name!r}; {hint}")
+
+
+def one_line(error: BaseException) -> str:
+    """What another library says, short enough to stand inside a sentence."""
+    return " ".join(str(error).split())[:200]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -92,6 +92,10 @@ class Interval:
 
     def as_json(self) -> dict[str, Any]:
         return {"mean": self.mean, "half_width": self.half_width, "n": self.n}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Interval:
+        return cls(record["mean"], record["half_width"], record["n"])
 
     def __str__(self) -> str:
         return f"{self.mean:.2f}" if self.half_width is None else f"{self.mean:.2f} ± {self.half_width:.2f}"

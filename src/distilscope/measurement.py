@@ -218,7 +218,7 @@ class _Side:
         self.tally = Tally(dtype=dtype, whose=self.whose, clustered=len(prompts) > 1)
         self.surprises = Surprises(prompts)
         self.own_reader, self.reader = (Reader.of(lm, prompts) for lm in (self.lm, self.other)) if across else (None, None)
-        self.bytes = self.mismatches = self.number = 0
+        self.bytes = self.mismatches = 0
 
     def measured(self, tiles: Iterator[Sequences], writer: DrawsWriter | None) -> _Side:
         for draws in tiles:
@@ -232,18 +232,14 @@ class _Side:
         require_whole(self.lm.possible(draws) & (draws.ended == ends), whose=self.whose)
         written = texts(tokenizer, draws)
         if self.reader is None or self.own_reader is None:
-            own, (scores,) = self.lm.score(draws, self.other)
-            total = scores.totals(draws)[0]
-            self.tally.add(draws, own, scores)
+            own, (other,) = self.lm.score(draws, self.other)
         else:
             own, _ = self.lm.score(draws)
-            total = self.reader.log_prob(draws, written, stop=stop_of(self.lm, self.other))
-            self.tally.add(draws, own, total)
+            other = self.reader.log_prob(draws, written, stop=stop_of(self.lm, self.other))
             self.mismatches += int((~self.own_reader.canonical(draws, written)).sum())
-        mine = own.totals(draws)[0]
+        mine, total = self.tally.add(draws, own, other)
         self.surprises.offer(draws, written, mine, total)
         self.bytes += sum(len(text.encode()) for text in written)
-        self.number += len(draws)
         if writer is not None:
             by_side: dict[str, Float[np.ndarray, " n"]] = {side: mine if side == self.name else total for side in SIDES}
             writer.write(self.name, draws, by_side)
@@ -255,7 +251,7 @@ def _result(found: dict[str, _Side], settings: dict[str, Any], *, unit: str, acr
     nats = compare(candidate=scored["candidate"], reference=scored["reference"], one_space=not across)
     lengths = {name: side.tally.lengths for name, side in found.items()}
     mean_length = {name: Estimate.of(values) for name, values in lengths.items()}
-    text = found["reference"].bytes / found["reference"].number
+    text = found["reference"].bytes / len(lengths["reference"])
     per_byte = nats.per(text * math.log(2)) if text else None
     if unit == "byte" and per_byte is None:
         raise UsageError("the reference's draws hold no text, so nothing can be counted per byte; give a larger --max-new-tokens")
@@ -281,5 +277,5 @@ def _result(found: dict[str, _Side], settings: dict[str, Any], *, unit: str, acr
             "candidate_to_reference": found["candidate"].surprises.as_json(),
             "reference_to_candidate": found["reference"].surprises.as_json(),
         },
-        canonical_mismatch={name: side.mismatches / side.number for name, side in found.items()} if across else None,
+        canonical_mismatch={name: side.mismatches / len(lengths[name]) for name, side in found.items()} if across else None,
     )

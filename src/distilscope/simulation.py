@@ -239,8 +239,7 @@ def _mean(values: Tensor) -> float:
 
 
 def _over_seeds(values: list[float]) -> dict[str, Any]:
-    interval = t_interval(values)
-    return {"mean": interval.mean, "half_width": interval.half_width, "n": interval.n, "lowest": min(values), "highest": max(values)}
+    return t_interval(values).as_json() | {"lowest": min(values), "highest": max(values)}
 
 
 @contextmanager

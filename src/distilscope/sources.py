@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from distilscope.errors import UsageError
 from distilscope.ground_truth import GroundTruth, PromptSet, Source
 from distilscope.lm.prompts import chat_template, prompt_text
 from distilscope.lm.real_data import prompts_of, read_examples
+from distilscope.lm.reference import file_digest
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,6 @@ class Sources:
         models = {name: Source(record[name]) for name in ("teacher", "student") if name in record}
         data = DataFile(**record["data"]) if "data" in record else None
         return cls(None if data else Source(record["ground_truth"]), PromptSet(**record["prompts"]), **models, data=data)
-
-
-def file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _data(truth: GroundTruth, teacher: Source) -> tuple[DataFile, PromptSet]:

@@ -17,11 +17,12 @@ import yaml
 from distilscope.configuration import as_settings, override, read_yaml
 from distilscope.distillation import Distillation, Study
 from distilscope.errors import UsageError
+from distilscope.finished import read_results
 from distilscope.planning import plan
 from distilscope.readiness import require_ready
 from distilscope.recipes import STUDIES
 from distilscope.recipes import recipe as study_recipe
-from distilscope.results import SCHEMA_VERSION, collect
+from distilscope.results import collect
 from distilscope.runs.execute import Record, execute
 from distilscope.runs.manifest import sync
 from distilscope.runs.progress import Silence, Watcher
@@ -66,8 +67,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def run_folder(config: Distillation, given: str | Path | None) -> Path:
+    """Where a run leaves its results: the folder given, else runs/RECIPE."""
+    return Path(given) if given else Path("runs") / config.recipe
+
+
 def output_folder(config: Distillation, given: str | Path | None) -> Path:
-    folder = Path(given) if given else Path("runs") / config.recipe
+    """That folder, made where it is not there yet."""
+    folder = run_folder(config, given)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -83,19 +90,15 @@ def store_folder(output: Path) -> Path:
 
 def recorded(folder: Path) -> Study:
     """The steps of a finished run, from its config.yaml and results.json; UsageError where these cannot be read."""
-    if not (folder / "config.yaml").is_file() or not (folder / "results.json").is_file():
-        raise UsageError(f"{folder} is no finished run: it lacks config.yaml or results.json; give the folder that `distilscope run` named")
-    settings = read_yaml(folder / "config.yaml")
+    if not (folder / "config.yaml").is_file():
+        raise UsageError(f"{folder} is no finished run: it lacks config.yaml; give the folder that `distilscope run` named")
+    results, settings = read_results(folder), read_yaml(folder / "config.yaml")
     name = str(settings.pop("recipe", ""))
     config = override(replace(study_recipe(name if name in STUDIES else "tiny"), recipe=name), settings)  # config.yaml holds every setting
     try:
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        version = results["schema_version"]
-        sources = Sources.from_json(results["sources"]) if version == SCHEMA_VERSION else None
-    except (ValueError, KeyError, TypeError) as error:
+        sources = Sources.from_json(results["sources"])
+    except (KeyError, TypeError) as error:
         raise UsageError(f"{folder / 'results.json'} cannot be read ({error!r}); run the study again") from None
-    if sources is None:
-        raise UsageError(f"{folder} holds results of schema {version}, this version reads {SCHEMA_VERSION}; run the study again")
     return plan(config, sources)
 
 

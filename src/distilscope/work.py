@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,12 +26,14 @@ from distilscope.lm.causal_lm import CausalLM
 from distilscope.lm.llama import Llama
 from distilscope.lm.model_folder import load_llama, read_config, stopping_ids, write_model
 from distilscope.lm.prompts import chat_template
-from distilscope.lm.real_data import read_examples, tokenised
+from distilscope.lm.real_data import Example, read_examples, tokenised
+from distilscope.lm.reference import file_digest
 from distilscope.lm.sequences import Prompts, Sequences
 from distilscope.lm.training import Training, train
 from distilscope.lm.vocabulary import encode, read_tokenizer
 from distilscope.selectivity import from_knobs
-from distilscope.sources import file_digest
+
+T = TypeVar("T")
 
 KINDS = {
     "ground_truth": "distilscope.ground_truth:make",
@@ -62,7 +64,7 @@ def draw_tile(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Pat
         .after(*prompts, horizon=config["horizon"])
         .sample_after(
             sampler.in_turn(first, config["draws"], len(prompts)),
-            _key(config["key"]).child("tile", config["tile"]),
+            key_of(config["key"]).child("tile", config["tile"]),
             slots=config["slots"],
         )
     )
@@ -72,11 +74,8 @@ def draw_tile(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Pat
 
 def tokenise_data(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Path, scratch: Path) -> dict[str, int]:  # noqa: ARG001
     """The `rows` rows of a file after the `first`, in the order that the key shuffles all of them into, as sequences."""
-    file = Path(config["file"])
-    if file_digest(file) != config["sha256"]:
-        raise UsageError(f"{file} has changed since the study was planned; run it again")
-    examples = read_examples(file, template=chat_template(Path(config["template"])) if config["template"] else None)
-    order = _key(config["key"]).generator().permutation(len(examples))
+    examples = _examples(Path(config["file"]), config["sha256"], config["template"])
+    order = key_of(config["key"]).generator().permutation(len(examples))
     prompts, stopping = read_prompts(inputs["prompts"])
     data = tokenised(
         [examples[row] for row in order[config["first"] : config["first"] + config["rows"]]],
@@ -97,19 +96,17 @@ def train_model(config: Mapping[str, Any], inputs: Mapping[str, Path], output: P
     _model.cache_clear()  # a training needs the memory more
     data, validation = read_draws(inputs, "data"), read_draws(inputs, "validation")
     data = data.take(np.arange(config["sequences"]))
-    key, tokenizer = _key(config["key"]), inputs["tokenizer"]
+    key, tokenizer = key_of(config["key"]), inputs["tokenizer"]
     if "start" in inputs:
         network = _to_train(inputs["start"])
     else:
         network = Llama.from_config(Size(**config["size"]).architecture(data.vocabulary, config["context"]), key.child("weights"))
-    training = Training(**{**config["training"], "betas": tuple(config["training"]["betas"])})
-    trained = train(network, training, data=data, validation=validation, key=key, scratch=scratch)
+    trained = train(network, training_of(config), data=data, validation=validation, key=key, scratch=scratch)
     text = (tokenizer / "tokenizer.json").read_text(encoding="utf-8")
     write_model(output, network.config, network.to_hf(), stopping=stopping_ids(tokenizer), tokenizer=text)
     record = {"history": trained.history, "chosen_step": trained.chosen_step, "tokens": trained.tokens}
     (output / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    chosen = next(entry for entry in trained.history if entry["step"] == trained.chosen_step)
-    return {"tokens": trained.tokens, "chosen_step": trained.chosen_step, "held_out_loss": chosen["held_out_loss"]}
+    return {"tokens": trained.tokens, "chosen_step": trained.chosen_step, "held_out_loss": trained.held_out_loss}
 
 
 def _to_train(start: Path) -> Llama:
@@ -144,8 +141,13 @@ def score_draws(config: Mapping[str, Any], inputs: Mapping[str, Path], output: P
 
 def read_draws(inputs: Mapping[str, Path], name: str) -> Sequences:
     """The tiles `name/0`, `name/1`, ... of an input, put together in order."""
-    tiles = sorted((path for path in inputs if path.startswith(f"{name}/")), key=lambda path: int(path.split("/")[1]))
-    return Sequences.concatenate(Sequences.load(inputs[tile] / "sequences.safetensors") for tile in tiles)
+    return Sequences.concatenate(Sequences.load(tile / "sequences.safetensors") for tile in numbered(inputs, name))
+
+
+def numbered(inputs: Mapping[str, T], name: str) -> list[T]:
+    """The inputs `name/0`, `name/1`, ..., in order."""
+    found = {int(path.split("/")[1]): one for path, one in inputs.items() if path.startswith(f"{name}/")}
+    return [found[i] for i in sorted(found)]
 
 
 def read_prompts(folder: Path) -> tuple[Prompts, frozenset[int]]:
@@ -166,8 +168,22 @@ def read_other_scores(folder: Path, index: int) -> scoring.TokenScores:
         return scoring.TokenScores(*(file.get_tensor(f"{index}/{name}") for name in ("log_prob", "expected")))
 
 
-def _key(record: tuple[Any, ...] | list[Any]) -> Key:
+def key_of(record: tuple[Any, ...] | list[Any]) -> Key:
+    """A key as a step's configuration holds it: the seed, then the path."""
     return Key(record[0], tuple(record[1:]))
+
+
+def training_of(config: Mapping[str, Any]) -> Training:
+    """How a `training` step trains."""
+    return Training(**{**config["training"], "betas": tuple(config["training"]["betas"])})
+
+
+@lru_cache(maxsize=1)
+def _examples(file: Path, sha256: str, template: str) -> tuple[Example, ...]:
+    """Kept between steps: each takes a few rows of the one file."""
+    if file_digest(file) != sha256:
+        raise UsageError(f"{file} has changed since the study was planned; run it again")
+    return read_examples(file, template=chat_template(Path(template)) if template else None)
 
 
 @lru_cache(maxsize=2)

@@ -22,9 +22,9 @@ from distilscope.lm.causal_lm import CausalLM
 from distilscope.lm.llama import Llama
 from distilscope.lm.network import Network
 from distilscope.lm.sequences import Prompts, Sequences
-from distilscope.lm.training import Trained, Training, train
+from distilscope.lm.training import Trained, chosen_loss, train
 from distilscope.selectivity import UNCHANGED, Selectivity
-from distilscope.work import read_draws, read_other_scores, read_own_scores, read_prompts
+from distilscope.work import key_of, numbered, read_draws, read_other_scores, read_own_scores, read_prompts, training_of
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,8 @@ class Material:
         self.config, self.inputs = config, inputs
         self.seed: int = config["seed"]
         learning, drawing = config["learning"], config["drawing"]
-        self.training = Training(**{**learning["training"], "betas": tuple(learning["training"]["betas"])})
-        self.learning_key = Key(learning["key"][0], tuple(learning["key"][1:]))
-        self.drawing_key = Key(drawing["key"][0], tuple(drawing["key"][1:]))
+        self.training = training_of(learning)
+        self.learning_key, self.drawing_key = key_of(learning["key"]), key_of(drawing["key"])
         self.horizon: int = drawing["horizon"]
         self.slots: int = drawing["slots"]
         self.number: int = drawing["draws"]
@@ -130,7 +129,8 @@ class Material:
 
     def held_out_loss(self, whose: str) -> float:
         """Of the checkpoint that was chosen, in nats per token."""
-        return chosen(json.loads((self.inputs[whose] / "training.json").read_text(encoding="utf-8")))
+        record = json.loads((self.inputs[whose] / "training.json").read_text(encoding="utf-8"))
+        return chosen_loss(record["history"], record["chosen_step"])
 
     def learn(
         self,
@@ -180,8 +180,7 @@ class Material:
 
     def files(self, name: str) -> list[Path]:
         """The tiles of an input, in order."""
-        number = sum(1 for each in self.inputs if each.startswith(f"{name}/"))
-        return [self.inputs[f"{name}/{i}"] / "sequences.safetensors" for i in range(number)]
+        return [folder / "sequences.safetensors" for folder in numbered(self.inputs, name)]
 
     def _evaluation(self, whose: str) -> Evaluation:
         """From the study's own scores, behind both gates."""
@@ -198,8 +197,3 @@ def recorded(draws: Sequences) -> Float[np.ndarray, " n"]:
     """log q of each draw, as recorded while drawing."""
     assert draws.log_prob is not None
     return draws.sum_per_sequence(draws.log_prob)
-
-
-def chosen(training: Mapping[str, Any]) -> float:
-    """The held-out loss of the chosen checkpoint."""
-    return next(float(entry["held_out_loss"]) for entry in training["history"] if entry["step"] == training["chosen_step"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from distilscope.audit.cost import logits_bytes, share_padded, share_rounded, share_through_slots, share_to_longest
-from distilscope.audit.material import Material, chosen
+from distilscope.audit.material import Material
 from distilscope.audit.readings import Finding, Reading
 from distilscope.audit.shards import in_sorted_order, random_names, survivors, truncate
 from distilscope.audit.weights import Gains, released_start
@@ -39,13 +39,13 @@ def leaking_start(material: Material) -> Finding:
     readings = []
     for name, (leak, default, says) in halves.items():
         trained = material.learn(material.train, start=released_start(material.architecture, key, gains=leak, torch_default=default))
-        readings.append(Reading(name, chosen(vars(trained)), definition, says, LOSS))
+        readings.append(Reading(name, trained.held_out_loss, definition, says, LOSS))
     both = material.learn(material.train, start=released_start(material.architecture, key, gains=gains, torch_default=True))
     published = material.evaluate(both.network)
     return Finding(
         (
             *readings,
-            Reading("held-out loss, both", chosen(vars(both)), definition, "the student is another model than one from scratch", LOSS),
+            Reading("held-out loss, both", both.held_out_loss, definition, "the student is another model than one from scratch", LOSS),
             Reading("P", published.precision, by.precision, "precision depends on the leak"),
             Reading("R", published.recall, by.recall, "recall depends on the leak"),
         )
@@ -106,7 +106,7 @@ def lost_shard(material: Material) -> Finding:
                 "the rest are missing, and nothing says so",
                 "sequences",
             ),
-            Reading("held-out loss", chosen(vars(trained)), material.held_out_loss("distilled"), "the student learnt less", LOSS),
+            Reading("held-out loss", trained.held_out_loss, material.held_out_loss("distilled"), "the student learnt less", LOSS),
             Reading("P of the distilled student", published.precision, by.precision, "precision is that of a smaller D'"),
             Reading("R of the distilled student", published.recall, by.recall, "recall is that of a smaller D'"),
         ),

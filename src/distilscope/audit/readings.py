@@ -51,7 +51,7 @@ def over_seeds(findings: Sequence[Finding]) -> list[dict[str, Any]]:
         first = readings[0]
         published, definition = [r.as_published for r in readings], [r.by_definition for r in readings]
         effect = t_interval([a - b for a, b in zip(published, definition, strict=True)])
-        columns = (asdict(t_interval(published)), asdict(t_interval(definition)), effect)
+        columns = (t_interval(published), t_interval(definition), effect)
         rows.append(row(first.quantity, first.unit, *columns, first.says, seen=(first.exact and effect.mean != 0) or is_seen(effect)))
     return rows
 
@@ -59,8 +59,8 @@ def over_seeds(findings: Sequence[Finding]) -> list[dict[str, Any]]:
 def row(
     quantity: str,
     unit: str,
-    as_published: dict[str, Any],
-    by_definition: dict[str, Any],
+    as_published: Interval,
+    by_definition: Interval,
     effect: Interval,
     says: str,
     *,
@@ -72,9 +72,9 @@ def row(
         "quantity": quantity,
         "unit": unit,
         "published": published,
-        "as_published": as_published,
-        "by_definition": by_definition,
-        "effect": asdict(effect),
+        "as_published": as_published.as_json(),
+        "by_definition": by_definition.as_json(),
+        "effect": effect.as_json(),
         "seen": seen,
         "means": meaning(effect, says, seen=seen),
     }

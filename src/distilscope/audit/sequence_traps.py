@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
-from distilscope.audit.material import Evaluation, Material, chosen
+from distilscope.audit.material import Evaluation, Material, recorded
 from distilscope.audit.readings import Finding, Reading
 from distilscope.audit.tokens import corpus_mean, pad_share, padded, retokenised, without_stops
 from distilscope.lm import scoring
@@ -73,12 +71,11 @@ def padded_choice(material: Material) -> Finding:
     length = max(map(len, material.prompts)) + material.horizon
     pad, kept = min(material.stopping), list[tuple[float, Llama]]()
     validation = padded(material.validation, pad, length)
-    steps = material.training.steps(len(material.train))
-    due = {math.ceil(steps * (i + 1) / material.training.evaluations) for i in range(material.training.evaluations)}
+    looks = material.training.looks(len(material.train))
     start = Llama.from_config(material.architecture, material.learning_key.child("weights"))
 
     def look(step: int) -> None:
-        if step in due:
+        if step in looks:
             copy = Llama(material.architecture)
             copy.load_state_dict(start.state_dict())
             kept.append((held_out_loss(start, validation), copy.requires_grad_(False)))
@@ -102,7 +99,7 @@ def padded_choice(material: Material) -> Finding:
             Reading(
                 "held-out loss that chooses",
                 kept[at][0],
-                chosen(vars(trained)),
+                trained.held_out_loss,
                 "the number that chooses is not the held-out loss",
                 "nats per token",
             ),
@@ -112,7 +109,7 @@ def padded_choice(material: Material) -> Finding:
             Reading(
                 "true held-out loss of that checkpoint",
                 float(entry["held_out_loss"]),
-                chosen(vars(trained)),
+                trained.held_out_loss,
                 "a worse checkpoint is kept",
                 "nats per token",
             ),
@@ -147,10 +144,9 @@ def one_temperature(material: Material) -> Finding:
     readings = []
     for whose, definition in (("distilled", material.distilled), ("direct", material.direct)):
         draws = material.draw(material.network(whose), selectivity=Temperature(material.temperature))
-        assert draws.log_prob is not None
         values = {
             "P": float(material.of_truth(draws).mean()),
-            "H(q)": -float(draws.sum_per_sequence(draws.log_prob).mean()),
+            "H(q)": -float(recorded(draws).mean()),
             "mean length": float(draws.lengths.mean()),
         }
         before = {"P": definition.precision, "H(q)": definition.entropy, "mean length": definition.length}

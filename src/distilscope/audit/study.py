@@ -14,7 +14,7 @@ from distilscope.audit.readings import Finding, is_seen, over_seeds, row
 from distilscope.distillation import Distillation, Measured, Study
 from distilscope.errors import UsageError, unknown_name
 from distilscope.estimate import Interval
-from distilscope.planning import Sources, plan
+from distilscope.planning import plan
 from distilscope.recipes import recipe as study_recipe
 from distilscope.recipes.mog_paper import mog_paper
 from distilscope.runs.execute import execute
@@ -22,8 +22,9 @@ from distilscope.runs.progress import Silence, Watcher
 from distilscope.runs.step import Step
 from distilscope.runs.store import Store
 from distilscope.simulation import simulate
+from distilscope.sources import Sources
 from distilscope.study import as_json, cores, output_folder, store_folder, write_whole
-from distilscope.work import KINDS
+from distilscope.work import KINDS, numbered
 
 SCHEMA_VERSION = 1
 
@@ -109,8 +110,8 @@ def _step(study: Study, trap: Trap, seed: int) -> Step:
     direct = _student(study, seed, "direct")
     distilled = _student(study, seed, "distilled")
     truth = study.config.ground_truth
-    shards = {"train": _tiles(direct.model, "data"), "distilled-train": _tiles(distilled.model, "data")}
-    shards |= {"validation": _tiles(direct.model, "validation"), "test": study.test}
+    shards = {"train": numbered(direct.model.inputs, "data"), "distilled-train": numbered(distilled.model.inputs, "data")}
+    shards |= {"validation": numbered(direct.model.inputs, "validation"), "test": study.test}
     inputs = {"truth": study.ground_truth, "prompts": study.prompts, "recall": direct.of_reference[0]}
     for whose, student in (("direct", direct), ("distilled", distilled)):
         inputs |= {whose: student.model, f"{whose}-scores": student.scores[0]}
@@ -131,11 +132,6 @@ def _step(study: Study, trap: Trap, seed: int) -> Step:
 
 def _student(study: Study, seed: int, training: str) -> Measured:
     return next(one for one in study.students if one.seed == seed and one.training == training)
-
-
-def _tiles(model: Step, name: str) -> tuple[Step, ...]:
-    found = {int(path.split("/")[1]): step for path, step in model.inputs.items() if path.startswith(f"{name}/")}
-    return tuple(found[i] for i in sorted(found))
 
 
 def document(study: Study, found: Mapping[int, list[Finding]]) -> dict[str, Any]:
@@ -191,8 +187,8 @@ def _mixture_rows(seeds: int) -> list[dict[str, Any]]:
     }
     rows = []
     for each in results["as_published"]:
-        columns = {name: {key: each[name][key] for key in ("mean", "half_width", "n")} for name in ("as_published", "by_definition")}
-        effect = Interval(**{key: each["effect"][key] for key in ("mean", "half_width", "n")})
+        columns = {name: Interval.from_json(each[name]) for name in ("as_published", "by_definition")}
+        effect = Interval.from_json(each["effect"])
         quantity = f"{each['quantity']} of the {each['training']} student"
         told = {"effect": effect, "says": says[each["quantity"]], "seen": is_seen(effect), "published": each["published"]}
         rows.append(row(quantity, "nats per draw", **columns, **told))

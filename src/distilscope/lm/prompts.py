@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from distilscope.errors import UsageError
+from distilscope.errors import UsageError, one_line
 from distilscope.lm.rows import read_rows
 
 Messages = list[dict[str, str]]
@@ -43,9 +43,7 @@ def chat_template(folder: Path) -> Template:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # `transformers` raises nothing more specific
-        raise UsageError(
-            f"the tokenizer in {folder} cannot be loaded ({' '.join(str(error).split())[:200]}); give prompts as text"
-        ) from None
+        raise UsageError(f"the tokenizer in {folder} cannot be loaded ({one_line(error)}); give prompts as text") from None
     if not getattr(tokenizer, "chat_template", None):
         raise UsageError(f"the model in {folder} has no chat template; give prompts as text, without --chat-template")
 
@@ -53,9 +51,7 @@ def chat_template(folder: Path) -> Template:
         try:
             return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
         except Exception as error:  # the template is the model's own little program
-            raise UsageError(
-                f"the chat template of {folder} refuses a prompt ({' '.join(str(error).split())[:200]}); mend its messages"
-            ) from None
+            raise UsageError(f"the chat template of {folder} refuses a prompt ({one_line(error)}); mend its messages") from None
 
     return render
 

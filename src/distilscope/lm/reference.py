@@ -48,11 +48,11 @@ def digest(folder: Path) -> str:
     read_config(folder)
     names = ["config.json", "generation_config.json", "tokenizer.json"]
     paths = [folder / name for name in names if (folder / name).exists()] + weight_files(folder)
-    lines = [f"{path.name} {_file_digest(path)}" for path in paths]
+    lines = [f"{path.name} {file_digest(path)}" for path in paths]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -69,7 +69,7 @@ def _converted(path: Path) -> Path:
 
     if not path.is_file():
         raise UsageError(f"there is no file {path}; give the path of a .gguf file")
-    folder = cache_folder() / "gguf" / f"{_file_digest(path)}-{CONVERTER_VERSION}"
+    folder = cache_folder() / "gguf" / f"{file_digest(path)}-{CONVERTER_VERSION}"
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))

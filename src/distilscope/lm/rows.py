@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from distilscope.errors import UsageError
+from distilscope.errors import UsageError, one_line
 
 Row = dict[str, Any]
 
@@ -53,5 +53,5 @@ def _parquet(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Itera
             raise UsageError(f"{path} has no column {lacking}; write one")
         rows = parquet.read_table(path, columns=[name for name in columns if name in there]).to_pylist()
     except (OSError, pyarrow.ArrowException) as error:
-        raise UsageError(f"{path} is no Parquet file ({' '.join(str(error).split())[:200]}); write it again") from None
+        raise UsageError(f"{path} is no Parquet file ({one_line(error)}); write it again") from None
     yield from ((f"row {number}", row) for number, row in enumerate(rows, start=1))

@@ -95,14 +95,9 @@ def score_data(data: Sequences, others: Sequence[Model]) -> tuple[TokenScores, .
     return theirs
 
 
-@torch.inference_mode()
 def log_prob(model: Model, sequences: Sequences) -> Float[np.ndarray, " tokens"]:
     """Each token's log-probability (nats) and nothing else: sequences from anywhere."""
-    network, selectivity = model
-    (found,) = _empty(len(sequences.ids), 1)
-    for places, targets, logits in _positions((network,), sequences):
-        found[places] = _at(selectivity(logits[network]).log_softmax(-1), targets)
-    return found
+    return score_data(sequences, [model])[0].log_prob
 
 
 def _positions(

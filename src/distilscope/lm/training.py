@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,11 @@ class Training:
     def steps(self, sequences: int) -> int:
         return self.epochs * math.ceil(sequences / self.batch_sequences)
 
+    def looks(self, sequences: int) -> frozenset[int]:
+        """After which steps held-out sequences are looked at; the last step is one of them."""
+        steps = self.steps(sequences)
+        return frozenset(math.ceil(steps * (i + 1) / self.evaluations) for i in range(self.evaluations))
+
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of step 0...steps-1: linear warm-up, constant, linear decay towards zero."""
         warmup, decay = math.ceil(self.warmup_fraction * steps), math.ceil(self.decay_fraction * steps)
@@ -91,6 +96,16 @@ class Trained:
     tokens: int
     """Tokens trained on, repeats counted."""
 
+    @property
+    def held_out_loss(self) -> float:
+        """Of the chosen network, in nats per token."""
+        return chosen_loss(self.history, self.chosen_step)
+
+
+def chosen_loss(history: Sequence[Mapping[str, int | float]], chosen_step: int) -> float:
+    """The held-out loss of the checkpoint that was kept, in nats per token."""
+    return next(float(entry["held_out_loss"]) for entry in history if entry["step"] == chosen_step)
+
 
 def train(
     network: Llama,
@@ -107,7 +122,7 @@ def train(
     Raises DistilscopeError where the loss stops being a number; the last checkpoint then stays in `scratch`.
     """
     steps = training.steps(len(data))
-    evaluate_at = {math.ceil(steps * (i + 1) / training.evaluations) for i in range(training.evaluations)}
+    looks = training.looks(len(data))
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=training.learning_rate, betas=training.betas, weight_decay=training.weight_decay, fused=True
     )
@@ -135,7 +150,7 @@ def train(
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
         progress.count(loss, len(batch.ids))
-        if step + 1 in evaluate_at:
+        if step + 1 in looks:
             progress.evaluated(network, held_out_loss(network, validation))
         if (step + 1) % training.checkpoint_every == 0 and step + 1 < steps and _finite(network):
             progress.save(network, optimizer, scaler)

@@ -196,7 +196,7 @@ def _over_seeds(estimates: Iterable[dict[str, Any]]) -> str:
 
 
 def _spread(record: dict[str, Any]) -> str:
-    interval = Interval(record["mean"], record["half_width"], record["n"])
+    interval = Interval.from_json(record)
     return f"{_minus(str(interval))}\n({_number(record['lowest'])} … {_number(record['highest'])})"
 
 

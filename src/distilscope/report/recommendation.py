@@ -118,4 +118,4 @@ def _confidence(found: dict[str, Any]) -> str:
 
 
 def _interval(record: dict[str, Any]) -> str:
-    return str(Interval(record["mean"], record["half_width"], record["n"]))
+    return str(Interval.from_json(record))

@@ -80,7 +80,7 @@ def matched_entropy_table(results: dict[str, Any]) -> Table:
 
 
 def _interval(record: dict[str, Any] | None) -> str:
-    return "not comparable" if record is None else str(Interval(record["mean"], record["half_width"], record["n"]))
+    return "not comparable" if record is None else str(Interval.from_json(record))
 
 
 def by_label(results: dict[str, Any], variant: dict[str, int] | None = None) -> dict[str, list[dict[str, Any]]]:
