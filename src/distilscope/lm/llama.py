@@ -246,7 +246,7 @@ class LlamaDecoder:
             q, k, v = (part.transpose(0, 1) for part in block.project(x, cos, sin))
             self.keys[layer][rows, :, : len(ids)], self.values[layer][rows, :, : len(ids)] = k, v
             k, v = k.repeat_interleave(shared, dim=0), v.repeat_interleave(shared, dim=0)
-            attended = F.scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True)[0]
+            attended = attend(q[None], k[None], v[None])[0]
             x = block.finish(x, attended.transpose(0, 1).flatten(1))
 
     def _make_room(self, length: int) -> None:
