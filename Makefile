@@ -30,6 +30,8 @@ check: install
 
 bench: install
 	$(BIN)/python -m benchmarks --write docs/performance.md
+	$(BIN)/python -m benchmarks.whole --write docs/performance.md
+	$(BIN)/python -m benchmarks.growth --write docs/performance.md --figure docs/images/growth.png
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .ruff_cache .hypothesis

@@ -18,7 +18,7 @@ from distilscope.lm.hardware import resolved_dtype
 from distilscope.runs.step import Step
 from distilscope.sources import Sources
 
-CODE = {"ground_truth": 1, "model": 1, "prompts": 1, "data": 1, "draws": 4, "training": 3, "scores": 3}
+CODE = {"ground_truth": 1, "model": 1, "prompts": 1, "data": 1, "draws": 5, "training": 4, "scores": 4}
 """Raised when what a kind of step computes changes."""
 
 

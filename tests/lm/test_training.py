@@ -114,13 +114,14 @@ def test_bad_values_are_refused(bad):
 
 
 def backward(network: Llama, batch: Sequences, plan: Training) -> float:
-    """The loss; the gradient, as the optimiser will see it, is left in the network."""
+    """The mean loss; its gradient, as the optimiser will see it, is left in the network."""
     precision = getattr(torch, plan.precision)
-    scaler = torch.amp.GradScaler("cpu", enabled=precision == torch.float16)
+    scaler = training_module._scaler(precision, len(batch.ids))
     loss = training_module._backward(network, batch, plan.microbatch_tokens, precision, scaler)
     for weight in network.parameters():
         weight.grad /= scaler.get_scale()
-    return loss
+    training_module._average_and_clip(network, len(batch.ids), clip=1e9)
+    return loss / len(batch.ids)
 
 
 @pytest.mark.parametrize("prompt", [(1,), (3, 1, 4)], ids=["prompt of one", "prompt of three"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,8 +43,10 @@ class _Block(nn.Module):
         """Queries (t, heads, d), keys and values (t, kv_heads, d); queries and keys rotated."""
         c = self.config
         heads = linear(_norm(x, self.input_norm, c), self.qkv).unflatten(-1, (-1, c.head_dim))
-        rotated = rotate(heads[:, : c.num_heads + c.num_kv_heads], cos, sin)
-        return rotated[:, : c.num_heads], rotated[:, c.num_heads :], heads[:, c.num_heads + c.num_kv_heads :]
+        # split, not sliced: the gradient of a slice is a whole array of zeros
+        turned, v = heads.split((c.num_heads + c.num_kv_heads, c.num_kv_heads), dim=1)
+        q, k = rotate(turned, cos, sin).split((c.num_heads, c.num_kv_heads), dim=1)
+        return q, k, v
 
     def finish(self, x: Tensor, attended: Float[Tensor, "t hd"]) -> Tensor:
         """Adds the attention's output and then the feed-forward network's to the residual stream."""
@@ -93,13 +96,23 @@ class Llama(nn.Module):
     def vocabulary(self) -> int:
         return self.config.vocab_size
 
+    @property
+    def _products(self) -> tuple[Iterable[_Block], Tensor]:
+        """Blocks and head to multiply by: packed unless the weights are being trained."""
+        head = self.embedding if self.head is None else self.head
+        return (self.blocks, head) if head.requires_grad else self.packed
+
     @cached_property
     def packed(self) -> tuple[list[_Block], Tensor]:
-        """Blocks and head as decoding wants them: packed once for a network whose weights stay as they are."""
+        """Blocks and head packed, once, for a network whose weights stay as they are."""
         head = self.embedding if self.head is None else self.head
         if head.requires_grad:
             raise ValueError("a network in training cannot be packed: its weights change")
         return [block.packed() for block in self.blocks], packed(head)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy packs for itself: packed matrices cannot be copied."""
+        return {name: value for name, value in vars(self).items() if name != "packed"}
 
     @property
     def context(self) -> int:
@@ -109,22 +122,22 @@ class Llama(nn.Module):
         return self.cos[positions].to(dtype), self.sin[positions].to(dtype)
 
     def hidden(self, ids: Int[Tensor, " t"], lengths: Sequence[int]) -> Float[Tensor, "t d"]:
-        """Final hidden states of sequences laid end to end; at most `GRAIN` - 1 tokens of padding are computed, all at the end."""
-        view, shared = PaddedView(lengths), self.config.num_heads // self.config.num_kv_heads
-        tokens, more = len(ids), rounded(len(ids), GRAIN) - len(ids)
-        x = F.embedding(F.pad(ids, (0, more)), self.embedding)
-        cos, sin = self.rotary(F.pad(view.positions, (0, more)), x.dtype)
-        for block in self.blocks:
-            q, k, v = (part[:tokens] for part in block.project(x, cos, sin))
-            k, v = (view.pad(part).repeat_interleave(shared, dim=1) for part in (k, v))
-            x = block.finish(x, F.pad(view.flat(attend(view.pad(q), k, v)), (0, 0, 0, more)))
+        """Final hidden states of sequences laid end to end; at most `GRAIN` rows of ballast are computed, all at the end."""
+        view, tokens = PaddedView(lengths, GRAIN), len(ids)
+        x = F.embedding(F.pad(ids, (0, view.ballast)), self.embedding)
+        cos, sin = self.rotary(view.positions, x.dtype)
+        for block in self._products[0]:
+            q, k, v = (view.pad(part) for part in block.project(x, cos, sin))
+            x = block.finish(x, view.flat(attend(q, k, v)))
         return _norm(x, self.norm, self.config)[:tokens]
 
     def scores(self, hidden: Float[Tensor, "t d"]) -> Float[Tensor, "t v"]:
         """Next-token logits in the number format of the product; what exponentiates them turns them to fp32 first."""
-        rows = len(hidden)
-        hidden = F.pad(hidden, (0, 0, 0, rounded(rows, GRAIN) - rows))
-        return F.linear(hidden, self.embedding if self.head is None else self.head)[:rows]
+        return self.rounded_scores(hidden)[: len(hidden)]
+
+    def rounded_scores(self, hidden: Float[Tensor, "t d"]) -> Float[Tensor, "rows v"]:
+        """The same and, below it, rows of no meaning: up to a multiple of `GRAIN`."""
+        return linear(F.pad(hidden, (0, 0, 0, rounded(len(hidden), GRAIN) - len(hidden))), self._products[1])
 
     def predicting(self, batch: Sequences) -> Float[Tensor, "tokens d"]:
         """The hidden state that predicts each token of the batch, in order."""
@@ -241,11 +254,10 @@ class LlamaDecoder:
         """Computes a prompt's keys and values, by itself so that they depend on nothing else, into these slots' caches."""
         x = F.embedding(ids, self.network.embedding)
         cos, sin = self.network.rotary(torch.arange(len(ids)), x.dtype)
-        shared, rows = self.network.config.num_heads // self.network.config.num_kv_heads, torch.from_numpy(slots)
-        for layer, block in enumerate(self.network.blocks):
+        rows = torch.from_numpy(slots)
+        for layer, block in enumerate(self.blocks):
             q, k, v = (part.transpose(0, 1) for part in block.project(x, cos, sin))
             self.keys[layer][rows, :, : len(ids)], self.values[layer][rows, :, : len(ids)] = k, v
-            k, v = k.repeat_interleave(shared, dim=0), v.repeat_interleave(shared, dim=0)
             attended = attend(q[None], k[None], v[None])[0]
             x = block.finish(x, attended.transpose(0, 1).flatten(1))
 

@@ -22,12 +22,12 @@ from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn import functional as F
 
 from distilscope.distribution import Key
 from distilscope.errors import DistilscopeError, UsageError
 from distilscope.lm.hardware import resolved_dtype
 from distilscope.lm.llama import Llama
+from distilscope.lm.loss import negative_log_prob
 from distilscope.lm.scoring import batches_of_like_length
 from distilscope.lm.sequences import Sequences
 
@@ -127,17 +127,18 @@ def train(
         network.parameters(), lr=training.learning_rate, betas=training.betas, weight_decay=training.weight_decay, fused=True
     )
     precision = getattr(torch, resolved_dtype(training.precision))
-    scaler = torch.amp.GradScaler("cpu", enabled=precision == torch.float16)
+    scaler = _scaler(precision, len(data.ids) * training.batch_sequences // len(data))
     progress = _Progress(scratch, network, optimizer, scaler)
     order = _Order(len(data), training.batch_sequences, key)
     for step in range(progress.step, steps):
         for group in optimizer.param_groups:
             group["lr"] = training.rate(step, steps)
         batch = data.take(order.rows(step))
-        loss = _backward(network, batch, training.microbatch_tokens, precision, scaler)
+        loss = _backward(network, batch, training.microbatch_tokens, precision, scaler) / len(batch.ids)
         scaler.unscale_(optimizer)
-        norm = float(torch.nn.utils.clip_grad_norm_(network.parameters(), training.clip, foreach=True))
-        overflowed = scaler.is_enabled() and math.isfinite(loss) and scaler.get_scale() > 1  # a smaller scale may still do
+        norm = _average_and_clip(network, len(batch.ids), training.clip)
+        # a smaller scale may still do, down to where that of the mean loss is 1
+        overflowed = scaler.is_enabled() and math.isfinite(loss) and scaler.get_scale() * len(batch.ids) > 1
         if not (math.isfinite(loss) and (math.isfinite(norm) or overflowed)):
             if _finite(network):
                 progress.save(network, optimizer, scaler)
@@ -159,16 +160,30 @@ def train(
     return progress.result(network)
 
 
+def _scaler(precision: torch.dtype, tokens: int) -> torch.amp.GradScaler:
+    """For float16. It begins at the library's own scale for a mean over a batch of `tokens`: what is scaled here is their sum."""
+    return torch.amp.GradScaler("cpu", init_scale=2.0 ** (16 - tokens.bit_length()), enabled=precision == torch.float16)
+
+
 def _backward(network: Llama, batch: Sequences, most_tokens: int, precision: torch.dtype, scaler: torch.amp.GradScaler) -> float:
-    """Accumulates the (scaled) gradient of the batch's mean loss per token; returns that loss."""
+    """Accumulates the (scaled) gradient of the batch's loss, summed over its tokens; returns that loss."""
     total, mixed = 0.0, precision != torch.float32
     for rows in batches_of_like_length(batch.positions, most_tokens):
         part = batch.take(rows)
         with torch.autocast("cpu", precision if mixed else None, enabled=mixed):
-            loss = token_loss(network, part).sum() / len(batch.ids)
+            loss = token_loss(network, part).sum()
         scaler.scale(loss).backward()
         total += float(loss.detach())
     return total
+
+
+def _average_and_clip(network: Llama, tokens: int, clip: float) -> float:
+    """Turns the gradient of a sum over tokens into that of their mean, no longer than `clip`; returns its length before that."""
+    gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
+    norm = float(torch.nn.utils.get_total_norm(gradients, foreach=True)) / tokens
+    for gradient in gradients:
+        gradient.mul_(min(1.0, clip / (norm + 1e-6)) / tokens)
+    return norm
 
 
 def _finite(network: Llama) -> bool:
@@ -178,8 +193,7 @@ def _finite(network: Llama) -> bool:
 
 def token_loss(network: Llama, batch: Sequences) -> Float[Tensor, " tokens"]:
     """Each generated token's negative log-probability, in nats."""
-    logits = network.scores(network.predicting(batch)).float()
-    return F.cross_entropy(logits, torch.from_numpy(batch.ids.astype(np.int64)), reduction="none")
+    return negative_log_prob(network.rounded_scores(network.predicting(batch)), torch.from_numpy(batch.ids.astype(np.int64)))
 
 
 @torch.inference_mode()

@@ -23,8 +23,11 @@ from distilscope.mog.mixture import Covariance, GaussianMixture
 REG_COVAR = 1e-6
 """Added to every variance in each M-step (scikit-learn's default), so that no component can collapse onto a point."""
 
-_AT_ONCE = 1 << 18
-"""Numbers (problems x points x components) that a step works on: they stay in the processor's cache."""
+_AT_ONCE = 1 << 19
+"""Numbers (problems x points x components) that a step works on: much less costs more in calls, much more leaves the cache."""
+
+_WORTH_KEEPING = 0.8
+"""The share of a batch still at work below which the rest is left out: copying costs about as much as a step."""
 
 _LLOYD_STEPS = 300
 
@@ -159,26 +162,30 @@ class _EM:
             torch.zeros(problems, dtype=torch.bool),
             torch.zeros(problems, dtype=torch.int64),
         )
-        active, features, responsibilities = torch.arange(problems), self.features, start
-        weights, means, covariances = self._maximise(features, responsibilities)
+        active, features = torch.arange(problems), self.features
+        weights, means, covariances = self._maximise(features, start)
         before = start.new_full((problems,), -math.inf)
-        for step in range(1, max_iter + 1):
+        ended = just_ended = torch.zeros(problems, dtype=torch.bool)
+        for step in range(1, max_iter + 2):
             bound, responsibilities = self._expect(features, weights, means, covariances)
+            if just_ended.any():
+                found.log_likelihood[active[just_ended]] = bound[just_ended]
+                live = ~ended
+                left = int(live.sum())
+                if not left:
+                    break
+                if left <= _WORTH_KEEPING * len(live):  # what has ended goes on unseen until enough can be left out at once
+                    active, features, responsibilities = active[live], features[live], responsibilities[live]
+                    bound, before, ended = bound[live], before[live], ended[live]
             weights, means, covariances = self._maximise(features, responsibilities)
             stops = (bound - before).abs() < tolerance
-            ends = stops if step < max_iter else torch.ones_like(stops)
-            if ends.any():
-                at = active[ends]
-                found.weights[at], found.means[at], found.covariances[at] = weights[ends], means[ends], covariances[ends]
-                found.iterations[at], found.converged[at] = step, stops[ends]
-                found.log_likelihood[at], _ = self._expect(features[ends], weights[ends], means[ends], covariances[ends])
-                goes_on = ~ends
-                active, features, before = active[goes_on], features[goes_on], bound[goes_on]
-                weights, means, covariances = weights[goes_on], means[goes_on], covariances[goes_on]
-                if not len(active):
-                    break
-            else:
-                before = bound
+            before = bound
+            just_ended = ~ended if step == max_iter else stops & ~ended
+            if just_ended.any():
+                at = active[just_ended]
+                found.weights[at], found.means[at], found.covariances[at] = weights[just_ended], means[just_ended], covariances[just_ended]
+                found.iterations[at], found.converged[at] = step, stops[just_ended]
+                ended = ended | just_ended
         return found
 
     def _expect(

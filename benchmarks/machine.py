@@ -1,0 +1,102 @@
+"""What this machine can do at best, and what the matrix products of a stage therefore cost at least.
+
+The floor of a stage is the time of its matrix products alone, in the shapes that it uses: every layer's own weights, one after
+another as a forward pass meets them (so that weights that do not fit into the cache come from memory), and for training the two products of
+the backward pass as well. Attention's own products, norms, softmax and sampling are left out; they are what a stage adds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from distilscope.lm.architecture import LlamaConfig
+from distilscope.lm.packing import linear, packed
+
+PASSES = 5
+"""The best of this many is taken: a floor is what could be."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What passes through the network at once."""
+
+    config: LlamaConfig
+    dtype: torch.dtype
+    rows: int
+    """Of each matrix product."""
+    context: float = 0.0
+    """Cached keys and values that each row reads, where it decodes (tokens)."""
+    trains: bool = False
+
+    @property
+    def flops_per_token(self) -> float:
+        """Multiply-adds x 2 of the matrix products; a backward pass costs two forward ones."""
+        return self.config.flops_per_token * (3 if self.trains else 1)
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Weights are read once a pass for all rows (three times where it trains), the cache by each row, logits written in fp32."""
+        c, size = self.config, self.dtype.itemsize
+        weights = c.flops_per_token / 2 * size / self.rows
+        cache = 2 * c.num_layers * c.num_kv_heads * c.head_dim * size * self.context
+        return weights * (3 if self.trains else 1) + cache + 4 * c.vocab_size
+
+    def roof(self, flops: float, bandwidth: float) -> float:
+        """Tokens/s that counting allows: by the peak of large products, or by memory, whichever is less."""
+        return 1 / max(self.flops_per_token / flops, self.bytes_per_token / bandwidth)
+
+    def floor(self) -> float:
+        """Tokens/s if the matrix products alone took time, measured here and now."""
+        c = self.config
+        heads = c.head_dim * (c.num_heads + 2 * c.num_kv_heads)
+        shapes = [(heads, c.hidden_size), (c.hidden_size, c.num_heads * c.head_dim)]
+        shapes += [(2 * c.intermediate_size, c.hidden_size), (c.hidden_size, c.intermediate_size)]
+        weights = [torch.randn(shape).to(self.dtype) for _ in range(c.num_layers) for shape in shapes]
+        weights.append(torch.randn(c.vocab_size, c.hidden_size).to(self.dtype))
+        inputs = {width: torch.randn(self.rows, width).to(self.dtype) for width in {w.shape[1] for w in weights}}
+        if self.trains:
+            return self.rows / _best(lambda: _there_and_back(inputs, weights))
+        ways = [(F.linear, weights), (linear, [packed(w) for w in weights])]
+        with torch.inference_mode():
+            return self.rows / min(_best(lambda way=way: _there(inputs, *way)) for way in ways)
+
+
+def _there(inputs: dict[int, Tensor], product: Callable[[Tensor, Tensor], Tensor], weights: list[Tensor]) -> None:
+    for weight in weights:
+        product(inputs[weight.shape[1]], weight)
+
+
+def _there_and_back(inputs: dict[int, Tensor], weights: list[Tensor]) -> None:
+    for weight in weights:
+        x = inputs[weight.shape[1]]
+        y = x @ weight.T
+        y @ weight
+        y.T @ x
+
+
+def _best(work: Callable[[], object]) -> float:
+    """Seconds of the fastest of several, the first left out."""
+    seconds = []
+    for _ in range(PASSES + 1):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])
+
+
+def peak(dtype: torch.dtype, size: int = 2048) -> float:
+    """FLOP/s of a large square matrix product on this process's threads."""
+    a = torch.randn(size, size).to(dtype)
+    return 2 * size**3 / _best(lambda: a @ a)
+
+
+def bandwidth(size: int = 1 << 28) -> float:
+    """Bytes/s read from memory: the sum of an array that no cache holds (1 GiB)."""
+    a = torch.ones(size, dtype=torch.float32)
+    return a.nbytes / _best(a.sum)

@@ -1,0 +1,41 @@
+"""Whole commands, from an empty store: seconds, and the most memory that all their processes hold together.
+
+python -m benchmarks.whole [--write docs/performance.md]
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from benchmarks import page
+from benchmarks.command import DISTILSCOPE, timed
+
+COLUMNS = ("command", "seconds", "peak memory of all processes")
+BETAS = ("1", "1.5", "2", "3", "5", "7", "10", "20", "50", "100")
+IMPORT = "import distilscope.recipes.mog_paper, distilscope.simulation, torch"
+"""What `mog` loads, so that its own time can be told from it."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.whole", description=__doc__)
+    parser.add_argument("--write", type=Path, help="a Markdown file whose part between two marks is replaced by the table")
+    options = parser.parse_args()
+    rows: list[tuple[str, ...]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        loading = timed(["-c", IMPORT], folder)
+        mog = timed([*DISTILSCOPE, "mog", "--exact", "--seeds", "5", "--beta", *BETAS, "--json"], folder)
+        rows.append(("mog --exact, 5 seeds, 10 β, without loading", f"{mog.seconds - loading.seconds:.1f}", f"{mog.peak / 1e6:,.0f} MB"))
+        for recipe in ("tiny", "smollm2_cpu"):
+            run = timed([*DISTILSCOPE, "run", recipe, "--json"], folder)
+            rows.append((f"run {recipe}", f"{run.seconds:,.0f}", f"{run.peak / 1e6:,.0f} MB"))
+    tables = [(COLUMNS, rows)]
+    page.show(page.machine(), tables)
+    if options.write:
+        page.write(options.write, "python -m benchmarks.whole", page.machine() + ".", tables)
+
+
+if __name__ == "__main__":
+    main()
