@@ -66,11 +66,11 @@ class TableDecoder:
         self.follows[slots] = prompts
         assert self.restarts_one_by_one or len(set(prompts.tolist())) == 1
 
-    def step(self, tokens: Tensor) -> Tensor:
+    def step(self, tokens: np.ndarray) -> Tensor:
         first = self.positions == 0
         last = np.array([prompt[-1] for prompt in self.prompts])[self.follows]
-        assert (tokens.numpy() == last)[first].all() or not self.restarts_one_by_one
-        logits = self.network.log_probs(self.positions, tokens.numpy())
+        assert (tokens == last)[first].all() or not self.restarts_one_by_one
+        logits = self.network.log_probs(self.positions, tokens)
         self.positions += 1
         self.steps += 1
         return logits

@@ -78,7 +78,7 @@ def test_one_step_at_a_time_equals_the_whole(changes, prompts):
             decoder.begin(again, follows[again])
             made = [[] if i in again else row for i, row in enumerate(made)]
         after = [prompts[which] for which in follows]
-        logits = decoder.step(torch.tensor([row[-1] if row else prompt[-1] for row, prompt in zip(made, after, strict=True)]))
+        logits = decoder.step(np.array([row[-1] if row else prompt[-1] for row, prompt in zip(made, after, strict=True)]))
         for row, prompt, found in zip(made, after, logits, strict=True):
             torch.testing.assert_close(found, reference(torch.tensor([[*prompt, *row]])).logits[0, -1], atol=1e-5, rtol=1e-5)
         for row in made:

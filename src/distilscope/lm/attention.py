@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from distilscope.lm.hardware import send
+
 
 def rotate(x: Float[Tensor, "t h d"], cos: Float[Tensor, "t d"], sin: Float[Tensor, "t d"]) -> Float[Tensor, "t h d"]:
     """Rotary position embedding (Su et al. 2104.09864), in the layout of halves; `sin` carries the minus of its first half."""
@@ -31,7 +33,7 @@ def attend(q: Float[Tensor, "b h l d"], k: Float[Tensor, "b kv l d"], v: Float[T
     grouped, blocks = q.unflatten(1, (-1, shared)), []
     for start, end in _blocks(length):
         block = grouped[:, :, :, start:end].flatten(2, 3)
-        future = torch.full((end - start, end), -math.inf).triu(start + 1).repeat(shared, 1)
+        future = torch.full((end - start, end), -math.inf, device=q.device).triu(start + 1).repeat(shared, 1)
         found = weigh(torch.matmul(block, k[:, :, :end].transpose(-1, -2)), v[:, :, :end], future)
         blocks.append(found.unflatten(2, (shared, -1)))
     return (blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=3)).flatten(1, 2)
@@ -56,18 +58,18 @@ class PaddedView:
     padding shows a row of ballast, and ballast takes what stands at padding; no gradient reaches either.
     """
 
-    def __init__(self, lengths: Sequence[int], grain: int) -> None:
+    def __init__(self, lengths: Sequence[int], grain: int, where: torch.device) -> None:
         self.batch, self.longest, tokens = len(lengths), rounded(max(lengths), 16), sum(lengths)
         self.even = min(lengths) == self.longest
         rows = rounded(tokens if self.even else tokens + 1, grain)
         self.ballast = rows - tokens
         positions = np.concatenate([np.arange(n) for n in lengths])
-        self.positions = torch.from_numpy(np.pad(positions, (0, self.ballast)))
+        self.positions = send(np.pad(positions, (0, self.ballast)), where)
         shown = np.full(self.batch * self.longest, tokens)
         places = np.repeat(np.arange(self.batch) * self.longest, lengths) + positions
         shown[places] = np.arange(tokens)
-        self.shown = torch.from_numpy(shown)
-        self.places = torch.from_numpy(np.pad(places, (0, self.ballast), constant_values=int(shown.argmax())))
+        self.shown = send(shown, where)
+        self.places = send(np.pad(places, (0, self.ballast), constant_values=int(shown.argmax())), where)
 
     def pad(self, x: Float[Tensor, "t h d"]) -> Float[Tensor, "b h l d"]:
         x = x[: self.batch * self.longest] if self.even else _Rearranged.apply(x, self.shown, self.places)

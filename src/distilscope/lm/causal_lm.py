@@ -14,6 +14,7 @@ from torch import Tensor
 from distilscope.distribution import Key
 from distilscope.errors import UsageError
 from distilscope.lm import sampler, scoring, vocabulary
+from distilscope.lm.hardware import device
 from distilscope.lm.model_folder import load_llama, stopping_ids
 from distilscope.lm.network import Network
 from distilscope.lm.sequences import Prompts, Sequences
@@ -35,11 +36,13 @@ class CausalLM:
     @classmethod
     def from_folder(cls, folder: Path, *, dtype: torch.dtype = torch.float32) -> CausalLM:
         """Loads a folder in Hugging Face's layout; architectures other than Llama's by a slower generic path."""
-        network = load_llama(folder, dtype)
-        if network is None:
+        llama = load_llama(folder, dtype)
+        if llama is None:
             from distilscope.lm.transformers_network import TransformersNetwork
 
             network = TransformersNetwork.from_folder(folder, dtype)
+        else:
+            network = llama.to(device())
         return cls(network, stopping_ids(folder), vocabulary.read_tokenizer(folder))
 
     def select(self, by: Selectivity) -> CausalLM:

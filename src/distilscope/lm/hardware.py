@@ -1,16 +1,44 @@
-"""What this machine's processor is good at: the one place where a number format is chosen by hardware."""
+"""What this machine computes on and what its hardware is good at: the one place where device and number format are chosen."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
+from torch import Tensor
 
 from distilscope.errors import UsageError
+
+
+def device() -> torch.device:
+    """Where networks live: the first GPU that this process may see (CUDA_VISIBLE_DEVICES says which), else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def send(array: np.ndarray, where: torch.device) -> Tensor:
+    """An array as a tensor on a device; on a GPU through pinned memory, without waiting for it."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(where, non_blocking=True) if where.type == "cuda" else tensor.to(where)
+
+
+def fetch(tensor: Tensor) -> Any:
+    """A tensor's values as an array of numpy, wherever it lives."""
+    return tensor.cpu().numpy()
+
+
+def autocast(where: torch.device, precision: torch.dtype) -> torch.autocast:
+    """Products in `precision`, what needs more in float32; nothing changes where that is float32."""
+    mixed = precision != torch.float32
+    return torch.autocast(where.type, precision if mixed else None, enabled=mixed)
 
 
 def resolved_dtype(dtype: str) -> str:
     """`auto` becomes bfloat16 where matrix products in it are fast, else float32; any other name stays."""
     if dtype != "auto":
         return dtype
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     # emulation would be slower than float32, so only processors with instructions for it count
     fast = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return "bfloat16" if any(getattr(torch.cpu, name, lambda: False)() for name in fast) else "float32"

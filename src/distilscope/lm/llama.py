@@ -22,6 +22,7 @@ from distilscope.distribution import Key
 from distilscope.errors import UsageError
 from distilscope.lm.architecture import LlamaConfig
 from distilscope.lm.attention import PaddedView, attend, rotate, rounded, weigh
+from distilscope.lm.hardware import send
 from distilscope.lm.network import PIECE
 from distilscope.lm.packing import linear, packed
 from distilscope.lm.sequences import Prompts, Sequences
@@ -118,12 +119,16 @@ class Llama(nn.Module):
     def context(self) -> int:
         return self.config.context
 
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.device
+
     def rotary(self, positions: Int[Tensor, " t"], dtype: torch.dtype) -> tuple[Float[Tensor, "t d"], Float[Tensor, "t d"]]:
-        return self.cos[positions].to(dtype), self.sin[positions].to(dtype)
+        return self.cos.index_select(0, positions).to(dtype), self.sin.index_select(0, positions).to(dtype)
 
     def hidden(self, ids: Int[Tensor, " t"], lengths: Sequence[int]) -> Float[Tensor, "t d"]:
         """Final hidden states of sequences laid end to end; at most `GRAIN` rows of ballast are computed, all at the end."""
-        view, tokens = PaddedView(lengths, GRAIN), len(ids)
+        view, tokens = PaddedView(lengths, GRAIN, self.device), len(ids)
         x = F.embedding(F.pad(ids, (0, view.ballast)), self.embedding)
         cos, sin = self.rotary(view.positions, x.dtype)
         for block in self._products[0]:
@@ -143,11 +148,11 @@ class Llama(nn.Module):
         """The hidden state that predicts each token of the batch, in order."""
         lengths = batch.positions
         ids = np.concatenate(batch.read())
-        hidden = self.hidden(torch.from_numpy(ids), lengths.tolist())
+        hidden = self.hidden(send(ids, self.device), lengths.tolist())
         if (batch.contexts == 1).all():
             return hidden
         position = np.arange(len(ids)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        return hidden[torch.from_numpy(position >= np.repeat(batch.contexts - 1, lengths))]
+        return hidden.index_select(0, send(np.flatnonzero(position >= np.repeat(batch.contexts - 1, lengths)), self.device))
 
     def logits(self, batch: Sequences) -> Iterator[Float[Tensor, "piece v"]]:
         for piece in self.predicting(batch).split(PIECE):
@@ -236,28 +241,29 @@ class LlamaDecoder:
         self.blocks, self.head = network.packed
         self.first = np.array([len(prompt) - 1 for prompt in prompts])
         self.holds = np.full(slots, -1)  # which prompt each slot's cache begins with
-        self.position = torch.zeros(slots, dtype=torch.int64)
-        self.rows = torch.arange(slots)
-        self.columns = torch.arange(int(self.first.max()) + horizon)
+        self.position = np.zeros(slots, dtype=np.int64)
+        self.rows = torch.arange(slots, device=network.device)
+        self.columns = torch.arange(int(self.first.max()) + horizon, device=network.device)
         shape = (slots, c.num_kv_heads, 0, c.head_dim)
-        self.keys, self.values = ([torch.zeros(shape, dtype=network.embedding.dtype)] * c.num_layers for _ in range(2))
+        self.keys, self.values = ([network.embedding.new_zeros(shape)] * c.num_layers for _ in range(2))
         self._make_room(int(self.first.max()))
 
     def begin(self, slots: Int[np.ndarray, " m"], prompts: Int[np.ndarray, " m"]) -> None:
-        self.position[torch.from_numpy(slots)] = torch.from_numpy(self.first[prompts])
+        self.position[slots] = self.first[prompts]
         for prompt in np.unique(prompts[self.holds[slots] != prompts]):
             if self.first[prompt]:
-                self._remember(slots[prompts == prompt], torch.tensor(self.prompts[prompt][:-1]))
+                self._remember(slots[prompts == prompt], np.array(self.prompts[prompt][:-1]))
         self.holds[slots] = prompts
 
-    def _remember(self, slots: Int[np.ndarray, " m"], ids: Int[Tensor, " p"]) -> None:
+    def _remember(self, slots: Int[np.ndarray, " m"], prompt: Int[np.ndarray, " p"]) -> None:
         """Computes a prompt's keys and values, by itself so that they depend on nothing else, into these slots' caches."""
-        x = F.embedding(ids, self.network.embedding)
-        cos, sin = self.network.rotary(torch.arange(len(ids)), x.dtype)
-        rows = torch.from_numpy(slots)
+        where, length = self.network.device, len(prompt)
+        x = F.embedding(send(prompt, where), self.network.embedding)
+        cos, sin = self.network.rotary(torch.arange(length, device=where), x.dtype)
+        rows = send(slots, where)
         for layer, block in enumerate(self.blocks):
             q, k, v = (part.transpose(0, 1) for part in block.project(x, cos, sin))
-            self.keys[layer][rows, :, : len(ids)], self.values[layer][rows, :, : len(ids)] = k, v
+            self.keys[layer][rows, :, :length], self.values[layer][rows, :, :length] = k, v
             attended = attend(q[None], k[None], v[None])[0]
             x = block.finish(x, attended.transpose(0, 1).flatten(1))
 
@@ -268,19 +274,20 @@ class LlamaDecoder:
             for layer, old in enumerate(cache):
                 cache[layer] = F.pad(old, (0, 0, 0, room - old.shape[2]))
 
-    def step(self, tokens: Int[Tensor, " slots"]) -> Float[Tensor, "slots v"]:
-        c, length = self.network.config, int(self.position.max()) + 1
+    def step(self, tokens: Int[np.ndarray, " slots"]) -> Float[Tensor, "slots v"]:
+        c, where, length = self.network.config, self.network.device, int(self.position.max()) + 1
         if length > self.keys[0].shape[2]:
             self._make_room(length)
-        x = F.embedding(tokens, self.network.embedding)
-        cos, sin = self.network.rotary(self.position, x.dtype)
-        unseen = self.columns[: self.keys[0].shape[2]] > self.position[:, None]
-        bias = torch.zeros(unseen.shape).masked_fill_(unseen, -math.inf)[:, None, None]
+        position = send(self.position, where)
+        x = F.embedding(send(tokens, where), self.network.embedding)
+        cos, sin = self.network.rotary(position, x.dtype)
+        unseen = self.columns[: self.keys[0].shape[2]] > position[:, None]
+        bias = torch.zeros(unseen.shape, device=where).masked_fill_(unseen, -math.inf)[:, None, None]
         for block, keys, values in zip(self.blocks, self.keys, self.values, strict=True):
             q, k, v = block.project(x, cos, sin)
-            keys[self.rows, :, self.position], values[self.rows, :, self.position] = k, v
+            keys[self.rows, :, position], values[self.rows, :, position] = k, v
             # queries that share a key-value head stand together, so that neither is ever repeated in memory
             products = torch.matmul(q.unflatten(1, (c.num_kv_heads, -1)), keys.transpose(-1, -2))
             x = block.finish(x, weigh(products, values, bias).flatten(1))
-        self.position = (self.position + 1).clamp_(max=len(self.columns) - 1)
+        self.position = np.minimum(self.position + 1, len(self.columns) - 1)
         return linear(_norm(x, self.network.norm, c), self.head)

@@ -32,7 +32,7 @@ class _NegativeLogProb(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         probs, targets = ctx.saved_tensors
-        t, rows = len(targets), torch.arange(len(targets))
+        t, rows = len(targets), torch.arange(len(targets), device=targets.device)
         at_targets = ((probs[rows, targets].float() - 1) * gradient).to(probs.dtype)
         # the gradient of a plain sum is 1: the probabilities, not needed again, then need no copy
         slope = probs if bool((gradient == 1).all()) else (probs * F.pad(gradient, (0, len(probs) - t))[:, None]).to(probs.dtype)

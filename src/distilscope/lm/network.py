@@ -23,7 +23,7 @@ class Decoder(Protocol):
         """Takes these slots to the end of these prompts (by their place among the decoder's)."""
         ...
 
-    def step(self, tokens: Int[Tensor, " slots"]) -> Float[Tensor, "slots v"]:
+    def step(self, tokens: Int[np.ndarray, " slots"]) -> Float[Tensor, "slots v"]:
         """Feeds each slot its latest token (the prompt's last one after `begin`); the next token's logits."""
         ...
 

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from distilscope.distribution import Key
+from distilscope.lm.hardware import fetch, send
 from distilscope.lm.network import Network, in_pieces
 from distilscope.lm.sequences import Prompts, Sequences, id_dtype
 from distilscope.selectivity import Selectivity
@@ -62,10 +63,10 @@ def draw(
         live = np.flatnonzero(making >= 0)
         if not len(live):
             break
-        logits = decoder.step(torch.from_numpy(tokens))
+        logits = decoder.step(tokens)
         rows, columns = making[live], at[live]
         drawn, log_prob = next_tokens(
-            logits if len(live) == slots else logits[torch.from_numpy(live)], uniforms[rows, columns], selectivity
+            logits if len(live) == slots else logits.index_select(0, send(live, logits.device)), uniforms[rows, columns], selectivity
         )
         ids[rows, columns], recorded[rows, columns] = drawn, log_prob
         stopped = np.isin(drawn, stops)
@@ -89,7 +90,7 @@ def next_tokens(
     """One token per row, by inversion, and its log-probability (nats)."""
     found, start = [], 0
     for piece in in_pieces(logits):
-        found.append(invert_cdf(selectivity(piece), torch.from_numpy(uniforms[start : start + len(piece)])))
+        found.append(invert_cdf(selectivity(piece), send(uniforms[start : start + len(piece)], logits.device)))
         start += len(piece)
     drawn, log_prob = (np.concatenate(part) for part in zip(*found, strict=True))
     return drawn, log_prob
@@ -105,14 +106,14 @@ def invert_cdf(logits: Float[Tensor, "n v"], uniforms: Float[Tensor, " n"]) -> t
     width = 2 ** math.ceil(math.log2(max(2, probs.shape[-1])) / 2)
     missing = -probs.shape[-1] % width
     blocks = (torch.nn.functional.pad(probs, (0, missing)) if missing else probs).unflatten(-1, (-1, width))
-    rows = torch.arange(len(probs))
+    rows = torch.arange(len(probs), device=probs.device)
     sums = blocks.sum(-1, dtype=torch.float32).double().cumsum(-1)
     target = uniforms.double() * sums[:, -1]
     block = _first_above(sums, target)
     before = torch.where(block > 0, sums[rows, (block - 1).clamp(min=0)], 0.0)
     inside = blocks[rows, block].double().cumsum(-1)
     token = block * width + _first_above(inside, target - before)
-    return token.numpy(), probs[rows, token].log().numpy()
+    return fetch(token), fetch(probs[rows, token].log())
 
 
 def _first_above(cumulative: Float[Tensor, "n m"], target: Float[Tensor, " n"]) -> Int[Tensor, " n"]:

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from distilscope.gates import check_draws
+from distilscope.lm.hardware import fetch, send
 from distilscope.lm.network import Network, in_pieces
 from distilscope.lm.sequences import Sequences
 from distilscope.selectivity import Selectivity
@@ -77,11 +78,11 @@ def score(own: Model, draws: Sequences, others: Sequence[Model] = ()) -> tuple[O
         q = log_q.exp()
         expected = _expectation(q, log_q)
         deviation = torch.where(q > 0, log_q - expected[:, None], 0.0)
-        mine.variance[places] = (q * deviation.square_()).sum(-1).numpy()
-        mine.log_prob[places], mine.expected[places] = _at(log_q, targets), expected.numpy()
+        mine.variance[places] = fetch((q * deviation.square_()).sum(-1))
+        mine.log_prob[places], mine.expected[places] = _at(log_q, targets), fetch(expected)
         for (network, selectivity), result in zip(others, theirs, strict=True):
             log_p = selectivity(logits[network]).log_softmax(-1)
-            result.log_prob[places], result.expected[places] = _at(log_p, targets), _expectation(q, log_p).numpy()
+            result.log_prob[places], result.expected[places] = _at(log_p, targets), fetch(_expectation(q, log_p))
     return mine, theirs
 
 
@@ -112,7 +113,7 @@ def _positions(
         for pieces in zip(*(network.logits(batch) for network in distinct), strict=True):
             for held in zip(*map(in_pieces, pieces), strict=True):
                 piece = places[done : done + len(held[0])]
-                yield piece, torch.from_numpy(sequences.ids[piece].astype(np.int64)), dict(zip(distinct, held, strict=True))
+                yield piece, send(sequences.ids[piece].astype(np.int64), held[0].device), dict(zip(distinct, held, strict=True))
                 done += len(held[0])
 
 
@@ -128,7 +129,7 @@ def _empty(tokens: int, number: int) -> tuple[Float[np.ndarray, " tokens"], ...]
 
 
 def _at(values: Float[Tensor, "m v"], targets: Int[Tensor, " m"]) -> Float[np.ndarray, " m"]:
-    return values.gather(-1, targets[:, None])[:, 0].numpy()
+    return fetch(values.gather(-1, targets[:, None])[:, 0])
 
 
 def _expectation(q: Float[Tensor, "m v"], values: Float[Tensor, "m v"]) -> Float[Tensor, " m"]:

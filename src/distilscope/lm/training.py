@@ -25,7 +25,7 @@ from torch import Tensor
 
 from distilscope.distribution import Key
 from distilscope.errors import DistilscopeError, UsageError
-from distilscope.lm.hardware import resolved_dtype
+from distilscope.lm.hardware import autocast, device, resolved_dtype, send
 from distilscope.lm.llama import Llama
 from distilscope.lm.loss import negative_log_prob
 from distilscope.lm.scoring import batches_of_like_length
@@ -121,6 +121,7 @@ def train(
 
     Raises DistilscopeError where the loss stops being a number; the last checkpoint then stays in `scratch`.
     """
+    network.to(device())
     steps = training.steps(len(data))
     looks = training.looks(len(data))
     optimizer = torch.optim.AdamW(
@@ -162,15 +163,15 @@ def train(
 
 def _scaler(precision: torch.dtype, tokens: int) -> torch.amp.GradScaler:
     """For float16. It begins at the library's own scale for a mean over a batch of `tokens`: what is scaled here is their sum."""
-    return torch.amp.GradScaler("cpu", init_scale=2.0 ** (16 - tokens.bit_length()), enabled=precision == torch.float16)
+    return torch.amp.GradScaler(device().type, init_scale=2.0 ** (16 - tokens.bit_length()), enabled=precision == torch.float16)
 
 
 def _backward(network: Llama, batch: Sequences, most_tokens: int, precision: torch.dtype, scaler: torch.amp.GradScaler) -> float:
     """Accumulates the (scaled) gradient of the batch's loss, summed over its tokens; returns that loss."""
-    total, mixed = 0.0, precision != torch.float32
+    total = 0.0
     for rows in batches_of_like_length(batch.positions, most_tokens):
         part = batch.take(rows)
-        with torch.autocast("cpu", precision if mixed else None, enabled=mixed):
+        with autocast(network.device, precision):
             loss = token_loss(network, part).sum()
         scaler.scale(loss).backward()
         total += float(loss.detach())
@@ -193,7 +194,7 @@ def _finite(network: Llama) -> bool:
 
 def token_loss(network: Llama, batch: Sequences) -> Float[Tensor, " tokens"]:
     """Each generated token's negative log-probability, in nats."""
-    return negative_log_prob(network.rounded_scores(network.predicting(batch)), torch.from_numpy(batch.ids.astype(np.int64)))
+    return negative_log_prob(network.rounded_scores(network.predicting(batch)), send(batch.ids.astype(np.int64), network.device))
 
 
 @torch.inference_mode()

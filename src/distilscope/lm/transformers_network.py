@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from distilscope.errors import UsageError
+from distilscope.lm.hardware import device, send
 from distilscope.lm.model_folder import read_config, weight_files
 from distilscope.lm.network import PIECE
 from distilscope.lm.sequences import Prompts, Sequences
@@ -22,7 +23,7 @@ class TransformersNetwork:
     """Wraps a `transformers` causal model; its code is the installed library's, never the model folder's."""
 
     def __init__(self, model: Any) -> None:
-        self.model = model.eval().requires_grad_(False)
+        self.model = model.eval().requires_grad_(False).to(device())
         self.vocabulary: int = model.get_output_embeddings().weight.shape[0]
         self.context = _context(model.config)
 
@@ -52,7 +53,7 @@ class TransformersNetwork:
         yield from held
 
     def _logits(self, batch: Sequences) -> Iterator[Float[Tensor, "some v"]]:
-        lengths, rows_read = batch.positions, batch.read()
+        lengths, rows_read, where = batch.positions, batch.read(), self.model.device
         start = 0
         while start < len(batch):  # rows in order, as many as PIECE positions allow
             rows = np.arange(start, min(len(batch), start + max(1, PIECE // int(lengths[start:].max()))))
@@ -61,9 +62,9 @@ class TransformersNetwork:
             for row, number in zip(ids, rows, strict=True):
                 row[: lengths[number]] = rows_read[number]
             real = np.arange(longest) < lengths[rows][:, None]
-            output = self.model(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(real).long(), use_cache=False).logits
+            output = self.model(input_ids=send(ids, where), attention_mask=send(real, where).long(), use_cache=False).logits
             predicts = real & (np.arange(longest) >= batch.contexts[rows][:, None] - 1)
-            yield output[torch.from_numpy(predicts)]
+            yield output[send(predicts, where)]
             start += len(rows)
 
     def decoder(self, prompts: Prompts, slots: int, horizon: int) -> TransformersDecoder:  # noqa: ARG002 (its cache grows)
@@ -100,14 +101,15 @@ class TransformersDecoder:
     def begin(self, slots: Int[np.ndarray, " m"], prompts: Int[np.ndarray, " m"]) -> None:  # noqa: ARG002 (the rest idle)
         self.prompt, self.cache, self.history = self.prompts[prompts[0]], None, None
 
-    def step(self, tokens: Int[Tensor, " slots"]) -> Float[Tensor, "slots v"]:
+    def step(self, tokens: Int[np.ndarray, " slots"]) -> Float[Tensor, "slots v"]:
+        where = self.model.device
         if self.history is None:
-            self.history = torch.tensor(self.prompt).expand(self.slots, -1)
+            self.history = send(np.array(self.prompt), where).expand(self.slots, -1)
         else:
-            self.history = torch.cat([self.history, tokens[:, None]], dim=1)
+            self.history = torch.cat([self.history, send(tokens, where)[:, None]], dim=1)
         if self.cache is None:  # at the start, and always for an architecture that keeps no keys and values: the whole history
             output = self.model(input_ids=self.history, use_cache=True)
         else:
-            output = self.model(input_ids=tokens[:, None], past_key_values=self.cache, use_cache=True)
+            output = self.model(input_ids=self.history[:, -1:], past_key_values=self.cache, use_cache=True)
         self.cache = getattr(output, "past_key_values", None)
         return output.logits[:, -1]
