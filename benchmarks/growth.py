@@ -80,6 +80,8 @@ def _draw(path: Path, by_sequences: dict[int, Found], by_horizon: dict[int, Foun
         other.set_ylim(0, 1.25 * max(memory))
         other.set_ylabel("peak memory of all processes (MB)", color="#d55e00")
         panel.set_ylim(10 ** math.floor(math.log10(min(line))), None)
+    panels[1].set_xticks(list(by_horizon), map(str, by_horizon))
+    panels[1].minorticks_off()
     panels[0].set_title("The tiny study over its number of sequences")
     panels[1].set_title("and over the length of a sequence")
     figure.savefig(path, dpi=150)
