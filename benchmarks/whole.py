@@ -21,10 +21,13 @@ IMPORT = "import distilscope.recipes.mog_paper, distilscope.simulation, torch"
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.whole", description=__doc__)
     parser.add_argument("--write", type=Path, help="a Markdown file whose part between two marks is replaced by the table")
+    parser.add_argument(
+        "--folder", type=Path, help="where the commands run and leave their files, empty at first (default: one that is thrown away)"
+    )
     options = parser.parse_args()
     rows: list[tuple[str, ...]] = []
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
+        folder = options.folder or Path(scratch)
         loading = timed(["-c", IMPORT], folder)
         mog = timed([*DISTILSCOPE, "mog", "--exact", "--seeds", "5", "--beta", *BETAS, "--json"], folder)
         rows.append(("mog --exact, 5 seeds, 10 β, without loading", f"{mog.seconds - loading.seconds:.1f}", f"{mog.peak / 1e6:,.0f} MB"))
