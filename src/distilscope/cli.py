@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from distilscope.commands import COMMANDS
-from distilscope.errors import DistilscopeError, UsageError, unknown_name
+from distilscope.errors import DistilscopeError, UsageError, full_disk, one_line, unknown_name
 
 EXAMPLES = """examples:
   distilscope run smollm2_cpu                        the paper's study on a real model, on two CPU cores
@@ -49,20 +49,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        print(f"distilscope: the machine refused: {error.strerror or error}{where}; mend that and run again", file=sys.stderr)
-        code = 1
     except Exception as error:
         if os.environ.get("DISTILSCOPE_TRACEBACK"):
             raise
-        print(
-            f"distilscope: a fault in distilscope itself: {type(error).__name__}: {' '.join(str(error).split())}; "
-            "set DISTILSCOPE_TRACEBACK=1 to see where, and please report it",
-            file=sys.stderr,
-        )
+        print(f"distilscope: {_unforeseen(error)}", file=sys.stderr)
         code = 1
     sys.exit(code)
+
+
+def _unforeseen(error: Exception) -> str:
+    """One sentence about an error that is not one of ours."""
+    if (named := full_disk(error)) is not None:
+        return f"the disk is full{named and f' ({named})'}; free some space there and run again: what was finished is kept"
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        return f"the machine refused: {error.strerror or error}{where}; mend that and run again"
+    return (
+        f"a fault in distilscope itself: {type(error).__name__}: {one_line(error)}; "
+        "set DISTILSCOPE_TRACEBACK=1 to see where, and please report it"
+    )
 
 
 def _quiet_libraries() -> None:

@@ -208,7 +208,7 @@ def audit(options: argparse.Namespace) -> int:
         raise UsageError(f"--write is {options.write}, but that is a folder; give a file such as docs/audit.md")
     results = audit_study.run(options.recipe, seeds=options.seeds, output_dir=options.output_dir, watch=watcher())
     from distilscope.report.audit import page, tables
-    from distilscope.study import write_whole
+    from distilscope.whole_file import write_whole
 
     if options.write:
         Path(options.write).parent.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from distilscope.errors import GateError, UsageError, one_line
 from distilscope.lm.causal_lm import PromptedLM
 from distilscope.lm.sequences import Prompts, Sequences, id_dtype
+from distilscope.whole_file import sync
 
 SCHEMA_VERSION = 1
 
@@ -121,11 +122,13 @@ class DrawsWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
-        if kind is None:
-            self._partial.replace(self._path)
-        else:
-            self._partial.unlink()
+        try:
+            self._file.close()
+            if kind is None:
+                sync(self._partial)
+                self._partial.replace(self._path)
+        finally:
+            self._partial.unlink(missing_ok=True)
 
 
 class DrawsFile:

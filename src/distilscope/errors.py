@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable
 
 
@@ -32,6 +34,19 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> UsageError:
     nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(names)}."
     return UsageError(f"unknown {what} {name!r}; {hint}")
+
+
+def full_disk(error: BaseException) -> str | None:
+    """The file that a full disk (or quota) refused, "" where the system named none; None where the error has another cause."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            return os.fsdecode(cause.filename) if isinstance(cause.filename, str | bytes) else ""
+        # Libraries in other languages pass the system's message on, but not its number.
+        if "No space left on device" in str(cause) or "os error 28" in str(cause):
+            return ""
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def one_line(error: BaseException) -> str:

@@ -24,10 +24,10 @@ from distilscope.recipes import STUDIES
 from distilscope.recipes import recipe as study_recipe
 from distilscope.results import collect
 from distilscope.runs.execute import Record, execute
-from distilscope.runs.manifest import sync
 from distilscope.runs.progress import Silence, Watcher
 from distilscope.runs.store import Store
 from distilscope.sources import Sources
+from distilscope.whole_file import write_whole
 from distilscope.work import KINDS
 
 
@@ -104,14 +104,6 @@ def recorded(folder: Path) -> Study:
 
 def as_json(document: Mapping[str, Any]) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes beside the file, then renames over it: a reader never sees half of it."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    sync(partial)
-    partial.replace(path)
 
 
 def _about(records: list[Record], began: float, reference: str, workers: int) -> dict[str, Any]:

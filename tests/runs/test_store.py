@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import distilscope
 from distilscope.errors import GateError, StoreError
 from distilscope.runs import manifest
 from distilscope.runs.lock import take_lock
-from distilscope.runs.step import Step, order
+from distilscope.runs.step import Step, canonical, order
 from distilscope.runs.store import Store
 
 SOURCES = os.pathsep.join([str(Path(distilscope.__file__).parents[1]), str(Path(__file__).parent)])
@@ -56,7 +57,8 @@ def test_an_artifact_is_a_folder_named_by_kind_and_fingerprint_with_a_manifest(s
     assert store.verify([step]) == []
     record = store.manifest(step)
     assert record == json.loads((folder / "manifest.json").read_text())
-    versions = record.pop("versions")
+    versions, own = record.pop("versions"), record.pop("sha256")
+    assert own == hashlib.sha256(canonical(record | {"versions": versions}).encode()).hexdigest()
     assert set(versions) == {"python", "torch", "numpy", "safetensors", "distilscope"}
     assert record == {
         "kind": "fit",
@@ -253,6 +255,23 @@ def test_an_unreadable_manifest_is_a_problem_and_no_crash(store, text):
     (problem,) = store.verify([step])
     assert problem.file == file
     assert "cannot be trusted" in problem.what
+
+
+def test_a_manifest_with_any_byte_changed_is_a_problem(store):
+    """Also where it is no part of the fingerprint, such as the counts, or no part of the content, such as a space."""
+    step = lone("fit")
+    file = fill(store, step) / "manifest.json"
+    whole = file.read_bytes()
+    for at in range(len(whole)):
+        for change in (1, 7, 16, 128):
+            file.write_bytes(whole[:at] + bytes([whole[at] ^ change]) + whole[at + 1 :])
+            (problem,) = store.verify([step])
+            assert problem.file == file, (at, change)
+    for more in (whole + b"\n", whole.replace(b"\n", b"\r\n"), whole[:-1], whole.replace(b'"counts"', b'"counts": {}, "counts"')):
+        file.write_bytes(more)
+        assert [problem.file for problem in store.verify([step])] == [file]
+    file.write_bytes(whole)
+    assert store.verify([step]) == []
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from distilscope.runs.step import Step
 from distilscope.runs.store import Store
 from distilscope.simulation import simulate
 from distilscope.sources import Sources
-from distilscope.study import as_json, cores, output_folder, store_folder, write_whole
+from distilscope.study import as_json, cores, output_folder, store_folder
+from distilscope.whole_file import write_whole
 from distilscope.work import KINDS, numbered
 
 SCHEMA_VERSION = 1

@@ -1,4 +1,4 @@
-"""The manifest of an artifact: what it is and the SHA-256 of every file. It holds nothing that differs between identical runs."""
+"""The manifest of an artifact: what it is and the SHA-256 of every file, its own included. Identical runs write identical ones."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from pathlib import Path, PurePosixPath
 
 from distilscope import __version__
 from distilscope.errors import StoreError
-from distilscope.runs.step import JSON, Identity, Step, plain
+from distilscope.runs.step import JSON, Identity, Step, canonical, plain
+from distilscope.whole_file import sync
 
 NAME = "manifest.json"
+LARGEST = 1 << 26
+"""Bytes of a manifest; one that reads a million other artifacts has as many."""
+
 NOT_PLAIN = "is a symbolic link or a special file; an artifact holds plain files"
 
 
@@ -30,15 +34,6 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.file}: {self.what}"
-
-
-def sync(path: Path) -> None:
-    """Forces a file, or the entries of a folder, onto the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_manifest(folder: Path, identity: Identity, counts: Mapping[str, int | float | str]) -> None:
@@ -64,40 +59,50 @@ def write_manifest(folder: Path, identity: Identity, counts: Mapping[str, int | 
         raise StoreError(f"a step of kind {identity.kind!r} gave counts that cannot be stored: {error}") from error
     record = identity.form() | {"fingerprint": identity.fingerprint, "files": files, "counts": written, "versions": _versions()}
     with open(folder / NAME, "x", encoding="ascii") as file:
-        json.dump(record, file, sort_keys=True, indent=1, ensure_ascii=True, allow_nan=False)
-        file.write("\n")
+        file.write(_text(record))
         file.flush()
         os.fsync(file.fileno())
     sync(folder)
 
 
+def _text(record: dict[str, JSON]) -> str:
+    """The one way to write a manifest, with the SHA-256 of its own canonical form in it."""
+    own = hashlib.sha256(canonical(record).encode("ascii")).hexdigest()
+    return json.dumps(record | {"sha256": own}, sort_keys=True, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
+
+
 def read_manifest(folder: Path, fingerprint: str) -> dict[str, JSON]:
     """The manifest of the artifact with that fingerprint.
 
-    Raises StoreError, naming the file, if it is missing, unreadable, says another fingerprint than its content gives, or lists a path
-    that could leave the folder.
+    Raises StoreError, naming the file, if it is missing, unreadable, changed by as much as a byte, says another fingerprint than its
+    content gives, or lists a path that could leave the folder.
     """
     path = folder / NAME
     try:
         if path.is_symlink():
             raise ValueError("it is a symbolic link; an artifact holds plain files")
-        record = json.loads(path.read_text(encoding="utf-8"))
+        if (size := path.stat().st_size) > LARGEST:
+            raise ValueError(f"it has {size:,} bytes, but no manifest has more than {LARGEST:,}")
+        text = path.read_bytes().decode("ascii")
+        record = json.loads(text)
         content = Identity(record["kind"], record["config"], record["inputs"], record["code_version"])
         if not content.fingerprint == record["fingerprint"] == fingerprint:
             raise ValueError(f"its content has the fingerprint {content.fingerprint}, not the {fingerprint} it is stored under")
         if not isinstance(record["counts"], dict):
             raise ValueError("its counts are not a mapping")
         for name, entry in record["files"].items():
-            inside = PurePosixPath(name)
+            inside = PurePosixPath(name.encode().decode())  # a name that is no text is refused too
             if inside.is_absolute() or ".." in inside.parts or "\0" in name or inside.as_posix() != name or name in (".", NAME):
                 raise ValueError(f"it lists {name!r}; a path must be relative and stay inside the artifact")
             if type(entry["bytes"]) is not int or not isinstance(entry["sha256"], str):
                 raise ValueError(f"it has no size or no SHA-256 for {name!r}")
+        if text != _text({key: value for key, value in record.items() if key != "sha256"}):
+            raise ValueError("it has changed since it was written (its SHA-256 differs)")
     except FileNotFoundError:
         raise StoreError(f"{path}: missing, so the artifact does not exist; run again to make it") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"the entry {error} is missing" if isinstance(error, KeyError) else error
-        raise StoreError(f"{path}: the manifest cannot be trusted: {reason}; remove the folder and run again") from error
+        raise StoreError(f"{path}: the manifest cannot be trusted: {reason}; run again with --repair to have it made again") from error
     return record
 
 

@@ -12,12 +12,12 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-from distilscope.errors import StoreError
+from distilscope.errors import StoreError, full_disk
 from distilscope.runs.lock import take_lock
-from distilscope.runs.manifest import NAME, Problem, check, read_manifest, sync, write_manifest
+from distilscope.runs.manifest import NAME, Problem, check, read_manifest, write_manifest
 from distilscope.runs.step import JSON, Identity, Step
+from distilscope.whole_file import sync
 
 
 class Store:
@@ -155,7 +155,9 @@ class Store:
         except Exception as error:
             if isinstance(error, StoreError):
                 raise
-            if (place := _full_disk(error, self.root)) is not None:
+            if (named := full_disk(error)) is not None:
+                inside = not os.path.isabs(named) or Path(named).is_relative_to(self.root)
+                place = self.root if inside else Path(named).parent
                 raise StoreError(
                     f"the disk that holds {place} is full while {doing}; free some space there and run again: what was finished is kept"
                 ) from error
@@ -171,17 +173,3 @@ def _refused(error: BaseException, root: Path) -> bool:
     if error.errno in (errno.EEXIST, errno.ENOTDIR) and root.is_relative_to(error.filename):
         return True
     return error.errno in (errno.EACCES, errno.EROFS) and (root.is_relative_to(error.filename) or Path(error.filename).is_relative_to(root))
-
-
-def _full_disk(error: BaseException, root: Path) -> Path | None:
-    """The folder on the full disk, if that is what the error, or the one it came from, is about."""
-    cause: Any = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            named = Path(os.fsdecode(cause.filename)) if isinstance(cause.filename, (str, bytes)) else root
-            return root if not named.is_absolute() or named.is_relative_to(root) else named.parent
-        # Libraries in other languages pass the system's message on, but not its number.
-        if "No space left on device" in str(cause) or "os error 28" in str(cause):
-            return root
-        cause = cause.__cause__ or cause.__context__
-    return None
