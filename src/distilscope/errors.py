@@ -20,6 +20,12 @@ class UsageError(DistilscopeError):
     exit_code = 2
 
 
+class StoppedError(DistilscopeError):
+    """A step was told to end, and has kept what it needs to go on (exit code 143, as after SIGTERM)."""
+
+    exit_code = 143
+
+
 class GateError(DistilscopeError):
     """A check that stands before a number did not pass, so the number is withheld (exit code 1)."""
 

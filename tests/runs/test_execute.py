@@ -19,7 +19,7 @@ from distilscope.runs.execute import execute, needed
 from distilscope.runs.progress import Silence
 from distilscope.runs.schedule import Schedule, makespan
 from distilscope.runs.step import Step, order
-from distilscope.runs.stopping import exit_on_sigterm, not_now
+from distilscope.runs.stopping import exit_on_sigterm, not_now, told_to_end
 from distilscope.runs.store import Store
 from distilscope.runs.task import Receipt, Task, perform
 
@@ -46,6 +46,9 @@ class Diary(Silence):
     def finished(self, step, seconds, counts):  # noqa: ARG002
         self.running -= 1
         self.events.append(("finished", step.fingerprint))
+
+    def note(self, sentence):
+        self.events.append(("noted", sentence))
 
     def end(self):
         self.events.append(("end", ""))
@@ -240,6 +243,15 @@ def test_a_handler_that_the_program_has_set_stays():
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+def test_a_step_may_hear_of_sigterm_and_finish():
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with told_to_end() as told:
+        assert not told()
+        signal.raise_signal(signal.SIGTERM)
+        assert told()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
 def test_the_exit_waits_for_lines_that_must_not_be_cut_in_two():
     done = []
 
@@ -328,13 +340,14 @@ def test_running_out_of_memory_is_told_with_its_remedy(store):
 
 
 @pytest.mark.parametrize(("kind", "how"), [("kill", "killed by SIGKILL"), ("exit", "exit status 3")])
-def test_a_worker_that_dies_is_told_with_the_step_it_ran(store, kind, how):
-    step = lone(kind)
+def test_a_worker_that_dies_twice_is_told_with_the_step_it_ran(store, kind, how):
+    step, diary = lone(kind), Diary()
     with pytest.raises(
         DistilscopeError,
         match=rf"a worker process died while running the step 'the {kind}' .*\({how}\); likely out of memory: use fewer workers",
     ):
-        run([step], store)
+        run([step], store, watch=diary)
+    assert [what for what, _ in diary.events] == ["begin", "started", "noted", "end"]
     assert not store.has(step)
     assert not (store.root / ".partial").exists()
 
@@ -353,11 +366,12 @@ def test_an_error_stops_the_others_at_once_and_keeps_what_is_finished(store):
         pass
 
 
-def test_a_checkpoint_in_scratch_survives_a_death(store):
-    step = lone("resume")
-    with pytest.raises(DistilscopeError, match="died"):
-        run([step], store)
-    assert len(run([step], store)) == 1
+def test_a_step_whose_worker_died_is_started_once_more_and_finds_its_checkpoint(store):
+    step, diary = lone("resume"), Diary()
+    assert len(run([step], store, watch=diary)) == 1
+    assert [what for what, _ in diary.events] == ["begin", "started", "noted", "finished", "end"]
+    assert f"died while running the step 'the resume' (resume/{step.fingerprint[:12]}) (killed by SIGKILL)" in diary.events[2][1]
+    assert diary.events[2][1].endswith("; it is started once more")
     assert (store.path(step) / "weights").read_text() == "half way"
     assert list((store.root / ".scratch").iterdir()) == []
 

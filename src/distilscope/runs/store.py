@@ -15,7 +15,7 @@ from pathlib import Path
 
 from distilscope.errors import StoreError, full_disk
 from distilscope.runs.lock import take_lock
-from distilscope.runs.manifest import NAME, Problem, check, read_manifest, write_manifest
+from distilscope.runs.manifest import NAME, Problem, check, read_manifest, require_sound, write_manifest
 from distilscope.runs.step import JSON, Identity, Step
 from distilscope.whole_file import sync
 
@@ -78,7 +78,11 @@ class Store:
 
     def verify(self, steps: Iterable[Step]) -> list[Problem]:
         """Hashes the artifacts of exactly these steps again: what is missing, extra, changed or unreadable, file by file."""
-        return [problem for step in dict.fromkeys(steps) for problem in check(step, self.path(step))]
+        return [problem for step in dict.fromkeys(steps) for problem in check(self.path(step))]
+
+    def sound(self, step: Step | Identity) -> Path:
+        """The artifact's folder, its files hashed again. Raises StoreError, naming the first one that is not as it was written."""
+        return require_sound(self.path(step))
 
     def remove(self, step: Step | Identity) -> None:
         """Removes an artifact, so that the next run makes it again: out of sight first, so it is never half there."""

@@ -8,11 +8,13 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from distilscope.errors import DistilscopeError
+from distilscope.runs.manifest import require_sound
 from distilscope.runs.step import Identity, Step, canonical
 from distilscope.runs.store import Store
 
@@ -62,11 +64,15 @@ def perform(task: Task) -> Receipt:
         with store.writing(task.identity, counts) as output:
             # A round trip through JSON: the function gets its own copy, and the same types whoever made the step.
             config = json.loads(canonical(task.identity.config)) | dict(task.local)
-            inputs = {name: Path(path) for name, path in task.inputs.items()}
+            inputs = {name: _sound(Path(path)) for name, path in task.inputs.items()}
             counts.update(function(config, inputs, output, store.scratch(task.identity)))
         return Receipt(task.identity.fingerprint, time.perf_counter() - start, counts)
     except BaseException as error:
         return Receipt(task.identity.fingerprint, error=_portable(error, task, store))
+
+
+_sound = lru_cache(maxsize=4096)(require_sound)
+"""No step works on what has changed since it was written; a worker hashes each artifact once."""
 
 
 def _function(reference: str) -> Any:
