@@ -133,6 +133,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     sub.add_argument("--engine", choices=["local"], default="local", help="where steps run")
     sub.add_argument("--budget", type=_number, metavar="MINUTES", help="choose num-train, num-eval and seeds so that the run takes so long")
     sub.add_argument("--workers", type=int, help="processes side by side (default: the cores there are); changes no byte")
+    sub.add_argument("--repair", action="store_true", help="hash every artifact again first, and make again exactly what is damaged")
 
     sub = command("plan", "say what a study would run and why, in tokens, FLOPs, disk and time", study)
     sub.add_argument("recipe", metavar="RECIPE|FILE.yaml")
@@ -175,6 +176,11 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
 
     sub = command("verify", "re-hash every artifact of a run")
     sub.add_argument("run", metavar="RUN", help="a run's folder")
+
+    sub = command("gc", "remove what no run needs: half-written folders, and artifacts of settings or runs that are gone")
+    sub.add_argument("runs", nargs="*", metavar="RUN", help="whose store (default: DISTILSCOPE_STORE, else those of the runs in runs/)")
+    sub.add_argument("--yes", action="store_true", help="do not ask first")
+    sub.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     return parser, subs
 
 

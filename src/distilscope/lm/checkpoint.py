@@ -40,5 +40,5 @@ def _sha256(standing: str, tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256(standing.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).numpy())
+        digest.update(tensor.reshape(-1).numpy().data)
     return digest.hexdigest()

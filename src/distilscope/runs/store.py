@@ -1,6 +1,7 @@
 """Where artifacts live: `ROOT/<kind>/<fingerprint>/`, each whole or absent.
 
-`.partial/` holds folders being written, `.scratch/` what a step keeps across a crash, `.logs/` text for people: no artifacts.
+`.partial/` holds folders being written, `.scratch/` what a step keeps across a crash, `.runs/` what each run needs, `.logs/` text for
+people: no artifacts.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Store:
         identity = step.identity if isinstance(step, Step) else step
         draft = self.root / ".partial" / f"{identity.kind}-{identity.fingerprint[:16]}-{uuid.uuid4().hex}"
         try:
-            with self._speaking_plainly(f"writing the artifact of a step of kind {identity.kind!r}"):
+            with self.speaking_plainly(f"writing the artifact of a step of kind {identity.kind!r}"):
                 draft.mkdir(parents=True)
                 yield draft
                 write_manifest(draft, identity, counts or {})
@@ -65,14 +66,14 @@ class Store:
     def scratch(self, step: Step | Identity) -> Path:
         """A folder that survives a crash, for what a step needs to resume; it goes when the artifact is finished."""
         place = self._scratch(step.identity if isinstance(step, Step) else step)
-        with self._speaking_plainly("making a folder for checkpoints"):
+        with self.speaking_plainly("making a folder for checkpoints"):
             place.mkdir(parents=True, exist_ok=True)
         return place
 
     def logs(self) -> Path:
         """A folder for text that is for people."""
         place = self.root / ".logs"
-        with self._speaking_plainly("making a folder for logs"):
+        with self.speaking_plainly("making a folder for logs"):
             place.mkdir(parents=True, exist_ok=True)
         return place
 
@@ -85,35 +86,41 @@ class Store:
         return require_sound(self.path(step))
 
     def remove(self, step: Step | Identity) -> None:
-        """Removes an artifact, so that the next run makes it again: out of sight first, so it is never half there."""
+        """Removes an artifact, so that the next run makes it again."""
+        with self.speaking_plainly("removing an artifact"), suppress(FileNotFoundError):
+            self.discard(self.path(step))
+
+    def discard(self, path: Path) -> None:
+        """Removes something in the store, out of sight first, so that it is never half there; of a link, the link alone."""
         doomed = self.root / ".partial" / f"removed-{uuid.uuid4().hex}"
-        with self._speaking_plainly("removing an artifact"), suppress(FileNotFoundError):
-            doomed.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(self.path(step), doomed)
-            sync(self.path(step).parent)
-        if doomed.is_symlink():
+        doomed.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(path, doomed)
+        sync(path.parent)
+        if doomed.is_dir() and not doomed.is_symlink():
+            shutil.rmtree(doomed, ignore_errors=True)
+        else:
             doomed.unlink()
-        shutil.rmtree(doomed, ignore_errors=True)
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keeps other processes from writing here; left-overs of crashed ones are removed. May be entered again by its holder.
+    def lock(self, *, sweep: bool = True) -> Iterator[None]:
+        """Keeps other processes from writing here; left-overs of crashed ones are removed (`sweep`). May be entered again by its holder.
 
         Raises StoreError, naming the process, if another live one holds it.
         """
         if not self._holds:
-            with self._speaking_plainly("taking its lock"):
+            with self.speaking_plainly("taking its lock"):
                 self.root.mkdir(parents=True, exist_ok=True)
                 self._handle = take_lock(self.root / ".lock")
         self._holds += 1
         try:
-            if self._holds == 1:
+            if self._holds == 1 and sweep:
                 self._sweep()
             yield
         finally:
             self._holds -= 1
             if not self._holds and self._handle is not None:
-                self._sweep()
+                if sweep:
+                    self._sweep()
                 os.close(self._handle)
                 self._handle = None
 
@@ -152,7 +159,7 @@ class Store:
                 shutil.rmtree(left, ignore_errors=True)
 
     @contextmanager
-    def _speaking_plainly(self, doing: str) -> Iterator[None]:
+    def speaking_plainly(self, doing: str) -> Iterator[None]:
         """Turns what the operating system says about the disk into a StoreError with a remedy; other errors pass."""
         try:
             yield
