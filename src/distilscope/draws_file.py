@@ -143,7 +143,7 @@ class DrawsFile:
             self._file = parquet.ParquetFile(path)
         except FileNotFoundError:
             raise UsageError(f"there is no file {path}; give one that --keep-draws has written") from None
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise self._malformed(f"is no whole Parquet file ({one_line(error)})") from None
         found = self._file.schema_arrow
         for name, kind in zip(_schema().names, _schema().types, strict=True):
@@ -204,7 +204,7 @@ class DrawsFile:
                     if mine.any():
                         number += int(mine.sum())
                         yield self._sequences(side, table.filter(mine).combine_chunks())
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise self._malformed(f"cannot be read to its end ({one_line(error)})") from None
         if number != self.about.num_samples:
             raise self._malformed(f"holds {number} draws of the {side} where it says {self.about.num_samples}")

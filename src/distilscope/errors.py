@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import os
+import reprlib
 from collections.abc import Iterable
 
 
@@ -39,7 +40,7 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> UsageError:
     names = sorted(known)
     nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(names)}."
-    return UsageError(f"unknown {what} {name!r}; {hint}")
+    return UsageError(f"unknown {what} {shown(name)}; {hint}")
 
 
 def full_disk(error: BaseException) -> str | None:
@@ -53,6 +54,18 @@ def full_disk(error: BaseException) -> str | None:
             return ""
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 60
+
+
+def shown(value: object) -> str:
+    """A value as it can stand in a sentence: its `repr`, cut where that is long."""
+    try:
+        return _REPR.repr(value)
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        return f"a {type(value).__name__} of many digits"
 
 
 def one_line(error: BaseException) -> str:

@@ -17,7 +17,7 @@ import yaml
 
 from distilscope.configuration import as_settings, override, read_yaml
 from distilscope.distillation import Distillation, Study
-from distilscope.errors import UsageError
+from distilscope.errors import UsageError, one_line
 from distilscope.finished import read_results
 from distilscope.planning import plan
 from distilscope.readiness import require_ready
@@ -112,7 +112,7 @@ def recorded(folder: Path) -> Study:
     try:
         sources = Sources.from_json(results["sources"])
     except (KeyError, TypeError) as error:
-        raise UsageError(f"{folder / 'results.json'} cannot be read ({error!r}); run the study again") from None
+        raise UsageError(f"{folder / 'results.json'} cannot be read (its sources lack {one_line(error)}); run the study again") from None
     return plan(config, sources)
 
 

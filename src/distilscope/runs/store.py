@@ -77,7 +77,7 @@ class Store:
             place.mkdir(parents=True, exist_ok=True)
         return place
 
-    def verify(self, steps: Iterable[Step]) -> list[Problem]:
+    def verify(self, steps: Iterable[Step | Identity]) -> list[Problem]:
         """Hashes the artifacts of exactly these steps again: what is missing, extra, changed or unreadable, file by file."""
         return [problem for step in dict.fromkeys(steps) for problem in check(self.path(step))]
 
