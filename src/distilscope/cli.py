@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from distilscope.commands import COMMANDS
+from distilscope.confidential import redacted
 from distilscope.errors import DistilscopeError, UsageError, full_disk, one_line, unknown_name
 
 EXAMPLES = """examples:
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             code = _main(sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()
     except DistilscopeError as error:
-        print(f"distilscope: {error}", file=sys.stderr)
+        print(f"distilscope: {redacted(str(error))}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:
         print("distilscope: interrupted; what was finished is kept", file=sys.stderr)
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         if os.environ.get("DISTILSCOPE_TRACEBACK"):
             raise
-        print(f"distilscope: {_unforeseen(error)}", file=sys.stderr)
+        print(f"distilscope: {redacted(_unforeseen(error))}", file=sys.stderr)
         code = 1
     sys.exit(code)
 

@@ -107,7 +107,7 @@ def _convert(value: Any, kind: Any, name: str) -> Any:
         raise UsageError(f"{name} is {shown(value)}, but must be a whole number")
     try:
         converted = kind(value)
-        if kind is int and abs(converted) >= 1 << 63:
+        if isinstance(converted, int) and abs(converted) >= 1 << 63:
             raise UsageError(f"{name} is {shown(converted)}, but a whole number must be below 2^63 in size")
         return converted
     except (ValueError, TypeError, OverflowError):

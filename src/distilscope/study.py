@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from distilscope.confidential import redacted
 from distilscope.configuration import as_settings, override, read_yaml
 from distilscope.distillation import Distillation, Study
 from distilscope.errors import UsageError, one_line
@@ -144,7 +145,7 @@ def _about(records: list[Record], began: float, reference: str, workers: int) ->
         "schema_version": 1,
         "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
         "seconds": time.time() - began,
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [redacted(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])],
         "engine": "local",
         "workers": workers,
         "reference": reference,

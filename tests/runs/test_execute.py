@@ -15,6 +15,7 @@ from work import WORK, lone, plan, tree
 
 import distilscope
 from distilscope.errors import DistilscopeError, GateError, StoreError
+from distilscope.runs.engine import PATIENCE
 from distilscope.runs.execute import execute, needed
 from distilscope.runs.progress import Silence
 from distilscope.runs.schedule import Schedule, makespan
@@ -230,6 +231,34 @@ def test_sigterm_ends_the_workers_and_the_exit_code_is_143(store):
     assert "finished and kept" in said
 
 
+def test_a_second_sigterm_leaves_at_once(store):
+    """Here beside a step that would keep the first one waiting."""
+    code = f"""if True:
+        from distilscope.runs.execute import execute
+        from distilscope.runs.progress import Lines
+        from distilscope.runs.store import Store
+        from work import WORK, lone
+        import sys
+        execute([lone("stubborn")], Store({str(store.root)!r}), work=WORK, workers=1, watch=Lines(sys.stderr))
+    """
+    with subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": SOURCES}, stderr=subprocess.PIPE, text=True) as run:
+        until(lambda: list(store.root.glob(".scratch/*/begun")), seconds=60)
+        workers = children(run.pid)
+        run.terminate()
+        assert run.stderr is not None
+        while "a second signal leaves at once" not in run.stderr.readline():
+            assert run.poll() is None
+        time.sleep(0.3)
+        assert run.poll() is None
+        start = time.monotonic()
+        run.terminate()
+        assert run.wait() == 143
+        assert time.monotonic() - start < PATIENCE / 2
+    until(lambda: not any(map(alive, workers)), seconds=60)
+    with store.lock():
+        assert not (store.root / ".partial").exists()
+
+
 def test_a_handler_that_the_program_has_set_stays():
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
@@ -391,6 +420,31 @@ def test_threads_are_set_before_anything_is_imported_and_leave_no_trace_here(sto
     assert (store.path(step) / "seen.txt").read_text() == "3 3 False"
     assert store.manifest(step)["counts"] == {"threads": 3}
     assert os.environ["OMP_NUM_THREADS"] == "7"
+
+
+SECRETS = {
+    "HF_TOKEN": "hf_planted",
+    "AWS_SECRET_ACCESS_KEY": "aws planted",
+    "PGPASSWORD": "pg-planted",
+    "https_proxy": "http://me:planted@proxy:1",
+}
+
+
+def test_no_secret_of_the_environment_reaches_a_file_or_a_message(store, monkeypatch):
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["distilscope", "--token", SECRETS["HF_TOKEN"]])
+    step = lone("spill")
+    with pytest.raises(DistilscopeError) as worker:
+        run([step], store)
+    with pytest.raises(DistilscopeError) as here:
+        run([step], store, engine=Inside())
+    for error in (worker, here):
+        assert "failed with RuntimeError: refused, with the header" in str(error.value)
+        assert "planted" not in str(error.value)
+    files = [path for path in store.root.rglob("*") if path.is_file()]
+    assert {path.name for path in files} == {".lock", "worker-0.log", f"spill-{step.fingerprint[:12]}.log"}
+    assert not [path for path in files if "planted" in path.read_text()]
 
 
 def test_what_a_step_prints_goes_to_a_log(store, capfd):

@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from distilscope.confidential import without_secrets
 from distilscope.errors import DistilscopeError, StoppedError
 from distilscope.runs.stopping import not_now
 from distilscope.runs.store import Store
@@ -163,7 +164,7 @@ class LocalProcesses:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    env=MEMORY | os.environ | threads,
+                    env=MEMORY | without_secrets(os.environ) | threads,
                     pass_fds=(theirs.fileno(), handle),
                     process_group=0,
                 )
