@@ -29,6 +29,18 @@ SMALL = {
 """The students keep a checkpoint of every step, the teacher none of its own accord."""
 
 
+PLANTED = "planted"
+SECRETS = {
+    "HF_TOKEN": f"hf_{PLANTED}",
+    "HUGGING_FACE_HUB_TOKEN": f"old_{PLANTED}",
+    "AWS_SECRET_ACCESS_KEY": f"aws {PLANTED}",
+    "OPENAI_API_KEY": f"sk-{PLANTED}",
+    "PGPASSWORD": f"pg-{PLANTED}",
+    "https_proxy": f"http://me:{PLANTED}@127.0.0.1:1",
+}
+"""What every study here finds in its environment, and no file of it may hold."""
+
+
 def words(recipe, settings):
     """`run RECIPE --name value ...`"""
     return [
@@ -40,7 +52,7 @@ def words(recipe, settings):
 
 def distilscope(*words, check=True, **environment):
     """A command that is waited for."""
-    env = os.environ | {name: str(value) for name, value in environment.items()}
+    env = os.environ | SECRETS | {name: str(value) for name, value in environment.items()}
     done = subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, check=False, env=env)
     if check:
         assert done.returncode == 0, done.stderr
@@ -49,7 +61,7 @@ def distilscope(*words, check=True, **environment):
 
 def begin(*words, **environment):
     """A command that goes on beside the test."""
-    env = os.environ | {name: str(value) for name, value in environment.items()}
+    env = os.environ | SECRETS | {name: str(value) for name, value in environment.items()}
     return subprocess.Popen([*COMMAND, *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env)
 
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import pickle
 import resource
 import struct
-import subprocess
-import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 import transformers
 from pyarrow import parquet
+from safetensors.torch import load_file, save_file
 
 from distilscope.cli import main
+from distilscope.errors import UsageError
+from distilscope.lm.transformers_network import TransformersNetwork
+from small_study import PLANTED, SECRETS, distilscope
 from tiny_folders import small_llama, trained_bpe, write_gguf, write_small_folder
 
 MEASURE = ["measure", "--reference", "model", "--candidate", "model"]
@@ -266,6 +269,42 @@ FILES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
         "a package's name has letters and _ alone",
     ),
 }
+
+
+class EchoingHub(http.server.BaseHTTPRequestHandler):
+    """Refuses, and says in the refusal what it was sent."""
+
+    def do_GET(self) -> None:
+        self.send_response(403)
+        self.send_header("X-Error-Message", f"refused: {self.headers.get('Authorization')}")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET  # noqa: N815 (the names that the server calls)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_a_hub_that_gives_the_token_back_does_not_get_it_printed(tmp_path):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), EchoingHub) as hub:
+        threading.Thread(target=hub.serve_forever, daemon=True).start()
+        here = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HOME": tmp_path / "hub", "HF_TOKEN": SECRETS["HF_TOKEN"]}
+        words = ("run", "distil", "--reference", "hf:some/model", "--teacher", "hf:some/model", "--student", "scratch:32x1")
+        done = distilscope(*words, "--output-dir", tmp_path / "run", check=False, **here)
+        hub.shutdown()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "hf:some/model cannot be had from the hub" in done.stderr
+    assert "refused: Bearer ***" in done.stderr
+    assert PLANTED not in done.stderr
+
+
+def test_weights_that_are_missing_are_not_made_up(tmp_path):
+    """As `transformers` would, at random."""
+    another_architecture(tmp_path)
+    file = tmp_path / "model" / "model.safetensors"
+    save_file({name: weight for name, weight in load_file(file).items() if "mlp" not in name}, file, metadata={"format": "pt"})
+    with pytest.raises(UsageError, match="lack 'transformer.h.0.mlp.c_fc.bias', which this model has"):
+        TransformersNetwork.from_folder(tmp_path / "model", torch.float32)
 
 
 @pytest.fixture

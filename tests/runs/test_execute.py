@@ -23,6 +23,7 @@ from distilscope.runs.step import Step, order
 from distilscope.runs.stopping import exit_on_sigterm, not_now, told_to_end
 from distilscope.runs.store import Store
 from distilscope.runs.task import Receipt, Task, perform
+from small_study import PLANTED, SECRETS
 
 SOURCES = os.pathsep.join([str(Path(distilscope.__file__).parents[1]), str(Path(__file__).parent)])
 
@@ -422,14 +423,6 @@ def test_threads_are_set_before_anything_is_imported_and_leave_no_trace_here(sto
     assert os.environ["OMP_NUM_THREADS"] == "7"
 
 
-SECRETS = {
-    "HF_TOKEN": "hf_planted",
-    "AWS_SECRET_ACCESS_KEY": "aws planted",
-    "PGPASSWORD": "pg-planted",
-    "https_proxy": "http://me:planted@proxy:1",
-}
-
-
 def test_no_secret_of_the_environment_reaches_a_file_or_a_message(store, monkeypatch):
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
@@ -441,10 +434,10 @@ def test_no_secret_of_the_environment_reaches_a_file_or_a_message(store, monkeyp
         run([step], store, engine=Inside())
     for error in (worker, here):
         assert "failed with RuntimeError: refused, with the header" in str(error.value)
-        assert "planted" not in str(error.value)
+        assert PLANTED not in str(error.value)
     files = [path for path in store.root.rglob("*") if path.is_file()]
     assert {path.name for path in files} == {".lock", "worker-0.log", f"spill-{step.fingerprint[:12]}.log"}
-    assert not [path for path in files if "planted" in path.read_text()]
+    assert not [path for path in files if PLANTED in path.read_text()]
 
 
 def test_what_a_step_prints_goes_to_a_log(store, capfd):

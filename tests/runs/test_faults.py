@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from small_study import SMALL, begin, distilscope, hashes, words
+from small_study import PLANTED, SMALL, begin, distilscope, hashes, words
 
 pytestmark = pytest.mark.slow
 
@@ -59,6 +59,7 @@ def struck(chance, process: subprocess.Popen[str], number: int = 1) -> None:
 def same(folder: Path, undisturbed: Path) -> None:
     assert hashes(folder / "store") == hashes(undisturbed / "store")
     assert (folder / "results.json").read_bytes() == (undisturbed / "results.json").read_bytes()
+    assert [path for path in folder.rglob("*") if path.is_file() and PLANTED.encode() in path.read_bytes()] == []
     halves = [path for place in (folder, folder / "store") for path in place.glob(".*partial*")]
     assert [*halves, *folder.glob("store/.scratch/*")] == []
 
