@@ -1,6 +1,8 @@
-"""Shapes in signatures are checked while the tests run."""
+"""Shapes in signatures are checked while the tests run; `--soak N` strikes with every fault N times."""
 
+import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import runtime_checkable
 
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import settings
 from jaxtyping import config, install_import_hook
 
 from distilscope import distribution, selectivity
+from small_study import SMALL, distilscope, words
 
 # beartype can only check an argument against a protocol that is runtime-checkable.
 for protocol in (distribution.Distribution, selectivity.Selectivity):
@@ -19,6 +22,32 @@ install_import_hook("distilscope", "beartype.beartype")
 # The same examples every time, and no deadline: a busy machine is no bug.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--soak", type=int, default=1, metavar="N", help="try each fault N times, and each parser 500 N inputs (default: once, and 200)"
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test of a fault takes `chance`: what is random in it, another each time."""
+    if "chance" in metafunc.fixturenames:
+        times = range(metafunc.config.getoption("soak"))
+        metafunc.parametrize("chance", [random.Random(number) for number in times], ids=[str(number) for number in times])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    soak = config.getoption("soak")
+    settings.register_profile("fuzz", settings.get_profile("repeatable"), max_examples=200 if soak == 1 else 500 * soak)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small study's run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    distilscope(*words("tiny", SMALL), "--output-dir", folder, "--workers", 2)
+    return folder
 
 
 @pytest.fixture

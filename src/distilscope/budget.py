@@ -21,7 +21,8 @@ from distilscope.errors import UsageError
 from distilscope.planning import plan
 from distilscope.readiness import require_ready
 from distilscope.sources import Sources
-from distilscope.study import as_json, cores, output_folder, write_whole
+from distilscope.study import as_json, cores, output_folder
+from distilscope.whole_file import write_whole
 
 LEAST = {"num_train": 128, "num_eval": 64, "seeds": 2}
 """The smallest study whose numbers mean something: fewer sequences train nothing, and one seed has no interval."""

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from distilscope.commands import COMMANDS
-from distilscope.errors import DistilscopeError, UsageError, unknown_name
+from distilscope.confidential import redacted
+from distilscope.errors import DistilscopeError, UsageError, full_disk, one_line, unknown_name
 
 EXAMPLES = """examples:
   distilscope run smollm2_cpu                        the paper's study on a real model, on two CPU cores
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             code = _main(sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()
     except DistilscopeError as error:
-        print(f"distilscope: {error}", file=sys.stderr)
+        print(f"distilscope: {redacted(str(error))}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:
         print("distilscope: interrupted; what was finished is kept", file=sys.stderr)
@@ -49,20 +50,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        print(f"distilscope: the machine refused: {error.strerror or error}{where}; mend that and run again", file=sys.stderr)
-        code = 1
     except Exception as error:
         if os.environ.get("DISTILSCOPE_TRACEBACK"):
             raise
-        print(
-            f"distilscope: a fault in distilscope itself: {type(error).__name__}: {' '.join(str(error).split())}; "
-            "set DISTILSCOPE_TRACEBACK=1 to see where, and please report it",
-            file=sys.stderr,
-        )
+        print(f"distilscope: {redacted(_unforeseen(error))}", file=sys.stderr)
         code = 1
     sys.exit(code)
+
+
+def _unforeseen(error: Exception) -> str:
+    """One sentence about an error that is not one of ours."""
+    if (named := full_disk(error)) is not None:
+        return f"the disk is full{named and f' ({named})'}; free some space there and run again: what was finished is kept"
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        return f"the machine refused: {error.strerror or error}{where}; mend that and run again"
+    return (
+        f"a fault in distilscope itself: {type(error).__name__}: {one_line(error)}; "
+        "set DISTILSCOPE_TRACEBACK=1 to see where, and please report it"
+    )
 
 
 def _quiet_libraries() -> None:
@@ -128,6 +134,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     sub.add_argument("--engine", choices=["local"], default="local", help="where steps run")
     sub.add_argument("--budget", type=_number, metavar="MINUTES", help="choose num-train, num-eval and seeds so that the run takes so long")
     sub.add_argument("--workers", type=int, help="processes side by side (default: the cores there are); changes no byte")
+    sub.add_argument("--repair", action="store_true", help="hash every artifact again first, and make again exactly what is damaged")
 
     sub = command("plan", "say what a study would run and why, in tokens, FLOPs, disk and time", study)
     sub.add_argument("recipe", metavar="RECIPE|FILE.yaml")
@@ -170,6 +177,11 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
 
     sub = command("verify", "re-hash every artifact of a run")
     sub.add_argument("run", metavar="RUN", help="a run's folder")
+
+    sub = command("gc", "remove what no run needs: half-written folders, and artifacts of settings or runs that are gone")
+    sub.add_argument("runs", nargs="*", metavar="RUN", help="whose store (default: DISTILSCOPE_STORE, else those of the runs in runs/)")
+    sub.add_argument("--yes", action="store_true", help="do not ask first")
+    sub.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     return parser, subs
 
 

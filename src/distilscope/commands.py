@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
             say=lambda text: print(text, file=sys.stderr),
         )
 
-    results = study.run(config, output_dir=options.output_dir, workers=options.workers, watch=watcher())
+    results = study.run(config, output_dir=options.output_dir, workers=options.workers, watch=watcher(), repair=options.repair)
     if options.json:
         _print_json(results)
         return 0
@@ -208,7 +208,7 @@ def audit(options: argparse.Namespace) -> int:
         raise UsageError(f"--write is {options.write}, but that is a folder; give a file such as docs/audit.md")
     results = audit_study.run(options.recipe, seeds=options.seeds, output_dir=options.output_dir, watch=watcher())
     from distilscope.report.audit import page, tables
-    from distilscope.study import write_whole
+    from distilscope.whole_file import write_whole
 
     if options.write:
         Path(options.write).parent.mkdir(parents=True, exist_ok=True)
@@ -223,19 +223,52 @@ def audit(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    from distilscope.runs.store import Store
-    from distilscope.study import recorded, store_folder
+    from distilscope.study import examine, store_folder
 
-    folder = Path(options.run)
-    store, steps = Store(store_folder(folder)), recorded(folder).targets
-    problems = store.verify(steps)
+    found = examine(Path(options.run))
     if options.json:
-        _print_json({"schema_version": 1, "artifacts": len(steps), "problems": [str(problem) for problem in problems]})
+        problems = [str(problem) for problem in found.problems]
+        _print_json({"schema_version": 1, "artifacts": found.artifacts, "unfinished": found.unfinished, "problems": problems})
     else:
-        for problem in problems:
+        for problem in found.problems:
             print(problem)
-        print(f"{len(steps)} artifacts in {store.root}, {len(problems)} problem{'s' * (len(problems) != 1)}")
-    return 1 if problems else 0
+        many = len(found.problems)
+        print(f"{found.artifacts} artifacts in {store_folder(Path(options.run)).absolute()}, {many} problem{'s' * (many != 1)}")
+        if found.unfinished:
+            print(f"{found.unfinished} of them are not made yet: give the same `distilscope run` command again to finish it")
+        if found.problems:
+            print("To have exactly that made again, give the same `distilscope run` command with --repair")
+    return 1 if found.problems else 0
+
+
+def gc(options: argparse.Namespace) -> int:
+    from distilscope.clearing import looked_through, stores
+
+    documents = []
+    for root, runs in stores([Path(run) for run in options.runs]).items():
+        with looked_through(root, runs) as found:
+            if not options.json:
+                for one in found.rubbish:
+                    print(f"{one.size / 1e6:9.2f} MB  {one.path}: {one.why}")
+                print(f"{len(found.rubbish)} to remove of {found.store.root}, {found.size / 1e6:.2f} MB", flush=True)
+                for run in found.runs:
+                    print(f"kept: {run.folder}" + ("" if run.folder.exists() else f" (cannot be seen from here; noted in {run.file})"))
+            go_on = bool(found.rubbish) and not options.dry_run and (options.yes or _agreed())
+            if go_on:
+                found.remove()
+            documents.append(found.as_json(removed=go_on))
+            if not options.json:
+                print("removed" if go_on else "nothing was removed")
+    if options.json:
+        _print_json({"schema_version": 1, "stores": documents, "bytes": sum(document["bytes"] for document in documents)})
+    return 0
+
+
+def _agreed() -> bool:
+    if not sys.stdin.isatty():
+        raise UsageError("nothing was removed, for there is no terminal to ask on; give --yes, or --dry-run to only see what would go")
+    print("Remove them? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _print_json(document: Mapping[str, Any]) -> None:
@@ -258,4 +291,5 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "recommend": recommend,
     "audit": audit,
     "verify": verify,
+    "gc": gc,
 }

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -111,7 +110,7 @@ class Distillation:
             Temperature(temperature)
         if len(set(self.temperatures)) < len(self.temperatures):
             raise UsageError(f"temperatures {' '.join(map(str, self.temperatures))} name one twice; give each once")
-        if any(one == other for one, other in itertools.combinations(self.settings, 2)):
+        if len({tuple(sorted(knobs.items())) for knobs in self.settings}) < len(self.settings):
             raise UsageError(f"teacher.selectivity {' '.join(self.teacher.selectivity)} repeats a setting; give each once")
         for name in ("seeds", "tile", "slots"):
             if getattr(self, name) < 1:

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from distilscope.errors import GateError, UsageError, one_line
 from distilscope.lm.causal_lm import PromptedLM
 from distilscope.lm.sequences import Prompts, Sequences, id_dtype
+from distilscope.whole_file import sync
 
 SCHEMA_VERSION = 1
 
@@ -121,11 +122,13 @@ class DrawsWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
-        if kind is None:
-            self._partial.replace(self._path)
-        else:
-            self._partial.unlink()
+        try:
+            self._file.close()
+            if kind is None:
+                sync(self._partial)
+                self._partial.replace(self._path)
+        finally:
+            self._partial.unlink(missing_ok=True)
 
 
 class DrawsFile:
@@ -140,7 +143,7 @@ class DrawsFile:
             self._file = parquet.ParquetFile(path)
         except FileNotFoundError:
             raise UsageError(f"there is no file {path}; give one that --keep-draws has written") from None
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise self._malformed(f"is no whole Parquet file ({one_line(error)})") from None
         found = self._file.schema_arrow
         for name, kind in zip(_schema().names, _schema().types, strict=True):
@@ -201,7 +204,7 @@ class DrawsFile:
                     if mine.any():
                         number += int(mine.sum())
                         yield self._sequences(side, table.filter(mine).combine_chunks())
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise self._malformed(f"cannot be read to its end ({one_line(error)})") from None
         if number != self.about.num_samples:
             raise self._malformed(f"holds {number} draws of the {side} where it says {self.about.num_samples}")

@@ -13,6 +13,7 @@ from typing import Any
 
 from distilscope.distillation import Distillation, Knobs, Learner, Measured, Study, Variant
 from distilscope.distribution import Key
+from distilscope.errors import UsageError
 from distilscope.ground_truth import SEEDED, Source
 from distilscope.lm.hardware import resolved_dtype
 from distilscope.runs.step import Step
@@ -25,7 +26,25 @@ CODE = {"ground_truth": 1, "model": 1, "prompts": 1, "data": 1, "draws": 5, "tra
 def plan(config: Distillation, sources: Sources) -> Study:
     if sources.data:
         sources.data.require(config.ground_truth)
+    _require_countable(config)
     return _Planner(resolve(config), sources).study()
+
+
+MOST_STEPS = 1_000_000
+"""Of a study; the paper's own has 13 492."""
+
+
+def _require_countable(config: Distillation) -> None:
+    """Raises UsageError for a study of so many steps that laying it out would fill the memory."""
+    truth, sweep = config.ground_truth, config.sweep
+    most = max(truth.num_train, truth.num_validation, truth.num_eval, config.distil_draws)
+    variants = (1 + len(config.settings)) * (1 + len(sweep.student_sizes) + len(sweep.num_distill))
+    steps = config.seeds * variants * math.ceil(most / config.tile)
+    if steps > MOST_STEPS:
+        raise UsageError(
+            f"the study would have some {steps:.0e} steps, more than {MOST_STEPS:,}; ask for fewer seeds or sequences, or a larger tile "
+            f"(now {config.tile})"
+        )
 
 
 def resolve(config: Distillation) -> Distillation:

@@ -31,6 +31,7 @@ from distilscope.lm.reference import file_digest
 from distilscope.lm.sequences import Prompts, Sequences
 from distilscope.lm.training import Training, train
 from distilscope.lm.vocabulary import encode, read_tokenizer
+from distilscope.runs.stopping import told_to_end
 from distilscope.selectivity import from_knobs
 
 T = TypeVar("T")
@@ -101,7 +102,8 @@ def train_model(config: Mapping[str, Any], inputs: Mapping[str, Path], output: P
         network = _to_train(inputs["start"])
     else:
         network = Llama.from_config(Size(**config["size"]).architecture(data.vocabulary, config["context"]), key.child("weights"))
-    trained = train(network, training_of(config), data=data, validation=validation, key=key, scratch=scratch)
+    with told_to_end() as told:
+        trained = train(network, training_of(config), data=data, validation=validation, key=key, scratch=scratch, told_to_end=told)
     text = (tokenizer / "tokenizer.json").read_text(encoding="utf-8")
     write_model(output, network.config, network.to_hf(), stopping=stopping_ids(tokenizer), tokenizer=text)
     record = {"history": trained.history, "chosen_step": trained.chosen_step, "tokens": trained.tokens}

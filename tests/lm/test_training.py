@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from distilscope.distribution import Key
-from distilscope.errors import DistilscopeError, UsageError
+from distilscope.errors import DistilscopeError, StoppedError, UsageError
 from distilscope.lm import training as training_module
 from distilscope.lm.causal_lm import CausalLM
 from distilscope.lm.llama import Llama
@@ -330,7 +330,7 @@ def test_a_half_written_checkpoint_is_never_read(tmp_path, undisturbed, monkeypa
         patched.setattr(Path, "replace", replace_twice)
         with pytest.raises(InterruptedHereError):
             trained(tmp_path)
-    assert len(list(tmp_path.iterdir())) == 2, "the second checkpoint, and half of the third"
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"], "the second; nothing of the third"
     seen: list[int] = []
     found = trained(tmp_path, after_step=seen.append)
     assert seen[0] == 7
@@ -338,8 +338,38 @@ def test_a_half_written_checkpoint_is_never_read(tmp_path, undisturbed, monkeypa
 
 
 def test_a_stale_half_of_a_first_checkpoint_is_ignored(tmp_path, undisturbed):
-    (tmp_path / "checkpoint.partial").write_bytes(b"half")
+    (tmp_path / ".checkpoint.partial.safetensors").write_bytes(b"half")
     assert weights_of(trained(tmp_path).network) == weights_of(undisturbed.network)
+
+
+@pytest.mark.parametrize("place", [0.0, 0.01, 0.3, 0.6, 0.999])
+def test_a_checkpoint_with_a_flipped_byte_is_not_resumed_from(tmp_path, undisturbed, place):
+    with pytest.raises(InterruptedHereError):
+        trained(tmp_path, after_step=stop_at(7))
+    file = tmp_path / "checkpoint.safetensors"
+    whole = bytearray(file.read_bytes())
+    whole[int(place * len(whole))] ^= 1
+    file.write_bytes(whole)
+    seen: list[int] = []
+    found = trained(tmp_path, after_step=seen.append)
+    assert seen[0] == 1
+    assert weights_of(found.network) == weights_of(undisturbed.network)
+
+
+def test_told_to_end_it_keeps_a_checkpoint_of_that_very_step(tmp_path, undisturbed):
+    told = iter([False] * 4 + [True])
+    with pytest.raises(StoppedError, match="after step 5 of 12; run again to go on"):
+        train(student(), PLAN, data=DATA, validation=VALIDATION, key=KEY, scratch=tmp_path, after_step=None, told_to_end=lambda: next(told))
+    seen: list[int] = []
+    found = trained(tmp_path, after_step=seen.append)
+    assert seen[0] == 6
+    assert as_bytes(found.network, tmp_path / "a") == as_bytes(undisturbed.network, tmp_path / "b")
+
+
+def test_told_to_end_in_its_last_step_it_ends_as_ever(tmp_path, undisturbed):
+    told = iter([False] * (STEPS - 1) + [True])
+    found = train(student(), PLAN, data=DATA, validation=VALIDATION, key=KEY, scratch=tmp_path, told_to_end=lambda: next(told))
+    assert weights_of(found.network) == weights_of(undisturbed.network)
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(tmp_path, undisturbed):

@@ -33,6 +33,8 @@ WORK = {
     "child": "work:child",
     "resume": "work:resume",
     "lost": "work:no_such_function",
+    "spill": "work:spill",
+    "stubborn": "work:stubborn",
 }
 
 
@@ -111,6 +113,19 @@ def environment(config, inputs, output, scratch):
 def noise(config, inputs, output, scratch):
     print("a library talks")
     return {}
+
+
+def spill(config, inputs, output, scratch):
+    """As a careless library does: prints the environment, and fails with it in its message."""
+    print(dict(os.environ))
+    raise RuntimeError(f"refused, with the header Authorization: {os.environ}")
+
+
+def stubborn(config, inputs, output, scratch):
+    """Does not end when it is told to."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    (scratch / "begun").touch()
+    time.sleep(600)
 
 
 def child(config, inputs, output, scratch):

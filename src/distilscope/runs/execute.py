@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from distilscope.errors import DistilscopeError
-from distilscope.runs.engine import Engine, LocalProcesses
+from distilscope.runs.engine import Engine, LocalProcesses, WorkerDiedError
 from distilscope.runs.progress import Watcher
 from distilscope.runs.schedule import Schedule
 from distilscope.runs.step import Step, order
@@ -66,8 +66,9 @@ def execute(
 
     The store is locked meanwhile. The first error ends it: the steps still running are killed, what was finished is kept, and the
     next call goes on from there. A step's own DistilscopeError is raised as it was; any other becomes a DistilscopeError that names the
-    step and the log holding the traceback; so does a worker's death. The same holds for Ctrl-C, and for SIGTERM, which raises
-    SystemExit(143) unless the program handles it itself (see `exit_on_sigterm`).
+    step and the log holding the traceback. A step whose worker died is started once more; a second death is an error too.
+    The same holds for Ctrl-C, and for SIGTERM, which raises SystemExit(143) unless the program handles it itself (see
+    `exit_on_sigterm`), but steps under way may then keep a checkpoint first.
     """
     if not needed(targets, store):
         watch.begin([], kept=len(order(targets)), slots=workers)
@@ -83,6 +84,9 @@ def execute(
             try:
                 watch.begin(todo, kept=len(order(targets)) - len(todo), slots=running.slots)
                 return _run(todo, store, work, running, watch)
+            except (SystemExit, KeyboardInterrupt):
+                watch.note("steps under way may keep a checkpoint first; a second signal leaves at once")
+                raise
             finally:
                 watch.end()
 
@@ -90,6 +94,7 @@ def execute(
 def _run(todo: Sequence[Step], store: Store, work: Mapping[str, str], engine: Engine, watch: Watcher) -> list[Record]:
     schedule = Schedule(todo)
     in_flight: dict[str, Step] = {}
+    died: set[str] = set()
     seconds: dict[Step, float] = {}
     tokens: dict[Step, int] = {}
     while schedule.unfinished:
@@ -99,6 +104,12 @@ def _run(todo: Sequence[Step], store: Store, work: Mapping[str, str], engine: En
             watch.started(step)
         receipts = engine.collect(TICK)
         for receipt in sorted(receipts, key=lambda receipt: receipt.error is not None):
+            if isinstance(receipt.error, WorkerDiedError) and receipt.fingerprint not in died:
+                died.add(receipt.fingerprint)
+                watch.note(f"{receipt.error.what}; it is started once more")
+                step = in_flight[receipt.fingerprint]
+                engine.submit(Task.of(step, work[step.kind], store))
+                continue
             if receipt.error is not None:
                 raise receipt.error
             step = in_flight.pop(receipt.fingerprint)

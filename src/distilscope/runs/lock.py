@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from distilscope.confidential import redacted
 from distilscope.errors import StoreError
 
 PATIENCE = 5.0
@@ -34,7 +35,7 @@ def take_lock(path: Path, *, patience: float = PATIENCE) -> int:
                 )
             time.sleep(0.05)
         os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n{socket.gethostname()}\n{shlex.join(sys.argv)}\n".encode(errors="replace"), 0)
+        os.pwrite(handle, f"{os.getpid()}\n{socket.gethostname()}\n{redacted(shlex.join(sys.argv))}\n".encode(errors="replace"), 0)
     except BaseException:
         os.close(handle)
         raise

@@ -13,7 +13,7 @@ from typing import Any
 JSON = Any
 """A JSON value: None, a bool, an int, a finite float, a str, a list or tuple of them, or a mapping from str to them."""
 
-_KIND = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+KIND = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 def plain(value: JSON, where: str) -> JSON:
@@ -53,7 +53,7 @@ class Identity:
     fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.kind, str) or not _KIND.fullmatch(self.kind):
+        if not isinstance(self.kind, str) or not KIND.fullmatch(self.kind):
             raise ValueError(f"{self.kind!r} cannot name a kind of step; use letters, digits, '-' and '_' (it names a folder)")
         if type(self.code_version) is not int:
             raise ValueError(

@@ -8,11 +8,14 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from distilscope.confidential import redacted
 from distilscope.errors import DistilscopeError
+from distilscope.runs.manifest import require_sound
 from distilscope.runs.step import Identity, Step, canonical
 from distilscope.runs.store import Store
 
@@ -62,11 +65,15 @@ def perform(task: Task) -> Receipt:
         with store.writing(task.identity, counts) as output:
             # A round trip through JSON: the function gets its own copy, and the same types whoever made the step.
             config = json.loads(canonical(task.identity.config)) | dict(task.local)
-            inputs = {name: Path(path) for name, path in task.inputs.items()}
+            inputs = {name: _sound(Path(path)) for name, path in task.inputs.items()}
             counts.update(function(config, inputs, output, store.scratch(task.identity)))
         return Receipt(task.identity.fingerprint, time.perf_counter() - start, counts)
     except BaseException as error:
         return Receipt(task.identity.fingerprint, error=_portable(error, task, store))
+
+
+_sound = lru_cache(maxsize=4096)(require_sound)
+"""No step works on what has changed since it was written; a worker hashes each artifact once."""
 
 
 def _function(reference: str) -> Any:
@@ -84,12 +91,13 @@ def _portable(error: BaseException, task: Task, store: Store) -> DistilscopeErro
             return error
         base = next(cls for cls in type(error).__mro__ if cls.__module__ == DistilscopeError.__module__)
         return base(str(error))  # it cannot be sent as it is: the nearest class that can, with the same message
-    reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
+    reason = redacted(f"{type(error).__name__}: {error}").strip().splitlines()[0][:300]
     remedy = "use fewer workers, or smaller sizes; " if isinstance(error, MemoryError) else ""
     told = f"the step {task.name} failed with {reason}; {remedy}"
     try:
         log = store.logs() / f"{task.identity.kind}-{task.identity.fingerprint[:12]}.log"
-        log.write_text(f"{task}\n\n{''.join(traceback.format_exception(error))}", encoding="utf-8", errors="backslashreplace")
+        told_in_full = redacted(f"{task}\n\n{''.join(traceback.format_exception(error))}")
+        log.write_text(told_in_full, encoding="utf-8", errors="backslashreplace")
     except (OSError, DistilscopeError) as refusal:
         return DistilscopeError(f"{told}its traceback could not be kept ({refusal})")
     return DistilscopeError(f"{told}the whole traceback is in {log}")
