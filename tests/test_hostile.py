@@ -303,7 +303,7 @@ def test_weights_that_are_missing_are_not_made_up(tmp_path):
     another_architecture(tmp_path)
     file = tmp_path / "model" / "model.safetensors"
     save_file({name: weight for name, weight in load_file(file).items() if "mlp" not in name}, file, metadata={"format": "pt"})
-    with pytest.raises(UsageError, match="lack 'transformer.h.0.mlp.c_fc.bias', which this model has"):
+    with pytest.raises(UsageError, match=r"lack 'transformer.h.0.mlp.c_fc.bias', which this model has"):
         TransformersNetwork.from_folder(tmp_path / "model", torch.float32)
 
 

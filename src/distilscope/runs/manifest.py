@@ -54,7 +54,7 @@ def write_manifest(folder: Path, identity: Identity, counts: Mapping[str, int | 
         written = plain(counts, "counts")
     except ValueError as error:
         raise StoreError(f"a step of kind {identity.kind!r} gave counts that cannot be stored: {error}") from error
-    record = identity.form() | {"fingerprint": identity.fingerprint, "files": files, "counts": written, "versions": _versions()}
+    record = identity.form() | {"fingerprint": identity.fingerprint, "files": files, "counts": written, "versions": versions()}
     with open(folder / NAME, "x", encoding="ascii") as file:
         file.write(sealed(record))
         file.flush()
@@ -145,7 +145,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _versions() -> dict[str, str | None]:
+def versions() -> dict[str, str | None]:
     """Versions of what could change a result, without importing any of it."""
     found: dict[str, str | None] = {"python": platform.python_version(), "distilscope": __version__}
     for package in ("numpy", "safetensors", "torch"):
