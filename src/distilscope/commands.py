@@ -71,7 +71,9 @@ def run(options: argparse.Namespace) -> int:
     print(table.verdict(results))
     print(table.earns_its_keep(results))
     print(recommendation.advice(results["recommendation"], unit=results["unit"]))
-    print(f"Results: {folder / 'results.json'}   Figure: {folder / 'figure4.png'}")
+    from distilscope.reporting import write_report
+
+    print(f"Results: {folder / 'results.json'}   Figure: {folder / 'figure4.png'}   To look at: {write_report(folder).path}")
     weighed = f"Next: distilscope recommend {folder} --max-recall-loss NATS   " if results["recommendation"].get("candidates") else ""
     print(f"{weighed}Check it: distilscope verify {folder}")
     return 0
@@ -200,6 +202,29 @@ def recommend(options: argparse.Namespace) -> int:
     return 0
 
 
+def report(options: argparse.Namespace) -> int:
+    from distilscope.reporting import write_report
+
+    written = write_report(Path(options.run))
+    for part, why in written.missing.items():
+        print(f"distilscope: the report is without {part.replace('_', ' ')}: {why}", file=sys.stderr)
+    if options.open:
+        _show(written.path)
+    if options.json:
+        _print_json({"schema_version": 1, "report": str(written.path), "missing": dict(written.missing)})
+    else:
+        print(f"Report: {written.path}")
+    return 0
+
+
+def _show(path: Path) -> None:
+    """In the reader's browser; where there is none, the file's name is enough."""
+    import webbrowser
+
+    if not webbrowser.open(path.resolve().as_uri()):
+        print(f"distilscope: there is no browser to open {path} in; open it yourself", file=sys.stderr)
+
+
 def audit(options: argparse.Namespace) -> int:
     from distilscope.audit import study as audit_study
     from distilscope.runs.progress import watcher
@@ -256,6 +281,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "plan": plan,
     "measure": measure,
     "recommend": recommend,
+    "report": report,
     "audit": audit,
     "verify": verify,
 }
