@@ -16,6 +16,10 @@ ROLES = ("reference", "teacher", "distilled", "direct", "control")
 """Everyone who has a colour and a shape of their own; a control is the direct student drawn at a teacher's setting."""
 
 
+FEW_SEEDS = 3
+"""With fewer, the quantile of t is so large that an interval says little (12.7 for two)."""
+
+
 @dataclass(frozen=True)
 class Group:
     """One kind of candidate over the seeds."""
@@ -89,6 +93,11 @@ class Cast:
         """The recommended setting's students; None where nothing is recommended."""
         wanted = (self.results.get("recommendation") or {}).get("setting")
         return next((group for group in (*self.distilled, *self.direct) if group.setting == wanted), None)
+
+    @property
+    def ink(self) -> float:
+        """How strongly intervals are drawn: faintly where few seeds make them wider than anything else."""
+        return 1.0 if self.results["seeds"] >= FEW_SEEDS else 0.4
 
     @property
     def everyone(self) -> list[Group]:

@@ -23,7 +23,7 @@ def headline(results: Mapping[str, Any]) -> Headline:
     found = results.get("recommendation") or {"setting": None, "reason": "these results hold no recommendation"}
     reason, setting = _sentence(found["reason"]), found["setting"]
     if not found.get("candidates"):
-        return Headline("No recommendation.", reason, _against_control(results))
+        return Headline("No recommendation.", reason, "")
     if setting is None:
         tied = ", ".join(named(one) for one in found["tied"])
         return Headline("No clear winner among the settings tried.", reason, f"Not ruled out as the best: {tied}." if tied else "")
@@ -48,7 +48,7 @@ def _against_control(results: Mapping[str, Any]) -> str:
         return f"But sampling the direct student more sharply, with no teacher at all, {better}."
     if "beats" in control["verdict"]:
         return f"It also beats sampling the direct student more sharply: {amount} nats more precision at equal recall."
-    return "It is not shown to do better than sampling the direct student more sharply, with no teacher at all."
+    return "But it is not shown to do better than sampling the direct student more sharply, with no teacher at all."
 
 
 _NARROW = "\N{NO-BREAK SPACE}"
@@ -62,4 +62,5 @@ def _number(record: Mapping[str, Any]) -> str:
 
 
 def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
+    """p* keeps its name at the beginning too."""
+    return f"{text if text.startswith('p*') else text[:1].upper() + text[1:]}."

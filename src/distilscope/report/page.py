@@ -18,7 +18,7 @@ from distilscope.report.charts.settings import against_settings
 from distilscope.report.charts.style import Chart
 from distilscope.report.charts.trainings import trainings
 from distilscope.report.glossary import GLOSSARY
-from distilscope.report.groups import Cast
+from distilscope.report.groups import Cast, Group
 from distilscope.report.headline import headline
 from distilscope.report.samples import samples
 from distilscope.report.sweep import variant_label
@@ -71,6 +71,7 @@ def page(
             missing=missing,
             parts=PARTS,
             table=_table(results),
+            infinite=[group.name for group in cast.everyone if _infinite(group)],
             matched=_matched(results),
             sweep=_sweep(results),
             samples=samples(cast, read["samples"]) if read["samples"] else None,
@@ -101,6 +102,11 @@ def environment() -> Environment:
     found.globals |= {"glyphs": palette.GLYPHS, "colour_variables": palette.variables}
     found.filters |= {"typeset": _typeset, "size": _size, "duration": _duration}
     return found
+
+
+def _infinite(group: Group) -> bool:
+    """Whether a seed's precision or recall is infinite, so that there is no mean to draw."""
+    return any(record[name].get("infinite") for record in group.records for name in ("precision", "recall"))
 
 
 def _table(results: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,6 +144,7 @@ def _sweep(results: Mapping[str, Any]) -> list[dict[str, Any]]:
             ],
         }
         for one in results.get("sweep") or ()
+        if one["variant"]  # the study's own students stand in the table before
     ]
 
 

@@ -8,10 +8,7 @@ from typing import Any
 
 from distilscope.grid import named
 from distilscope.report.charts.gates import LIMIT, checks
-from distilscope.report.groups import Cast
-
-FEW_SEEDS = 3
-"""With fewer, the quantile of t is so large that an interval says little (12.7 for two)."""
+from distilscope.report.groups import FEW_SEEDS, Cast
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,10 @@ def _control(cast: Cast) -> Iterator[Finding]:
             "Distillation beats the control: it has more precision at equal recall than the direct student drawn more sharply.",
         )
     elif found.get("reason"):
-        yield Finding(None, "not comparable with the control", f"Whether distillation beats the control is not shown: {found['reason']}.")
+        yield Finding(None, "not shown to beat the control", f"Whether distillation beats the control is not shown: {found['reason']}.")
+    elif found:
+        text = "Neither is shown to have more precision at equal recall: distillation, or the direct student drawn more sharply."
+        yield Finding(False, "not shown to beat the control", text)
 
 
 def _edge(cast: Cast) -> Iterator[Finding]:

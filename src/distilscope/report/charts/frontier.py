@@ -47,18 +47,18 @@ def _near(cast: Cast, shown: list[Group]) -> alt.LayerChart:
             layers.append(line.encode(horizontal, vertical, order="place:Q"))
     dots = alt.Chart(data(seeds)).mark_point(size=22, filled=True, opacity=0.32, strokeWidth=0)
     layers.append(dots.encode(horizontal, vertical, colour, shape, tooltip=["who:N"]))
-    bars = alt.Chart(data(means))
-    layers.append(bars.mark_rule(strokeWidth=1.2, clip=True).encode(x("recall_low", level), vertical, colour, x2="recall_high:Q"))
-    layers.append(bars.mark_rule(strokeWidth=1.2, clip=True).encode(horizontal, y("precision_low", upright), colour, y2="precision_high:Q"))
+    bars = alt.Chart(data(means)).mark_rule(strokeWidth=1.2, clip=True, opacity=cast.ink)
+    layers.append(bars.encode(x("recall_low", level), vertical, colour, x2="recall_high:Q"))
+    layers.append(bars.encode(horizontal, y("precision_low", upright), colour, y2="precision_high:Q"))
+    for halo in (True, False):
+        words = alt.Chart(data(texts)).mark_text(fontSize=12, fontWeight=600, **(HALO if halo else {}))
+        layers.append(words.encode(horizontal, vertical, text="short:N", **({} if halo else {"color": colour})))
     points = alt.Chart(data(means)).mark_point(size=95, strokeWidth=1.8, opacity=1)
     layers.append(points.encode(horizontal, vertical, shape, own(alt.Fill, "fill"), own(alt.Stroke, "colour"), tooltip=tooltip))
     ringed = [one for one in means if one["recommended"]]
     if ringed:
         ring = alt.Chart(data(ringed)).mark_point(shape="circle", size=520, strokeWidth=2.2, filled=False, color=css("ink"), opacity=1)
         layers.append(ring.encode(horizontal, vertical))
-    for halo in (True, False):
-        words = alt.Chart(data(texts)).mark_text(fontSize=12, fontWeight=600, **(HALO if halo else {}))
-        layers.append(words.encode(horizontal, vertical, text="short:N", **({} if halo else {"color": colour})))
     return panel(layers, width=WIDTH, height=HEIGHT, title="Students: what each setting gains and costs")
 
 

@@ -63,7 +63,7 @@ def _panel(cast: Cast, name: str) -> alt.LayerChart:
     seeds = alt.Chart(data(dots)).mark_point(size=16, filled=True, opacity=0.32, strokeWidth=0)
     layers.append(seeds.encode(across, vertical, colour, shape))
     points = alt.Chart(data(means))
-    layers.append(points.mark_rule(strokeWidth=1.2, clip=True).encode(across, low, colour, y2="high:Q"))
+    layers.append(points.mark_rule(strokeWidth=1.2, clip=True, opacity=cast.ink).encode(across, low, colour, y2="high:Q"))
     marks = points.mark_point(size=58, strokeWidth=1.6, opacity=1)
     layers.append(marks.encode(across, vertical, shape, own(alt.Fill, "fill"), own(alt.Stroke, "colour"), tooltip=["who:N", "is:N"]))
     return panel(layers, width=WIDTH, height=HEIGHT, title=PANELS[name])

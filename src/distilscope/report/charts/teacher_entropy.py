@@ -38,7 +38,7 @@ def teacher_entropy(cast: Cast, *, width: float, height: float) -> alt.LayerChar
         layers.append(here.mark_rule(strokeWidth=1.6, color=css("direct")).encode(vertical))
     seeds = alt.Chart(data(dots)).mark_circle(size=16, opacity=0.32, color=css("distilled"))
     layers.append(seeds.encode(horizontal, vertical, tooltip=["who:N"]))
-    bars = alt.Chart(data(means)).mark_rule(strokeWidth=1.2, color=css("distilled"), clip=True)
+    bars = alt.Chart(data(means)).mark_rule(strokeWidth=1.2, color=css("distilled"), clip=True, opacity=cast.ink)
     layers.append(bars.encode(horizontal, low, y2="high:Q"))
     points = alt.Chart(data(means)).mark_point(shape=SHAPES["distilled"], size=58, filled=True, opacity=1, color=css("distilled"))
     layers.append(points.encode(horizontal, vertical, tooltip=["who:N", "H:N", "R:N"]))
