@@ -153,7 +153,8 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     sub.add_argument(
         "--as-published", action="store_true", help="follow the released notebook, its mistake included, beside the definition"
     )
-    sub.add_argument("--output-dir", metavar="DIR", help="where figures 1 and 2 go (default: runs/mog)")
+    sub.add_argument("--output-dir", metavar="DIR", help="where figures 1 and 2 and the explorer go (default: runs/mog)")
+    sub.add_argument("--open", action="store_true", help="show the explorer, figures 1 and 2 with sliders, in a browser (2 dimensions)")
 
     sub = command("recommend", "which setting to distil at, what it costs, and how to draw the teacher's data there")
     sub.add_argument("run", metavar="RUN", help="a finished run's folder")

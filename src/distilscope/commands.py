@@ -18,6 +18,7 @@ from distilscope.errors import UsageError
 
 if TYPE_CHECKING:
     from distilscope.distillation import Distillation
+    from distilscope.recipes.mog_paper import MogPaper
 
 
 def _configuration(options: argparse.Namespace) -> tuple[Distillation, dict[str, Any]]:
@@ -162,7 +163,12 @@ def mog(options: argparse.Namespace) -> int:
     given: dict[str, Any] = {"betas": tuple(options.beta) if options.beta else None}
     given |= {name: getattr(options, name) for name in ("seeds", "num_train", "teacher_components", "student_components", "dimension")}
     given |= {"exact": options.exact, "as_published": options.as_published}
-    results = simulate(replace(mog_paper(), **{name: value for name, value in given.items() if value is not None}))
+    config = replace(mog_paper(), **{name: value for name, value in given.items() if value is not None})
+    folder = Path(options.output_dir or "runs/mog")
+    page = _explorer(config, folder) if options.open or (config.dimension == 2 and not options.json) else None
+    results = simulate(config)
+    if page and options.open:
+        _show(page)
     if options.json:
         _print_json(results)
         return 0
@@ -172,11 +178,20 @@ def mog(options: argparse.Namespace) -> int:
     console.print(report.table(results))
     if options.as_published:
         console.print(report.as_published_table(results))
-    if results["config"]["dimension"] == 2:
-        folder = Path(options.output_dir or "runs/mog")
-        folder.mkdir(parents=True, exist_ok=True)
-        print("Figures: " + "   ".join(str(path) for path in report.figures(results, folder)))
+    if page:
+        print("Figures: " + "   ".join(str(path) for path in report.figures(results, folder)) + f"   Explorer: {page}")
     return 0
+
+
+def _explorer(config: MogPaper, folder: Path) -> Path:
+    from distilscope.exploration import explore
+    from distilscope.report.explorer import explorer
+    from distilscope.study import write_whole
+
+    page = explorer(explore(config))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "explorer.html", page)
+    return folder / "explorer.html"
 
 
 def recommend(options: argparse.Namespace) -> int:
