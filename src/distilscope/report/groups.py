@@ -25,14 +25,14 @@ class Group:
     """One kind of candidate over the seeds."""
 
     role: str
-    selectivity: Mapping[str, float] | None
+    selectivity: Mapping[str, float | int] | None
     """The teacher's when it made D'; a control's own when it was drawn; None for the direct student."""
     records: tuple[Record, ...]
 
     @property
     def label(self) -> str:
         """Short, for beside a point: "τ = 0.8", "top-k 50", "direct", "direct at τ = 0.8"."""
-        own = setting_label(dict(self.selectivity) if self.selectivity is not None else None)
+        own = setting_label(self.selectivity)
         return f"direct at {own}" if self.role == "control" else own
 
     @property

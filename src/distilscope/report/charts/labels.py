@@ -20,8 +20,8 @@ class Frame:
 
     x: tuple[float, float]
     y: tuple[float, float]
-    width: float
-    height: float
+    width: int
+    height: int
 
     def pixel(self, x: float, y: float) -> tuple[float, float]:
         return (

@@ -48,7 +48,7 @@ def _panel(part: Mapping[str, Any], groups: Sequence[tuple[Group, Mapping[str, A
     ]
     low, high = span([row["loss"] for row in rows], pad=0.06)
     length = max(row["position"] for row in rows)
-    horizontal = x("position", (1, length), "position in the sequence, tokens", tickMinStep=1)
+    horizontal = x("position", (1.0, float(length)), "position in the sequence, tokens", tickMinStep=1)
     vertical, colour = y("loss", (low, high), "loss, nats per token"), own(alt.Color, "colour")
     lines = alt.Chart(data(rows)).mark_line(strokeWidth=1.6).encode(horizontal, vertical, colour, detail="who:N")
     points = alt.Chart(data(rows)).mark_point(size=60, opacity=0, filled=True)

@@ -83,7 +83,7 @@ def y(field: str, domain: tuple[float, float], title: str | None = None, **optio
     return upwards if title is None else upwards.axis(axis(title, **options))
 
 
-def panel(layers: Sequence[alt.Chart], *, width: float, height: float, title: str | alt.TitleParams | None = None) -> alt.LayerChart:
+def panel(layers: Sequence[alt.Chart], *, width: int, height: int, title: str | alt.TitleParams | None = None) -> alt.LayerChart:
     """Layers in one frame of this many pixels."""
     named = {} if title is None else {"title": title}
     return cast(alt.LayerChart, alt.layer(*layers).properties(width=width, height=height, **named))

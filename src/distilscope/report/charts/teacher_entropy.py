@@ -13,7 +13,7 @@ from distilscope.report.groups import Cast, Group
 from distilscope.report.palette import SHAPES, css
 
 
-def teacher_entropy(cast: Cast, *, width: float, height: float) -> alt.LayerChart | None:
+def teacher_entropy(cast: Cast, *, width: int, height: int) -> alt.LayerChart | None:
     """None where no setting has both numbers for every seed."""
     pairs = [
         (teacher, student)

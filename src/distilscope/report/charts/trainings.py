@@ -60,7 +60,7 @@ def _panel(name: str, ones: Sequence[Mapping[str, Any]], domain: list[float], *,
         row | {"who": f"{name}, seed {row['seed']}", "is": f"{row['perplexity']:.1f}"} for one in ones for row in _rows(one)
     ]
     steps = max(row["step"] for row in rows)
-    horizontal = x("step", (0, steps * 1.04), "training step", tickCount=3)
+    horizontal = x("step", (0.0, steps * 1.04), "training step", tickCount=3)
     beside = axis("perplexity per token", tickCount=5) if first else axis("", tickCount=5, labels=False)
     vertical = alt.Y("perplexity:Q", scale=alt.Scale(type="log", domain=domain, nice=False), axis=beside)
     layers = []
