@@ -1,13 +1,17 @@
 """Shapes in signatures are checked while the tests run."""
 
+import json
+import time
 from collections.abc import Iterator
-from typing import runtime_checkable
+from pathlib import Path
+from typing import Any, runtime_checkable
 
 import pytest
 import torch
 from hypothesis import settings
 from jaxtyping import config, install_import_hook
 
+from command import distilscope
 from distilscope import distribution, selectivity
 
 # beartype can only check an argument against a protocol that is runtime-checkable.
@@ -36,3 +40,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> tuple[Path, dict[str, Any], float]:
+    """The tiny recipe's run: its folder, its results and how long it took (seconds)."""
+    folder = tmp_path_factory.mktemp("tiny")
+    start = time.monotonic()
+    done = distilscope("run", "tiny", "--output-dir", folder, "--json")
+    return folder, json.loads(done.stdout), time.monotonic() - start

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -15,9 +14,8 @@ import pytest
 import torch
 import transformers
 
+from command import COMMAND, distilscope
 from tiny_folders import trained_bpe
-
-COMMAND = [sys.executable, "-c", "from distilscope.cli import main; main()"]
 
 SMALL = {
     "--seeds": 1,
@@ -43,25 +41,10 @@ def words(recipe, settings):
     ]
 
 
-def distilscope(*words, check=True):
-    done = subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, check=False)
-    if check:
-        assert done.returncode == 0, done.stderr
-    return done
-
-
 def hashes(store):
     """Every artifact's bytes, by path."""
     files = sorted(path for path in store.rglob("*") if path.is_file() and not path.relative_to(store).parts[0].startswith("."))
     return {str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    start = time.monotonic()
-    done = distilscope("run", "tiny", "--output-dir", folder, "--json")
-    return folder, json.loads(done.stdout), time.monotonic() - start
 
 
 @pytest.mark.slow
@@ -143,6 +126,7 @@ class TestTiny:
         start = time.monotonic()
         done = distilscope("run", "tiny", "--output-dir", folder)
         assert "nothing to run" in done.stderr
+        assert f"To look at: {folder / 'report.html'}" in done.stdout
         assert time.monotonic() - start < seconds / 2
         assert (folder / "results.json").read_bytes() == before
         for label in ("direct", "τ = 0.7", "τ = 0.85", "τ = 1"):

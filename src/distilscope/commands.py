@@ -218,11 +218,12 @@ def recommend(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
+    from distilscope.report.page import PARTS
     from distilscope.reporting import write_report
 
     written = write_report(Path(options.run))
     for part, why in written.missing.items():
-        print(f"distilscope: the report is without {part.replace('_', ' ')}: {why}", file=sys.stderr)
+        print(f"distilscope: the report is without {PARTS[part]}: {why}", file=sys.stderr)
     if options.open:
         _show(written.path)
     if options.json:

@@ -200,8 +200,9 @@ def _samples(cases: _Cases) -> dict[str, Any]:
     the log-probability of the text under what drew it less that under the other side (nats; null where that is infinite or not to be
     had): p* for a teacher or student; for p*'s draws, each student in turn. Of data, which nothing drew, it is -log q.
     """
-    study = cases.study
-    tokenizer = read_tokenizer(cases.store.path(study.prompts.inputs["tokenizer"]))
+    study, tokens = cases.study, cases.study.prompts.inputs["tokenizer"]
+    cases.store.manifest(tokens)  # a model that is gone is not one without a tokenizer
+    tokenizer = read_tokenizer(cases.store.path(tokens))
     if tokenizer is None:
         return {"missing": "the model has no tokenizer.json, so its draws cannot be read as text"}
     students = [one for one in cases.students if one.seed == 0]

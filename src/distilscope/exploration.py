@@ -79,7 +79,7 @@ def led_by(mixture: GaussianMixture, winner: int) -> GaussianMixture:
     weights = mixture.log_weights.clone()
     heaviest = int(weights.argmax())
     weights[[heaviest, winner]] = weights[[winner, heaviest]]
-    return replace(mixture, log_weights=weights)
+    return mixture if winner == heaviest else replace(mixture, log_weights=weights)
 
 
 def _students(run: Repetition, betas: list[float], components: list[int]) -> dict[str, list[list[Any]]]:

@@ -20,7 +20,7 @@ def changed(results, **parts):
     return found
 
 
-STUDY = study_document()
+STUDY, DIRECT = study_document(), {"training": "direct"}
 CONTROL = STUDY["frontier"]["control"] | {"precision_difference": {"mean": 3.26, "half_width": 1.5, "n": 3}}
 BEATS = "distillation beats sampling the direct student more sharply"
 BEATEN = "distillation is beaten by sampling the direct student more sharply"
@@ -30,8 +30,9 @@ def test_the_answer_names_setting_gain_and_cost():
     found, said = STUDY["recommendation"], headline(STUDY)
     gain, loss = found["precision_gain"], found["recall_loss"]
     assert said.answer.replace("\N{NO-BREAK SPACE}", " ") == (
-        f"Draw the teacher's data at temperature 0.7: against the direct student it gains {gain['mean']:.1f} ± {gain['half_width']:.1f} nats of "
-        f"precision and costs {loss['mean']:.1f} ± {loss['half_width']:.1f} nats of recall."
+        "Draw the teacher's data at temperature 0.7: against the direct student it gains "
+        f"{gain['mean']:.1f} ± {gain['half_width']:.1f} nats of precision "
+        f"and costs {loss['mean']:.1f} ± {loss['half_width']:.1f} nats of recall."
     )
 
 
@@ -39,8 +40,12 @@ def test_the_answer_names_setting_gain_and_cost():
     ("recommendation", "answer", "but"),
     [
         ({"setting": None, "candidates": [], "reason": "p* is data"}, "No recommendation.", ""),
-        ({"setting": None, "tied": [{"training": "direct"}, {"training": "distilled", "top_k": 5}]}, "No clear winner", "the direct student, top-k 5"),
-        ({"setting": {"training": "direct"}, "tied": [{"training": "direct"}]}, "Distil nothing", ""),
+        (
+            {"setting": None, "tied": [{"training": "direct"}, {"training": "distilled", "top_k": 5}]},
+            "No clear winner",
+            "the direct student, top-k 5",
+        ),
+        ({"setting": DIRECT, "tied": [DIRECT]}, "Distil nothing", ""),
         ({"recall_loss": {"mean": -2.0, "half_width": 1.0, "n": 3}}, "and gains 2.0", "more precision at equal recall"),
     ],
 )

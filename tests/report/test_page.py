@@ -27,7 +27,10 @@ RUN = {
     "began": "2026-11-24T00:00:00Z",
     "machine": {"cores": 2},
     "versions": {"torch": "2"},
-    "stages": {"draw D": {"steps": 2, "worker_seconds": 60.0, "tokens": 1000}, "train students": {"steps": 3, "worker_seconds": 120.0, "tokens": 9}},
+    "stages": {
+        "draw D": {"steps": 2, "worker_seconds": 60.0, "tokens": 1000},
+        "train students": {"steps": 3, "worker_seconds": 120.0, "tokens": 9},
+    },
 }
 
 CASES: dict[str, dict[str, Any]] = {
@@ -35,10 +38,10 @@ CASES: dict[str, dict[str, Any]] = {
     "one seed": {"seeds": 1},
     "two temperatures, two seeds": {"temperatures": (0.8, 1.0), "seeds": 2},
     "six temperatures": {"temperatures": (0.5, 0.6, 0.7, 0.8, 0.9, 1.2)},
-    "top-k and top-p": {"knobs": ({"top_k": 5}, {"top_p": 0.9, "min_p": 0.1})},
+    "top-k and top-p": {"temperatures": (0.8, 1.0), "knobs": ({"top_k": 5}, {"top_p": 0.9, "min_p": 0.1})},
     "no temperature": {"temperatures": (), "knobs": ({"top_k": 5}, {"top_k": 50})},
     "real data": {"modelled": False, "prompts": 2},
-    "a sweep": {"sweep": True, "prompts": 2},
+    "a sweep": {"temperatures": (0.8,), "sweep": True, "prompts": 2},
 }
 ALL = {"frontier", "settings", "gates", "log-probabilities", "positions", "trainings"}
 
@@ -62,7 +65,7 @@ def rows(table: Element) -> dict[str, list[str]]:
 
 
 def number(text: str) -> float:
-    return float(text.split(" ± ")[0].replace("−", "-"))
+    return float(text.split(" ± ", maxsplit=1)[0].replace("−", "-"))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -102,7 +105,9 @@ class TestEveryKindOfRun:
                 assert ("±" in cell) == (found["seeds"] > 1)
 
     def test_the_links_hold_the_data(self, case):
-        files = {link.attributes["download"]: link.attributes["href"] or "" for link in shown(case).all("a") if "download" in link.attributes}
+        files = {
+            link.attributes["download"]: link.attributes["href"] or "" for link in shown(case).all("a") if "download" in link.attributes
+        }
         held = {name: base64.b64decode(link.split(",", 1)[1]).decode() for name, link in files.items()}
         assert json.loads(held["results.json"]) == document(case)
         assert json.loads(held["run.json"]) == RUN
@@ -171,13 +176,16 @@ HOSTILE = (
 
 
 def test_hostile_texts_stay_texts():
-    results = study_document()
+    results = study_document(temperatures=(0.8,), seeds=2)
     results["ground_truth"]["prompt"] = "<img src=x onerror=alert(2)>"
     results["recipe"] = "</title><script>alert(3)</script>"
-    found = read(page(results=results, exhibit=exhibit_of(results, texts=HOSTILE), run=RUN | {"command": ["<b onclick=alert(4)>"]}))
-    plain = shown("three temperatures")
-    for tag in ("script", "img", "b", "title"):
-        assert len(found.all(tag)) == len(plain.all(tag))
+    exhibit = absent("<img src=x onerror=alert(5)>") | {"samples": exhibit_of(results, texts=HOSTILE)["samples"]}
+    found = read(page(results=results, exhibit=exhibit, run=RUN | {"command": ["<b onclick=alert(4)>"]}))
+    assert len(found.all("title")) == 1
+    assert not found.all("img")
+    assert not any(name.startswith("on") for tag in ("b", "p", "td", "h1", "q") for one in found.all(tag) for name in one.attributes)
+    ours = sum(one.attributes.get("type") == "application/json" for one in found.all("script"))
+    assert len(found.all("script")) == ours + 3  # the theme, Vega, and what draws
     assert [one["text"] for one in data(found, "samples-data")["columns"][0]["texts"]] == list(HOSTILE)
     assert "<img src=x onerror=alert(2)>" in found.all("header")[0].whole()
     assert found.all("title")[0].whole().startswith("</title><script>alert(3)</script>")

@@ -53,12 +53,13 @@ def _near(cast: Cast, shown: list[Group]) -> alt.LayerChart:
     for halo in (True, False):
         words = alt.Chart(data(texts)).mark_text(fontSize=12, fontWeight=600, **(HALO if halo else {}))
         layers.append(words.encode(horizontal, vertical, text="short:N", **({} if halo else {"color": colour})))
-    points = alt.Chart(data(means)).mark_point(size=95, strokeWidth=1.8, opacity=1)
-    layers.append(points.encode(horizontal, vertical, shape, own(alt.Fill, "fill"), own(alt.Stroke, "colour"), tooltip=tooltip))
+    # Under the point, so that a pointer still finds the point.
     ringed = [one for one in means if one["recommended"]]
     if ringed:
         ring = alt.Chart(data(ringed)).mark_point(shape="circle", size=520, strokeWidth=2.2, filled=False, color=css("ink"), opacity=1)
         layers.append(ring.encode(horizontal, vertical))
+    points = alt.Chart(data(means)).mark_point(size=95, strokeWidth=1.8, opacity=1)
+    layers.append(points.encode(horizontal, vertical, shape, own(alt.Fill, "fill"), own(alt.Stroke, "colour"), tooltip=tooltip))
     return panel(layers, width=WIDTH, height=HEIGHT, title="Students: what each setting gains and costs")
 
 
