@@ -138,7 +138,7 @@ def test_the_frontier_draws_the_means_and_the_seeds_of_the_results():
 
 def test_an_infinite_estimate_is_named_and_not_drawn():
     found = shown("top-k and top-p")
-    caption = next(one.whole() for one in found.all("figcaption") if "Figure 1" in one.whole())
+    caption = next(one.whole() for one in found.all("figcaption") if "What a setting gains" in one.whole())
     assert "Not drawn, for an infinite estimate: direct at top-k 5, direct at top-p 0.9, min-p 0.1" in caption
     assert not any("direct at top-k 5" in str(row.get("who")) for row in marks(found, "frontier"))
     assert rows(found.all("table")[0])["□ direct at top-k 5"][1] == "infinite in 3 of 3"
@@ -165,6 +165,7 @@ def test_the_map_has_a_section_only_where_there_is_a_map():
     assert by_id(found, "map") is not None
     assert data(found, "map-data") == {"points": [[0.5, "</script>"]]}
     assert any(link.attributes.get("href") == "#map" for link in found.all("a"))
+    assert any(link.attributes.get("download") == "map.json" for link in found.all("a"))
 
 
 HOSTILE = (
@@ -189,6 +190,19 @@ def test_hostile_texts_stay_texts():
     assert [one["text"] for one in data(found, "samples-data")["columns"][0]["texts"]] == list(HOSTILE)
     assert "<img src=x onerror=alert(2)>" in found.all("header")[0].whole()
     assert found.all("title")[0].whole().startswith("</title><script>alert(3)</script>")
+
+
+@pytest.mark.parametrize("case", ["three temperatures", "real data"])
+def test_figures_are_counted_without_a_gap(case):
+    captions = [re.match(r"Figure (\d+)\.", one.whole()) for one in shown(case).all("figcaption")]
+    assert [int(found[1]) for found in captions if found] == list(range(1, 1 + len(charts(shown(case)))))
+
+
+def test_the_recommended_setting_comes_with_its_sampling_options():
+    code = [one.text for one in shown("three temperatures").all("pre")]
+    assert len(code) == 2
+    assert all("temperature=0.7," in text for text in code)
+    assert not shown("real data").all("pre")
 
 
 def test_costs_add_up():

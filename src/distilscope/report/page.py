@@ -20,6 +20,7 @@ from distilscope.report.charts.trainings import trainings
 from distilscope.report.glossary import GLOSSARY
 from distilscope.report.groups import Cast, Group
 from distilscope.report.headline import headline
+from distilscope.report.recommendation import snippets
 from distilscope.report.samples import samples
 from distilscope.report.sweep import variant_label
 from distilscope.report.table import COLUMNS, by_label, ground_truth_name, over_seeds, setting_label
@@ -57,6 +58,7 @@ def page(
         "positions": shown(positions, "positions"),
         "trainings": shown(trainings, "trainings"),
     }
+    drawn = {name: chart for name, chart in charts.items() if chart}
     return (
         environment()
         .get_template("report.html.j2")
@@ -67,7 +69,9 @@ def page(
             headline=headline(results),
             findings=findings(cast, read["trainings"]),
             cast=cast,
-            charts={name: chart for name, chart in charts.items() if chart},
+            charts=drawn,
+            numbers={name: place for place, name in enumerate(drawn, start=1)},
+            snippets=snippets(cast.recommended.setting if cast.recommended else None, horizon=results["ground_truth"]["horizon"]),
             missing=missing,
             parts=PARTS,
             table=_table(results),
@@ -80,7 +84,7 @@ def page(
             stages=_stages(run),
             glossary=GLOSSARY,
             bundle=vega_bundle(),
-            downloads=_downloads(results, run),
+            downloads=_downloads(results, run, map),
         )
     )
 
@@ -155,14 +159,17 @@ def _stages(run: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     return [{"name": name, "share": stage["worker_seconds"] / total, **stage} for name, stage in stages.items()]
 
 
-def _downloads(results: Mapping[str, Any], run: Mapping[str, Any] | None) -> list[downloads.Download]:
+def _downloads(results: Mapping[str, Any], *others: Mapping[str, Any] | None) -> list[downloads.Download]:
     files = [
         downloads.Download.of("results.json", downloads.as_json(results), "application/json"),
         downloads.Download.of("students.csv", downloads.as_csv(results), "text/csv"),
     ]
-    if run:
-        files.append(downloads.Download.of("run.json", downloads.as_json(run), "application/json"))
-    return files
+    names = ("run.json", "map.json")
+    return files + [
+        downloads.Download.of(name, downloads.as_json(document), "application/json")
+        for name, document in zip(names, others, strict=True)
+        if document is not None
+    ]
 
 
 def _typeset(text: str) -> str:
