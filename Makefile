@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: install run test check bench clean
+.PHONY: install run test test-browser check bench clean
 
 install: $(VENV)/installed
 
@@ -21,6 +21,14 @@ run: install
 
 test: install
 	$(BIN)/python -m pytest
+
+# a headless Chromium, the distribution's own; apt-get brings it where it is missing
+test-browser: install
+	@command -v chromium >/dev/null || if [ "$$(id -u)" = 0 ]; then apt-get install --yes --no-install-recommends chromium; \
+	elif sudo -n true 2>/dev/null; then sudo apt-get install --yes --no-install-recommends chromium; \
+	else echo "chromium is missing, and installing it needs root: apt-get install chromium, then again" >&2; exit 1; fi
+	$(PIP) --constraint constraints.txt --editable '.[browser]'
+	$(BIN)/python -m pytest -m browser
 
 check: install
 	$(BIN)/ruff check .

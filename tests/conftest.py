@@ -1,9 +1,11 @@
 """Shapes in signatures are checked while the tests run; `--soak N` strikes with every fault N times."""
 
+import json
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import runtime_checkable
+from typing import Any, runtime_checkable
 
 import pytest
 import torch
@@ -65,3 +67,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> tuple[Path, dict[str, Any], float]:
+    """The tiny recipe's run: its folder, its results and how long it took (seconds)."""
+    folder = tmp_path_factory.mktemp("tiny")
+    start = time.monotonic()
+    done = distilscope("run", "tiny", "--output-dir", folder, "--json")
+    return folder, json.loads(done.stdout), time.monotonic() - start

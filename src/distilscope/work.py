@@ -158,6 +158,11 @@ def read_prompts(folder: Path) -> tuple[Prompts, frozenset[int]]:
     return tuple(map(tuple, record["prompts"])), frozenset(record["stopping"])
 
 
+def read_training(folder: Path) -> dict[str, Any]:
+    """A training's curve (`history`, per evaluation) and the step whose weights were kept (`chosen_step`)."""
+    return json.loads((folder / "training.json").read_text(encoding="utf-8"))
+
+
 def read_own_scores(folder: Path) -> scoring.OwnScores:
     """The scores of the draws under what drew them."""
     with safe_open(folder / "scores.safetensors", framework="numpy") as file:
