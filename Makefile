@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BRING := apt-get update --quiet=2 && DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --no-install-recommends
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
 .PHONY: install run test test-browser check bench clean
@@ -24,8 +25,8 @@ test: install
 
 # a headless Chromium, the distribution's own; apt-get brings it where it is missing
 test-browser: install
-	@command -v chromium >/dev/null || if [ "$$(id -u)" = 0 ]; then apt-get install --yes --no-install-recommends chromium; \
-	elif sudo -n true 2>/dev/null; then sudo apt-get install --yes --no-install-recommends chromium; \
+	@command -v chromium >/dev/null || if [ "$$(id -u)" = 0 ]; then $(BRING) chromium; \
+	elif sudo -n true 2>/dev/null; then sudo sh -c '$(BRING) chromium'; \
 	else echo "chromium is missing, and installing it needs root: apt-get install chromium, then again" >&2; exit 1; fi
 	$(PIP) --constraint constraints.txt --editable '.[browser]'
 	$(BIN)/python -m pytest -m browser

@@ -205,7 +205,7 @@ def mog(options: argparse.Namespace) -> int:
 def _explorer(config: MogPaper, folder: Path) -> Path:
     from distilscope.exploration import explore
     from distilscope.report.explorer import explorer
-    from distilscope.study import write_whole
+    from distilscope.whole_file import write_whole
 
     page = explorer(explore(config))
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,8 @@ from distilscope.errors import DistilscopeError, UsageError
 from distilscope.exhibit import absent, gather
 from distilscope.finished import read_results
 from distilscope.runs.store import Store
-from distilscope.study import recorded, store_folder, write_whole
+from distilscope.study import recorded, store_folder
+from distilscope.whole_file import write_whole
 
 NAME = "report.html"
 
