@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: install run test check bench clean
+.PHONY: install run test soak check bench clean
 
 install: $(VENV)/installed
 
@@ -21,6 +21,10 @@ run: install
 
 test: install
 	$(BIN)/python -m pytest
+
+# every fault of docs/reliability.md twenty times, each parser with 10 000 inputs: half an hour on two free cores
+soak: install
+	$(BIN)/python -m pytest --soak 20 tests/runs/test_faults.py tests/test_fuzz.py
 
 check: install
 	$(BIN)/ruff check .

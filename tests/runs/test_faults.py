@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from distilscope.cli import main
 from small_study import PLANTED, SMALL, begin, distilscope, hashes, words
+from tiny_folders import small_llama, write_gguf, write_small_folder
 
 pytestmark = pytest.mark.slow
 
@@ -247,3 +249,20 @@ def test_a_full_disk_is_told_leaves_nothing_half_written_and_the_run_goes_on_whe
         ballast.unlink()
         distilscope(*study(run))
         same(run, undisturbed)
+
+
+def test_a_full_disk_under_the_cache_or_kept_draws_is_told_and_leaves_nothing(tmp_path, monkeypatch, capsys):
+    disk, model = tmp_path / "disk", tmp_path / "model"
+    write_small_folder(model)
+    write_gguf(tmp_path / "model.gguf", small_llama())
+    with small_disk(disk, 1):
+        monkeypatch.setenv("DISTILSCOPE_CACHE", str(disk / "cache"))
+        (disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free - (60 << 10)))
+        few = ["--num-samples", "200", "--max-new-tokens", "60", "--dtype", "float32"]
+        for reference, more in ((tmp_path / "model.gguf", []), (model, [*few, "--keep-draws", disk / "kept"])):
+            with pytest.raises(SystemExit) as stop:
+                main(["measure", "--reference", str(reference), "--candidate", str(reference), *map(str, more)])
+            said = capsys.readouterr()
+            assert (stop.value.code, said.out) == (1, "")
+            assert "the disk is full" in said.err
+            assert [path.name for path in disk.rglob("*") if path.is_file()] == ["ballast"]
