@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 BRING := apt-get update --quiet=2 && DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --no-install-recommends
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: install run test test-browser check bench clean
+.PHONY: install run test test-browser soak check bench clean
 
 install: $(VENV)/installed
 
@@ -30,6 +30,10 @@ test-browser: install
 	else echo "chromium is missing, and installing it needs root: apt-get install chromium, then again" >&2; exit 1; fi
 	$(PIP) --constraint constraints.txt --editable '.[browser]'
 	$(BIN)/python -m pytest -m browser
+
+# every fault of docs/reliability.md twenty times, each parser with 10 000 inputs: half an hour on two free cores
+soak: install
+	$(BIN)/python -m pytest --soak 20 tests/runs/test_faults.py tests/test_fuzz.py
 
 check: install
 	$(BIN)/ruff check .

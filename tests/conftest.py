@@ -28,7 +28,7 @@ settings.load_profile("repeatable")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--soak", type=int, default=1, metavar="N", help="try each fault N times, and each parser 500 N inputs (default: once, and 200)"
+        "--soak", type=int, default=1, metavar="N", help="try each fault N times, and each parser 500 N inputs (default: once, and 100)"
     )
 
 
@@ -41,7 +41,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     soak = config.getoption("soak")
-    settings.register_profile("fuzz", settings.get_profile("repeatable"), max_examples=200 if soak == 1 else 500 * soak)
+    settings.register_profile("fuzz", settings.get_profile("repeatable"), max_examples=100 if soak == 1 else 500 * soak)
 
 
 @pytest.fixture(scope="session")

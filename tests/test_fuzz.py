@@ -1,4 +1,4 @@
-"""Files and words from anywhere: each is read, or refused with an error of ours. 200 inputs for each parser; `--soak 20` tries 10 000."""
+"""Files and words from anywhere: each is read, or refused with an error of ours. 100 inputs for each parser; `--soak 20` tries 10 000."""
 
 from __future__ import annotations
 

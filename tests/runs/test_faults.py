@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from distilscope.cli import main
 from small_study import PLANTED, SMALL, begin, distilscope, hashes, words
+from tiny_folders import small_llama, write_gguf, write_small_folder
 
 pytestmark = pytest.mark.slow
 
@@ -54,6 +56,13 @@ def struck(chance, process: subprocess.Popen[str], number: int = 1) -> None:
     """SIGKILL for some of the workers."""
     for pid in chance.sample(workers(process), number):
         os.kill(pid, signal.SIGKILL)
+
+
+def flip(chance, file: Path) -> None:
+    """One bit."""
+    whole = bytearray(file.read_bytes())
+    whole[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
+    file.write_bytes(whole)
 
 
 def same(folder: Path, undisturbed: Path) -> None:
@@ -131,14 +140,14 @@ def test_a_run_killed_at_any_moment_redoes_only_what_was_missing(chance, undistu
     same(tmp_path, undisturbed)
 
 
-def test_sigterm_keeps_a_checkpoint_of_the_training_under_way(chance, undisturbed, tmp_path):
-    """The teacher keeps none of its own accord."""
-    store = tmp_path / "store"
+def test_sigterm_keeps_a_checkpoint_and_one_that_was_damaged_since_is_named_and_not_used(chance, undisturbed, tmp_path):
+    """Of the teacher's training, which keeps none of its own accord."""
+    store = tmp_path / "run" / "store"
     (teacher,) = (
         path.parent.name for path in undisturbed.glob("store/training/*/manifest.json") if '"hidden_size": 64' in path.read_text()
     )
     scratch = store / ".scratch" / teacher
-    with begin(*study(tmp_path)) as run:
+    with begin(*study(tmp_path / "run")) as run:
         assert until(scratch.exists, run)
         time.sleep(chance.random() * 0.2)
         run.terminate()
@@ -148,11 +157,21 @@ def test_sigterm_keeps_a_checkpoint_of_the_training_under_way(chance, undisturbe
     assert "Traceback" not in said
     assert [path.name for path in scratch.iterdir()] == ["checkpoint.safetensors"]
     assert under_way(store) == set()
-    checked = distilscope("verify", tmp_path).stdout
+    shutil.copytree(tmp_path / "run", tmp_path / "damaged")
+    checked = distilscope("verify", tmp_path / "run").stdout
     assert "0 problems" in checked
     assert "not made yet" in checked
-    distilscope(*study(tmp_path))
-    same(tmp_path, undisturbed)
+    distilscope(*study(tmp_path / "run"))
+    same(tmp_path / "run", undisturbed)
+
+    victim = tmp_path / "damaged" / "store" / ".scratch" / teacher / "checkpoint.safetensors"
+    flip(chance, victim)
+    checked = distilscope("verify", tmp_path / "damaged", check=False)
+    assert checked.returncode == 1
+    assert f"{victim}: is not as it was written" in checked.stdout
+    repaired = distilscope(*study(tmp_path / "damaged"), "--repair")
+    assert f"damaged: {victim}: " in repaired.stderr
+    same(tmp_path / "damaged", undisturbed)
 
 
 def test_two_runs_on_one_store_one_works_and_the_other_says_who_does(chance, undisturbed, tmp_path):
@@ -169,8 +188,6 @@ def test_two_runs_on_one_store_one_works_and_the_other_says_who_does(chance, und
         assert other.returncode == 1
         assert f"in use by process {run.pid} " in other.stderr
         assert not (tmp_path / "other" / "results.json").exists()
-    distilscope(*STUDY, "--output-dir", tmp_path / "other", DISTILSCOPE_STORE=store)
-    assert (tmp_path / "other" / "results.json").read_bytes() == (tmp_path / "results.json").read_bytes()
     same(tmp_path, undisturbed)
 
 
@@ -188,9 +205,7 @@ def test_flipped_bytes_are_named_and_exactly_what_they_are_in_is_made_again(chan
     )
     victims = [chance.choice(sorted(store.glob(pattern))) for pattern in patterns]
     for victim in victims:
-        whole = bytearray(victim.read_bytes())
-        whole[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
-        victim.write_bytes(whole)
+        flip(chance, victim)
     before = made(store)
     checked = distilscope("verify", tmp_path / "run", check=False)
     assert checked.returncode == 1
@@ -234,3 +249,20 @@ def test_a_full_disk_is_told_leaves_nothing_half_written_and_the_run_goes_on_whe
         ballast.unlink()
         distilscope(*study(run))
         same(run, undisturbed)
+
+
+def test_a_full_disk_under_the_cache_or_kept_draws_is_told_and_leaves_nothing(tmp_path, monkeypatch, capsys):
+    disk, model = tmp_path / "disk", tmp_path / "model"
+    write_small_folder(model)
+    write_gguf(tmp_path / "model.gguf", small_llama())
+    with small_disk(disk, 1):
+        monkeypatch.setenv("DISTILSCOPE_CACHE", str(disk / "cache"))
+        (disk / "ballast").write_bytes(bytes(shutil.disk_usage(disk).free - (60 << 10)))
+        few = ["--num-samples", "200", "--max-new-tokens", "60", "--dtype", "float32"]
+        for reference, more in ((tmp_path / "model.gguf", []), (model, [*few, "--keep-draws", disk / "kept"])):
+            with pytest.raises(SystemExit) as stop:
+                main(["measure", "--reference", str(reference), "--candidate", str(reference), *map(str, more)])
+            said = capsys.readouterr()
+            assert (stop.value.code, said.out) == (1, "")
+            assert "the disk is full" in said.err
+            assert [path.name for path in disk.rglob("*") if path.is_file()] == ["ballast"]

@@ -40,8 +40,8 @@ class TransformersNetwork:
         except (ValueError, OSError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UsageError(f"transformers cannot load {folder}: {reason}") from None
-        model, about = loaded
-        if lacking := sorted(about["missing_keys"]):  # the library would put random numbers in their place
+        model, found = loaded
+        if lacking := sorted(found["missing_keys"]):  # the library would put random numbers in their place
             raise UsageError(f"the weights in {folder} lack {lacking[0]!r}, which this model has; give a complete model folder")
         return cls(model)
 
