@@ -157,6 +157,9 @@ def test_on_paper_it_is_light(visit, report):
     visited.page.emulate_media(media="print", color_scheme="dark")
     assert style(visited, "body", "backgroundColor") == rgb(COLOURS["paper"][0])
     assert not visited.page.locator("#theme").is_visible()
+    visited.page.set_viewport_size({"width": 680, "height": 1000})  # A4 between its margins
+    too_wide = "() => [...document.querySelectorAll('table, figure')].filter(one => one.scrollWidth > 682).length"
+    assert visited.page.evaluate(too_wide) == 0
 
 
 def test_a_narrow_window_scrolls_down_alone(visit, report):
