@@ -15,6 +15,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,6 @@ SETTINGS = {
 }
 """Of Ray, by environment variable, while it starts."""
 
-QUIET: Mapping[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-"""Nothing of Ray's on our standard output and error."""
-
 OBJECTS = 80 << 20
 """Bytes for Ray's own objects, about the least it takes: tasks and receipts are small, everything else is in the store."""
 
@@ -46,23 +44,31 @@ def require_ray() -> None:
         raise DistilscopeError("the engine 'ray' needs Ray, which is not installed here; run pip install 'distilscope[ray]'")
 
 
-def connect(address: str | None, *, cores: int, environment: Mapping[str, str]) -> Callable[[], None]:
+@dataclass(frozen=True)
+class Cluster:
+    """A connection to a cluster."""
+
+    end: Callable[[], None]
+    environment: Mapping[str, str]
+    """What its worker processes are known to have in theirs."""
+
+
+def connect(address: str | None, *, cores: int, environment: Mapping[str, str]) -> Cluster:
     """Makes `ray` work: in the cluster at the address (HOST:PORT, or "auto"), or without one in a new cluster of so many cores here.
 
-    Returns what ends it again. Worker processes start with `environment` on top of their node's own. A new cluster asks for a token (that
-    of the environment, or a fresh one), has no dashboard, and keeps its files in a temporary folder. A program that is connected already
-    stays where it is. Raises DistilscopeError, within seconds, if there is no such cluster.
+    A new cluster asks for a token (that of the environment, or a fresh one), has no dashboard, keeps its files in a temporary folder, and
+    its processes start with `environment` on top of ours. A program that is connected already stays where it is.
+    Raises DistilscopeError, within seconds, if there is no such cluster.
     """
-    options: dict[str, Any] = {"runtime_env": {"env_vars": dict(environment)}, **QUIET}
     with _environment(SETTINGS | _credentials(joining=address is not None)):
         import ray
 
         if ray.is_initialized():
-            return lambda: None
+            return Cluster(lambda: None, {})
         if address is not None:
             _require_answer(address)
-            _init(address=address, **options)
-            return ray.shutdown
+            _init(address=address)
+            return Cluster(ray.shutdown, {})
         # Sockets lie below it, and the path of a socket has at most 107 characters.
         folder = tempfile.mkdtemp(prefix="ray-", dir=tempfile.gettempdir() if len(tempfile.gettempdir()) < 25 else "/tmp")
 
@@ -71,23 +77,27 @@ def connect(address: str | None, *, cores: int, environment: Mapping[str, str]) 
             shutil.rmtree(folder, ignore_errors=True)
 
         try:
-            _init(address="local", num_cpus=cores, include_dashboard=False, object_store_memory=OBJECTS, _temp_dir=folder, **options)
-            if os.environ.get("RAY_AUTH_MODE") != "token":
-                raise DistilscopeError("Ray started its cluster without a token, so that others could use it; run pip install 'ray>=2.59'")
+            with _environment(environment):
+                _init(address="local", num_cpus=cores, include_dashboard=False, object_store_memory=OBJECTS, _temp_dir=folder)
+                if os.environ.get("RAY_AUTH_MODE") != "token":
+                    raise DistilscopeError("Ray's new cluster asks nobody for a token; run pip install 'distilscope[ray]' for a newer Ray")
         except BaseException:
             end()
             raise
-        return end
+        return Cluster(end, environment)
 
 
 def _init(**options: Any) -> None:
     """`ray.init`, which puts a handler of its own in the place of SIGTERM's; ours comes back, and what Ray's raises meanwhile is ours."""
     import ray
+    from ray._private import worker
 
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(**options)
+        ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
+        # Of nodes that die Ray tells at length on standard output, which is the caller's; there is no option for it.
+        worker._worker_logs_enabled = False
     except SystemExit:
         raise SystemExit(128 + signal.SIGTERM) from None
     except (ConnectionError, RuntimeError, OSError, ValueError) as error:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from distilscope.errors import DistilscopeError, one_line
@@ -13,6 +13,7 @@ from distilscope.runs.engine import MEMORY, threads
 from distilscope.runs.ray_cluster import connect
 from distilscope.runs.ray_tasks import Sender, perform_all
 from distilscope.runs.step import Needs
+from distilscope.runs.stopping import not_now
 from distilscope.runs.store import Store
 from distilscope.runs.task import Receipt, Task
 
@@ -47,12 +48,16 @@ class RayTasks:
         self._looked = 0.0
 
     def __enter__(self) -> RayTasks:
-        import ray
+        with ExitStack() as stack:
+            self._cluster = connect(self._address, cores=self.slots, environment=MEMORY | threads(1))
+            stack.callback(self._cluster.end)
+            with not_now():  # here and below: an exit that a signal raises inside Ray comes out of it with another code
+                import ray
 
-        self._disconnect: Callable[[], None] = connect(self._address, cores=self.slots, environment=MEMORY | threads(1))
-        self._perform = ray.remote(perform_all)
-        self._sender = Sender.of(self._store)
-        self._look()
+                self._perform = ray.remote(perform_all)
+                self._look()
+            self._sender = Sender.of(self._store)
+            self._leave = stack.pop_all()
         return self
 
     def takes(self, needs: Needs) -> bool:
@@ -66,34 +71,26 @@ class RayTasks:
         self._pending.append(task)
 
     def collect(self, timeout: float) -> Sequence[Receipt]:
-        import ray
-        import ray.exceptions
-
-        self._send()
-        if time.monotonic() - self._looked > LOOK:
-            self._look()
-            for group in self._running.values():
-                self._require_node(group[0].needs)
-        ready, _ = ray.wait(list(self._running), timeout=timeout)
-        if ready:
-            ready, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
-        receipts: list[Receipt] = []
-        for reference in ready:
-            try:
-                receipts += self._received(ray.get(reference), self._running[reference])
-                del self._running[reference]
-            except ray.exceptions.RayError as error:
-                if not receipts:  # what is finished is reported first; the dead stay dead
-                    raise self._death(self._running[reference], error) from error
-        return receipts
+        with not_now():
+            self._send()
+            if time.monotonic() - self._looked > LOOK:
+                self._look()
+                for group in self._running.values():
+                    self._require_node(group[0].needs)
+            finished = self._finished(timeout)
+        for task, receipt in finished:
+            if receipt.error is None:
+                self._store.await_artifact(self._store.path(task.identity))
+        return [receipt for _, receipt in finished]
 
     def __exit__(self, *exception: object) -> None:
         import ray
 
-        for reference in self._running:
-            with suppress(Exception):
-                ray.cancel(reference, force=True)
-        self._disconnect()
+        with not_now():
+            for reference in self._running:
+                with suppress(Exception):
+                    ray.cancel(reference, force=True)
+            self._leave.close()
         for log in self._store.logs().glob("ray-*.log"):
             with suppress(OSError):
                 if log.stat().st_size == 0:
@@ -103,21 +100,32 @@ class RayTasks:
         idle = max(0.0, self.slots - self._occupied())
         for group in grouped([(task, self._expected(task)) for task in self._pending], idle):
             needs = group[0].needs
-            perform = self._perform.options(
-                num_cpus=needs.threads,
-                num_gpus=needs.gpus,
-                max_retries=RETRIES,
-                runtime_env={"env_vars": MEMORY | threads(needs.threads)},
-            )
+            environment = MEMORY | threads(needs.threads)
+            own = None if environment == self._cluster.environment else {"env_vars": environment}  # else the workers at hand will do
+            perform = self._perform.options(num_cpus=needs.threads, num_gpus=needs.gpus, max_retries=RETRIES, runtime_env=own)
             self._running[perform.remote(group, self._sender)] = group
         self._pending.clear()
 
-    def _received(self, receipts: list[Receipt], group: list[Task]) -> list[Receipt]:
-        for task, receipt in zip(group, receipts, strict=False):
-            if receipt.error is None:
-                self._store.await_artifact(self._store.path(task.identity))
+    def _finished(self, timeout: float) -> list[tuple[Task, Receipt]]:
+        import ray
+        import ray.exceptions
+
+        ready, _ = ray.wait(list(self._running), timeout=timeout)
+        if ready:
+            ready, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
+        finished: list[tuple[Task, Receipt]] = []
+        for reference in ready:
+            try:
+                receipts: list[Receipt] = ray.get(reference)
+            except ray.exceptions.RayError as error:
+                if not finished:  # what is finished is reported first; the dead stay dead
+                    raise self._death(self._running[reference], error) from error
+                continue
+            finished += zip(self._running.pop(reference), receipts, strict=False)  # after a failure no more were begun
+        for task, receipt in finished:
+            if receipt.seconds:
                 self._pace[task.title].append(receipt.seconds)
-        return receipts
+        return finished
 
     def _expected(self, task: Task) -> float:
         """Seconds that the task will take; of what was never timed, long enough to be sent by itself."""
@@ -150,12 +158,18 @@ class RayTasks:
         )
 
     def _death(self, group: list[Task], error: Exception) -> DistilscopeError:
-        """Of the task's last attempt."""
+        from ray.exceptions import LocalRayletDiedError
+
         task = next((task for task in group if not self._store.has(task.identity)), group[0])
+        if isinstance(error, LocalRayletDiedError):
+            return DistilscopeError(
+                f"the Ray node of this machine died, and with it the run, at the step {task.name}; "
+                "start the node again if it is not this run's own, and run again (what was finished is kept)"
+            )
         return DistilscopeError(
-            f"the worker process that ran the step {task.name} died {RETRIES + 1} times in a row (Ray says {one_line(error)!r}); likely "
-            "out of memory: use fewer workers or smaller sizes and run again (what was finished is kept). What it printed is in "
-            f"{self._store.logs()}/ray-*.log"
+            f"a worker process, or its node, died while running the step {task.name}, {RETRIES + 1} times in a row (Ray says "
+            f"{one_line(error)!r}); likely out of memory: use fewer workers or smaller sizes and run again (what was finished is kept). "
+            f"What it printed is in {self._store.logs()}/ray-*.log"
         )
 
 
