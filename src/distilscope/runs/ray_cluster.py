@@ -77,7 +77,7 @@ def connect(address: str | None, *, cores: int, environment: Mapping[str, str]) 
             shutil.rmtree(folder, ignore_errors=True)
 
         try:
-            with _environment(environment):
+            with _environment({**environment, "PYTHONPATH": os.pathsep.join(sys.path)}):  # as ours: workers import what we do
                 _init(address="local", num_cpus=cores, include_dashboard=False, object_store_memory=OBJECTS, _temp_dir=folder)
                 if os.environ.get("RAY_AUTH_MODE") != "token":
                     raise DistilscopeError("Ray's new cluster asks nobody for a token; run pip install 'distilscope[ray]' for a newer Ray")
