@@ -14,12 +14,12 @@ import work
 from work import WORK, lone, plan, tree
 
 import distilscope
-from distilscope.errors import DistilscopeError, GateError, StoreError
+from distilscope.errors import DistilscopeError, GateError, StoreError, UsageError
 from distilscope.runs.engine import PATIENCE
 from distilscope.runs.execute import execute, needed
 from distilscope.runs.progress import Silence
 from distilscope.runs.schedule import Schedule, makespan
-from distilscope.runs.step import Step, order
+from distilscope.runs.step import Needs, Step, order
 from distilscope.runs.stopping import exit_on_sigterm, not_now, told_to_end
 from distilscope.runs.store import Store
 from distilscope.runs.task import Receipt, Task, perform
@@ -63,8 +63,10 @@ class Inside:
         self.slots = slots
         self.tasks: list[Task] = []
 
+    def takes(self, needs):  # noqa: ARG002
+        return len(self.tasks) < self.slots
+
     def submit(self, task):
-        assert len(self.tasks) < self.slots
         self.tasks.append(task)
 
     def collect(self, timeout) -> list[Receipt]:  # noqa: ARG002
@@ -181,12 +183,15 @@ def test_a_schedule_gives_the_first_ready_step():
     a, b = lone("data", n="a"), lone("data", n="b")
     c, d = Step("c", {}, {"x": a, "y": a}, 1), Step("d", {}, {"x": b, "absent": lone("elsewhere")}, 1)
     schedule = Schedule([a, c, b, d])
-    assert [schedule.next(), schedule.next(), schedule.next()] == [a, b, None]
+    assert [schedule.first, schedule.next(), schedule.next(), schedule.next(), schedule.first] == [a, a, b, None, None]
     schedule.done(b)
     schedule.done(a)
     assert [schedule.next(), schedule.next(), schedule.next(), schedule.unfinished] == [c, d, None, 2]
     assert makespan([a, c, b, d], {a: 1.0, b: 3.0, c: 4.0, d: 1.0}, 2) == 5.0
     assert makespan([a, c, b, d], {a: 1.0, b: 3.0, c: 4.0, d: 1.0}, 1) == 9.0
+    wide = Step("wide", {}, {}, 1, needs=Needs(threads=2))
+    assert makespan([a, wide, b], {a: 1.0, wide: 2.0, b: 3.0}, 2) == 6.0  # it waits for both cores, and the others for it
+    assert makespan([a, wide, b], {a: 1.0, wide: 2.0, b: 3.0}, 3) == 4.0
 
 
 # The same bytes, whatever happens.
@@ -416,8 +421,8 @@ def test_a_store_in_use_is_left_alone(store):
 
 def test_threads_are_set_before_anything_is_imported_and_leave_no_trace_here(store, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    step = lone("environment")
-    run([step], store, threads=3)
+    step = Step("environment", {}, {}, 1, needs=Needs(threads=3))
+    run([step], store, workers=3)
     assert (store.path(step) / "seen.txt").read_text() == "3 3 False"
     assert store.manifest(step)["counts"] == {"threads": 3}
     assert os.environ["OMP_NUM_THREADS"] == "7"
@@ -440,6 +445,39 @@ def test_no_secret_of_the_environment_reaches_a_file_or_a_message(store, monkeyp
     assert not [path for path in files if PLANTED in path.read_text()]
 
 
+def wide_and_narrow() -> list[Step]:
+    """Steps of one and of two threads in turn."""
+    return [Step("interval", {"n": n}, {}, 1, needs=Needs(threads=1 + n % 2)) for n in range(8)]
+
+
+@pytest.mark.parametrize(("slots", "most"), [(2, 2), (3, 3)])
+def test_running_steps_have_no_more_threads_than_there_are_slots(store, slots, most):
+    steps = wide_and_narrow()
+    run(steps, store, workers=slots)
+    changes = []
+    for step in steps:
+        began, ended, threads = (store.path(step) / "interval").read_text().split()
+        assert int(threads) == step.needs.threads
+        changes += [(float(began), step.needs.threads), (float(ended), -step.needs.threads)]
+    busy = [sum(change for _, change in sorted(changes)[: i + 1]) for i in range(len(changes))]
+    assert max(busy) == most
+
+
+def test_a_step_of_more_threads_than_may_run_is_refused(store):
+    with pytest.raises(UsageError, match="computes with 4 threads, but 2 may run at once"):
+        run([Step("environment", {}, {}, 1, needs=Needs(threads=4))], store, workers=2)
+
+
+@pytest.mark.parametrize("needs", [{"threads": 0}, {"gpus": -1}])
+def test_needs_are_counts(needs):
+    with pytest.raises(ValueError, match="threads are at least 1, GPUs at least 0"):
+        Needs(**needs)
+
+
+def test_needs_are_not_what_a_step_is():
+    assert Step("data", {}, {}, 1, needs=Needs(gpus=4)) == Step("data", {}, {}, 1)
+
+
 def test_what_a_step_prints_goes_to_a_log(store, capfd):
     run([lone("noise")], store)
     assert capfd.readouterr() == ("", "")
@@ -448,7 +486,6 @@ def test_what_a_step_prints_goes_to_a_log(store, capfd):
     assert list((store.root / ".logs").iterdir()) == []
 
 
-@pytest.mark.parametrize("counts", [{"workers": 0}, {"workers": 1, "threads": 0}])
-def test_counts_of_workers_and_threads_are_at_least_one(store, counts):
+def test_there_is_at_least_one_worker(store):
     with pytest.raises(ValueError, match="at least 1"):
-        run([lone("noise")], store, **counts)
+        run([lone("noise")], store, workers=0)

@@ -78,9 +78,10 @@ def connect(address: str | None, *, cores: int, environment: Mapping[str, str]) 
             shutil.rmtree(folder, ignore_errors=True)
 
         try:
-            # steps need none of what this process holds in confidence; Ray itself needs its token
-            secrets_of_ours = os.environ.keys() - without_secrets(os.environ).keys()
-            with _environment({**environment} | {name: None for name in secrets_of_ours if not name.startswith("RAY_")}):
+            # workers import what we do; steps need none of what this process holds in confidence, and Ray itself only its token
+            hidden = {name for name in os.environ.keys() - without_secrets(os.environ).keys() if not name.startswith("RAY_")}
+            changes = {**environment, "PYTHONPATH": os.pathsep.join(sys.path)} | dict.fromkeys(hidden)
+            with _environment(changes):
                 _init(address="local", num_cpus=cores, include_dashboard=False, object_store_memory=OBJECTS, _temp_dir=folder)
                 if os.environ.get("RAY_AUTH_MODE") != "token":
                     raise DistilscopeError("Ray's new cluster asks nobody for a token; run pip install 'distilscope[ray]' for a newer Ray")

@@ -97,7 +97,7 @@ class RayTasks:
                     log.unlink()
 
     def _send(self) -> None:
-        idle = max(0.0, self.slots - self._occupied())
+        idle = max(0, self.slots - self._occupied())
         for group in grouped([(task, self._expected(task)) for task in self._pending], idle):
             needs = group[0].needs
             environment = MEMORY | threads(needs.threads)
@@ -132,7 +132,7 @@ class RayTasks:
         times = self._pace.get(task.title)
         return sum(times) / len(times) if times else GROUP
 
-    def _occupied(self) -> float:
+    def _occupied(self) -> int:
         """Cores for what is in flight; what waits for a GPU does not count."""
         gpus, cores = sum(node.get("GPU", 0) for node in self._nodes), 0
         for needs in (group[0].needs for group in self._running.values()):
@@ -173,7 +173,7 @@ class RayTasks:
         )
 
 
-def grouped(tasks: Sequence[tuple[Task, float]], idle: float) -> list[list[Task]]:
+def grouped(tasks: Sequence[tuple[Task, float]], idle: int) -> list[list[Task]]:
     """Tasks with their expected seconds, in order, as groups of neighbours of equal needs.
 
     A group is full when it holds `GROUP` seconds, or an even share of the whole work for each of so many idle cores.
