@@ -33,7 +33,7 @@ test-browser: install
 
 # every fault of docs/reliability.md twenty times, each parser with 10 000 inputs: half an hour on two free cores
 soak: install
-	$(BIN)/python -m pytest --soak 20 tests/runs/test_faults.py tests/test_fuzz.py
+	$(BIN)/python -m pytest --soak 20 tests/runs/test_faults.py tests/runs/test_ray_faults.py tests/test_fuzz.py
 
 check: install
 	$(BIN)/ruff check .

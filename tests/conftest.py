@@ -22,10 +22,6 @@ for protocol in (distribution.Distribution, selectivity.Selectivity):
 install_import_hook("distilscope", "beartype.beartype")
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--soak", type=int, default=1, metavar="N", help="repetitions of each fault, each at another random moment")
-
-
 # The same examples every time, and no deadline: a busy machine is no bug.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
