@@ -79,6 +79,8 @@ BAD = {
     "an explorer off the plane": (["mog", "--dimension", "3", "--open", "--seeds", "1"], "leave out --open"),
     "report no run": (["report", "no/such/run"], "there is no folder no/such/run"),
     "report an unfinished run": (["report", "."], "lacks results.json"),
+    "export no run": (["export", "no/such/run"], "there is no folder no/such/run"),
+    "export half a seed": (["export", ".", "--seed", "0.5"], "invalid int value"),
     "recommend no run": (["recommend", "no/such/run"], "there is no folder no/such/run"),
     "recommend an unfinished run": (["recommend", "."], "lacks results.json; give the same `distilscope run` command again"),
     "recommend by two objectives": (["recommend", ".", "--max-recall-loss", "1", "--precision-weight", "1"], "not allowed with"),

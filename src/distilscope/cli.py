@@ -25,6 +25,12 @@ EXAMPLES = """examples:
 exit codes: 0 done; 1 a check, a verification or the machine failed; 2 bad usage or input; 143 after SIGTERM
 """
 
+EXPORT = """writes into DIR:
+  data/train.parquet   the teacher's draws at that setting: text, token ids, lengths, log-probabilities
+  distilled/           the student that learnt them, with a model card
+  direct/              the student that learnt p*'s own draws
+"""
+
 AUDIT = "on the default recipe the audit takes about 7 minutes on two cores; what is done is kept, and more seeds go on from there\n"
 
 
@@ -177,6 +183,14 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     sub = command("report", "write a run's report: one HTML file to look at, RUN/report.html, that needs no network")
     sub.add_argument("run", metavar="RUN", help="a finished run's folder")
     sub.add_argument("--open", action="store_true", help="show it in a browser")
+
+    sub = command("export", "the teacher's data and the students of a run, as datasets, TRL and transformers read them", EXPORT)
+    sub.add_argument("run", metavar="RUN", help="a finished run's folder")
+    sub.add_argument("--output-dir", metavar="DIR", help="default: RUN/export")
+    sub.add_argument(
+        "--setting", metavar="SETTING", help="the teacher's, such as temperature=0.8 or top_k=50 (default: the recommended one)"
+    )
+    sub.add_argument("--seed", type=int, default=0, metavar="N", help="whose teacher and students (default: 0)")
 
     sub = command("audit", "each trap of the paper's released code switched on alone, beside the definition", AUDIT)
     sub.add_argument("--recipe", default="smollm2_cpu", metavar="RECIPE", help="smollm2_cpu (the default) or tiny")

@@ -260,6 +260,23 @@ def _show(path: Path) -> None:
         print(f"distilscope: there is no browser to open {path} in; open it yourself", file=sys.stderr)
 
 
+def export(options: argparse.Namespace) -> int:
+    from distilscope.export.ways_out import export as export_run
+
+    output_dir = Path(options.output_dir) if options.output_dir else None
+    found = export_run(Path(options.run), output_dir=output_dir, setting=options.setting, seed=options.seed)
+    if options.json:
+        _print_json(found.as_json())
+        return 0
+    if found.data:
+        print(f"Teacher's data: {found.data}")
+    else:
+        print("Teacher's data: none, for the direct student learnt p*'s own draws")
+    for name, path in found.students.items():
+        print(f"{name.capitalize()} student: {path}")
+    return 0
+
+
 def audit(options: argparse.Namespace) -> int:
     from distilscope.audit import study as audit_study
     from distilscope.runs.progress import watcher
@@ -350,6 +367,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "measure": measure,
     "recommend": recommend,
     "report": report,
+    "export": export,
     "audit": audit,
     "verify": verify,
     "gc": gc,

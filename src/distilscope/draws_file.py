@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int, Shaped
 
 from distilscope.errors import GateError, UsageError, one_line
 from distilscope.lm.causal_lm import PromptedLM
@@ -86,6 +86,13 @@ def _schema() -> Any:
     )
 
 
+def list_column(offsets: Int[np.ndarray, " n_plus_1"], values: Shaped[np.ndarray, " tokens"], kind: Any) -> Any:
+    """A column of lists from values end to end, the i-th list beginning at `offsets[i]`."""
+    import pyarrow as pa
+
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(values, type=kind))
+
+
 class DrawsWriter:
     """Writes a file of draws; it appears whole when the `with` ends well, and not at all otherwise."""
 
@@ -104,17 +111,14 @@ class DrawsWriter:
         """One tile of a side's draws, with each sequence's log-probability (nats) under both sides, by name."""
         import pyarrow as pa
 
-        def lists(values: np.ndarray, kind: Any) -> Any:
-            return pa.ListArray.from_arrays(pa.array(draws.offsets.astype(np.int32)), pa.array(values, type=kind))
-
         assert draws.log_prob is not None
         columns = {
             "side": pa.array([side] * len(draws)),
             "prompt_id": pa.array(draws.prompt_of, type=pa.int32()),
-            "ids": lists(draws.ids.astype(np.int32), pa.int32()),
+            "ids": list_column(draws.offsets, draws.ids.astype(np.int32), pa.int32()),
             "length": pa.array(draws.lengths, type=pa.int32()),
             "ended": pa.array(draws.ended),
-            "token_log_prob": lists(draws.log_prob, pa.float32()),
+            "token_log_prob": list_column(draws.offsets, draws.log_prob, pa.float32()),
         } | {f"log_prob_{name}": pa.array(log_prob[name]) for name in SIDES}
         self._file.write_table(pa.table(columns, schema=self._schema), row_group_size=len(draws))
 

@@ -111,13 +111,13 @@ def write_model(
     dtype = next(iter(weights.values())).dtype
     stops = sorted(stopping)
     special = {"bos_token_id": None, "eos_token_id": stops[0] if len(stops) == 1 else stops or None, "pad_token_id": None}
-    _write_json(folder / "config.json", config.to_hf() | special | {"dtype": str(dtype).removeprefix("torch.")})
-    _write_json(folder / "generation_config.json", special)
+    write_json(folder / "config.json", config.to_hf() | special | {"dtype": str(dtype).removeprefix("torch.")})
+    write_json(folder / "generation_config.json", special)
     save_file({name: weight.contiguous() for name, weight in weights.items()}, folder / "model.safetensors", metadata={"format": "pt"})
     if tokenizer is not None:
         (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
         settings = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
-        _write_json(folder / "tokenizer_config.json", settings | dict(tokenizer_config or {}))
+        write_json(folder / "tokenizer_config.json", settings | dict(tokenizer_config or {}))
 
 
 def copy_model(source: Path, folder: Path) -> None:
@@ -134,5 +134,6 @@ def load_llama(folder: Path, dtype: torch.dtype) -> Llama | None:
     return None if config is None else Llama.from_hf(config, read_weights(folder), dtype)
 
 
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """As every JSON file of a model folder is written: the same value gives the same bytes."""
     path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")

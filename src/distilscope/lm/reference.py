@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import shutil
@@ -47,6 +48,41 @@ def model_folder(reference: str) -> Path:
     if not path.is_dir():
         raise UsageError(f"{shown(reference)} is a file, but no .gguf; {_GIVE}")
     return path
+
+
+def public_name(reference: str) -> str:
+    """A model's name without the place where it lies on this machine."""
+    return reference if reference.startswith(("hf:", "package:")) else Path(reference).name
+
+
+def licence(reference: str) -> str | None:
+    """What a model says of its licence: in its GGUF file, its package or its card. None where nothing is said here; no network is asked."""
+    try:
+        if reference.startswith("package:"):
+            name = reference.removeprefix("package:")
+            package = importlib.metadata.metadata(importlib.metadata.packages_distributions()[name][0]).json
+            return _said(_gguf_licence(_in_package(name)) or package.get("license_expression") or package.get("license"))
+        path = _from_hub(reference.removeprefix("hf:"), fetch=False) if reference.startswith("hf:") else Path(reference).expanduser()
+        return _said(_gguf_licence(path) if path.suffix == ".gguf" else _card_licence(path))
+    except (DistilscopeError, OSError, ValueError, KeyError):
+        return None
+
+
+def _said(licence: object) -> str | None:
+    return licence.strip() if isinstance(licence, str) and licence.strip() and len(licence) < 60 else None
+
+
+def _gguf_licence(path: Path) -> object:
+    from gguf import GGUFReader
+
+    field = GGUFReader(path).get_field("general.license")
+    return None if field is None else field.contents()
+
+
+def _card_licence(folder: Path) -> object:
+    from huggingface_hub.repocard import metadata_load
+
+    return (metadata_load(folder / "README.md") or {}).get("license")
 
 
 def digest(folder: Path) -> str:
@@ -110,12 +146,14 @@ def _in_package(name: str) -> Path:
     return files[0]
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, *, fetch: bool = True) -> Path:
+    """A model's snapshot; without `fetch`, only one that is here already."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    wanted = ["*.json", "*.safetensors", "*.model", "README.md"]  # the card says under which licence it is
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model"], ignore_patterns=["*/*"]))
+        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["*/*"], local_files_only=not fetch))
     except HFValidationError:
         raise UsageError(f"{shown(f'hf:{name}')} is no model name; write it as hf:ORG/NAME") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
