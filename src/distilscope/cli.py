@@ -125,9 +125,12 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     sub = command("run", "run a study: draw, train, distil, measure", study)
     sub.add_argument("recipe", metavar="RECIPE|FILE.yaml")
     sub.add_argument("--output-dir", metavar="DIR", help="default: runs/RECIPE")
-    sub.add_argument("--engine", choices=["local"], default="local", help="where steps run")
+    sub.add_argument("--engine", choices=["local", "ray"], default="local", help="where steps run; ray: as tasks of a Ray cluster")
+    sub.add_argument(
+        "--ray-address", metavar="ADDRESS", help="HOST:PORT of a running Ray cluster, or auto (default: one is started on this machine)"
+    )
     sub.add_argument("--budget", type=_number, metavar="MINUTES", help="choose num-train, num-eval and seeds so that the run takes so long")
-    sub.add_argument("--workers", type=int, help="processes side by side (default: the cores there are); changes no byte")
+    sub.add_argument("--workers", type=int, help="processes side by side (default, and at most: the cores there are); changes no byte")
 
     sub = command("plan", "say what a study would run and why, in tokens, FLOPs, disk and time", study)
     sub.add_argument("recipe", metavar="RECIPE|FILE.yaml")

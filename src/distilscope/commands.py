@@ -37,13 +37,24 @@ def _configuration(options: argparse.Namespace) -> tuple[Distillation, dict[str,
 
 
 def run(options: argparse.Namespace) -> int:
-    if options.workers is not None and options.workers < 1:
-        raise UsageError(f"--workers is {options.workers}, but must be at least 1")
     config, given = _configuration(options)
     from distilscope import study
+    from distilscope.runs.cores import side_by_side
     from distilscope.runs.progress import watcher
 
+    study.require_engine(options.engine, options.ray_address, options.workers)
+    if options.workers is not None and side_by_side(options.workers) < options.workers:
+        number = side_by_side(options.workers)
+        print(f"distilscope: --workers is {options.workers}, but there are cores for {number}, so {number} will run", file=sys.stderr)
+    if config.resources.train_gpus and options.engine != "ray":
+        print(
+            f"distilscope: resources.train_gpus is {config.resources.train_gpus}, but only --engine ray sets GPUs aside; "
+            "trainings run as they do without",
+            file=sys.stderr,
+        )
     if options.budget is not None:
+        if options.ray_address is not None:
+            raise UsageError("--budget measures this machine, but --ray-address runs on others; leave one of them out")
         from distilscope import budget
 
         config = budget.fit(
@@ -55,7 +66,14 @@ def run(options: argparse.Namespace) -> int:
             say=lambda text: print(text, file=sys.stderr),
         )
 
-    results = study.run(config, output_dir=options.output_dir, workers=options.workers, watch=watcher())
+    results = study.run(
+        config,
+        output_dir=options.output_dir,
+        engine=options.engine,
+        ray_address=options.ray_address,
+        workers=options.workers,
+        watch=watcher(),
+    )
     if options.json:
         _print_json(results)
         return 0

@@ -83,6 +83,18 @@ class Sweep:
 
 
 @dataclass(frozen=True)
+class Resources:
+    """What steps take of the machines they run on. No number of a study depends on it."""
+
+    train_gpus: int = 0
+    """GPUs that the engine ray sets aside for each training."""
+
+    def __post_init__(self) -> None:
+        if self.train_gpus < 0:
+            raise UsageError(f"resources.train_gpus is {self.train_gpus}, but must be at least 0")
+
+
+@dataclass(frozen=True)
 class Distillation:
     """A study of teacher temperatures."""
 
@@ -103,6 +115,7 @@ class Distillation:
     """Draws made together, through `slots` slots; both are part of what the draws are."""
     slots: int = 256
     sweep: Sweep = Sweep()
+    resources: Resources = Resources()
 
     def __post_init__(self) -> None:
         if not self.temperatures and not self.teacher.settings:

@@ -15,7 +15,7 @@ from distilscope.distillation import Distillation, Knobs, Learner, Measured, Stu
 from distilscope.distribution import Key
 from distilscope.ground_truth import SEEDED, Source
 from distilscope.lm.hardware import resolved_dtype
-from distilscope.runs.step import Step
+from distilscope.runs.step import Needs, Step
 from distilscope.sources import Sources
 
 CODE = {"ground_truth": 1, "model": 1, "prompts": 1, "data": 1, "draws": 5, "training": 4, "scores": 4}
@@ -245,7 +245,9 @@ class _Planner:
         architecture = size.architecture(self.vocabulary, self.context) if source is None else self.architecture[role]
         tokens = learner.training.epochs * number * self.config.ground_truth.horizon
         held_out = learner.training.evaluations * sum(tile.tokens for tile in self.validation)
-        step = Step("training", what, inputs, CODE["training"], stage, (3 * tokens + held_out) * architecture.flops_per_token, tokens)
+        cost = (3 * tokens + held_out) * architecture.flops_per_token
+        needs = Needs(gpus=self.config.resources.train_gpus)
+        step = Step("training", what, inputs, CODE["training"], stage, cost, tokens, needs=needs)
         self.disk[step] = 4 * architecture.parameters
         return step
 

@@ -54,15 +54,14 @@ def execute(
     *,
     work: Mapping[str, str],
     workers: int,
-    threads: int = 1,
     watch: Watcher,
     engine: Engine | None = None,
 ) -> list[Record]:
     """Runs the needed steps and returns a record of each, in the stable order.
 
     `work` maps a kind to "package.module:function", called in a worker process as f(config, inputs, output, scratch) -> counts with
-    the folders of the inputs by name, an empty folder for the artifact, and one that survives a crash. At most `workers` run at once,
-    each with `threads` threads; neither changes a byte. `engine` runs them elsewhere (its own slots then count).
+    the folders of the inputs by name, an empty folder for the artifact, and one that survives a crash. At most `workers` threads compute
+    at once (a step has one unless it needs more), which changes no byte. `engine` runs them elsewhere (its own slots then count).
 
     The store is locked meanwhile. The first error ends it: the steps still running are killed, what was finished is kept, and the
     next call goes on from there. A step's own DistilscopeError is raised as it was; any other becomes a DistilscopeError that names the
@@ -78,7 +77,7 @@ def execute(
         unknown = next((step for step in todo if step.kind not in work), None)
         if unknown is not None:
             raise DistilscopeError(f"nothing says how to run a step of kind {unknown.kind!r}; known: {', '.join(sorted(work)) or 'none'}")
-        running = engine or LocalProcesses(store, slots=workers, threads=threads)
+        running = engine or LocalProcesses(store, slots=workers)
         with running:
             try:
                 watch.begin(todo, kept=len(order(targets)) - len(todo), slots=running.slots)
@@ -93,7 +92,8 @@ def _run(todo: Sequence[Step], store: Store, work: Mapping[str, str], engine: En
     seconds: dict[Step, float] = {}
     tokens: dict[Step, int] = {}
     while schedule.unfinished:
-        while len(in_flight) < engine.slots and (step := schedule.next()) is not None:
+        while (step := schedule.first) is not None and engine.takes(step.needs):
+            schedule.next()
             engine.submit(Task.of(step, work[step.kind], store))
             in_flight[step.fingerprint] = step
             watch.started(step)

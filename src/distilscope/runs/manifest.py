@@ -62,7 +62,7 @@ def write_manifest(folder: Path, identity: Identity, counts: Mapping[str, int | 
         written = plain(counts, "counts")
     except ValueError as error:
         raise StoreError(f"a step of kind {identity.kind!r} gave counts that cannot be stored: {error}") from error
-    record = identity.form() | {"fingerprint": identity.fingerprint, "files": files, "counts": written, "versions": _versions()}
+    record = identity.form() | {"fingerprint": identity.fingerprint, "files": files, "counts": written, "versions": versions()}
     with open(folder / NAME, "x", encoding="ascii") as file:
         json.dump(record, file, sort_keys=True, indent=1, ensure_ascii=True, allow_nan=False)
         file.write("\n")
@@ -146,7 +146,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _versions() -> dict[str, str | None]:
+def versions() -> dict[str, str | None]:
     """Versions of what could change a result, without importing any of it."""
     found: dict[str, str | None] = {"python": platform.python_version(), "distilscope": __version__}
     for package in ("numpy", "safetensors", "torch"):

@@ -70,6 +70,21 @@ class Identity:
         return hash(self.fingerprint)
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What a step takes of a machine while it runs. Raises ValueError for less than one thread or a negative number of GPUs."""
+
+    threads: int = 1
+    """Threads it computes with; so many cores are its own meanwhile. The last bits of a product depend on them, so whoever asks for more
+    than one says so in the step's configuration too."""
+    gpus: int = 0
+    """GPUs that an engine which hands them out sets aside. A step gives the same with and without."""
+
+    def __post_init__(self) -> None:
+        if self.threads < 1 or self.gpus < 0:
+            raise ValueError(f"a step needs {self.threads} threads and {self.gpus} GPUs; threads are at least 1, GPUs at least 0")
+
+
 @dataclass(frozen=True, eq=False)
 class Step:
     """A piece of work: what to do (`kind`), how (`config`), and the steps whose artifacts it reads (`inputs`).
@@ -79,7 +94,8 @@ class Step:
     `config` and `inputs` are copied; the fingerprint is taken when the step is made, from its inputs' own, so a chain of any
     length costs one hash per step. Two steps are equal iff their fingerprints are: they are then the same work.
     Not in the fingerprint: `stage` is what a person sees, `cost` the predicted FLOPs, `tokens` a count for throughput, `local` what
-    the work needs to know of this machine (such as where a file lies); it joins the configuration when the work is done.
+    the work needs to know of this machine (such as where a file lies; it joins the configuration when the work is done), and `needs`
+    what it takes of a machine.
     """
 
     kind: str
@@ -90,6 +106,7 @@ class Step:
     cost: int | float = 1.0
     tokens: int = 0
     local: Mapping[str, str] = field(default_factory=dict)
+    needs: Needs = Needs()
     identity: Identity = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -1,6 +1,7 @@
 """Where artifacts live: `ROOT/<kind>/<fingerprint>/`, each whole or absent.
 
-`.partial/` holds folders being written, `.scratch/` what a step keeps across a crash, `.logs/` text for people: no artifacts.
+`.partial/` holds folders being written, `.scratch/` what a step keeps across a crash, `.claims/` locks of steps being worked on,
+`.logs/` text for people: no artifacts.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import socket
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,9 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from distilscope.errors import StoreError
-from distilscope.runs.lock import take_lock
+from distilscope.runs.lock import holding, remove_released, take_lock
 from distilscope.runs.manifest import NAME, Problem, check, read_manifest, sync, write_manifest
 from distilscope.runs.step import JSON, Identity, Step
+
+ORPHANS = 60.0
+"""Seconds that a run waits for workers of an earlier one, on this machine or another, whose end is under way."""
 
 
 class Store:
@@ -69,6 +75,42 @@ class Store:
             place.mkdir(parents=True, exist_ok=True)
         return place
 
+    @contextmanager
+    def claim(self, step: Step | Identity) -> Iterator[None]:
+        """Inside, no other process works on this step: waits until one that does is done or dead.
+
+        Where steps run on several machines, a second attempt may start while the first, cut off or just dying, still writes checkpoints.
+        """
+        place = self.root / ".claims"
+        with self._speaking_plainly("claiming a step"):
+            place.mkdir(parents=True, exist_ok=True)
+        with holding(place / step.fingerprint):
+            yield
+
+    def holder(self) -> str:
+        """Who holds the lock, as its file says; empty if it was never locked."""
+        try:
+            return (self.root / ".lock").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
+    def await_artifact(self, folder: Path, *, patience: float = 60.0) -> None:
+        """Waits until an artifact that another machine has finished is seen here: shared file systems tell of new files with delay.
+
+        Raises StoreError if it is not seen after so many seconds.
+        """
+        deadline = time.monotonic() + patience
+        while not (folder / NAME).is_file():
+            if time.monotonic() > deadline:
+                raise StoreError(
+                    f"the artifact {folder} was finished, but {socket.gethostname()} does not see it; put the store in a folder that all "
+                    "nodes share (DISTILSCOPE_STORE)"
+                )
+            for parent in (folder.parents[1], folder.parent):
+                with suppress(OSError):
+                    os.listdir(parent)  # asks the file server anew
+            time.sleep(0.1)
+
     def logs(self) -> Path:
         """A folder for text that is for people."""
         place = self.root / ".logs"
@@ -93,9 +135,9 @@ class Store:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keeps other processes from writing here; left-overs of crashed ones are removed. May be entered again by its holder.
+        """Keeps other runs from writing here; left-overs of crashed ones are removed. May be entered again by its holder.
 
-        Raises StoreError, naming the process, if another live one holds it.
+        Raises StoreError, naming the process, if another live one holds it, or if a worker of a dead one does not end.
         """
         if not self._holds:
             with self._speaking_plainly("taking its lock"):
@@ -104,12 +146,12 @@ class Store:
         self._holds += 1
         try:
             if self._holds == 1:
-                self._sweep()
+                self._sweep(patience=ORPHANS)
             yield
         finally:
             self._holds -= 1
             if not self._holds and self._handle is not None:
-                self._sweep()
+                self._sweep(patience=0.0)
                 os.close(self._handle)
                 self._handle = None
 
@@ -140,8 +182,17 @@ class Store:
         if new_kind:
             sync(self.root)
 
-    def _sweep(self) -> None:
-        """Removes what only a crash leaves: half-written folders, and scratch whose artifact is finished. Needs the lock."""
+    def _sweep(self, *, patience: float) -> None:
+        """Removes what only a crash leaves: half-written folders, and scratch whose artifact is finished. Needs the lock.
+
+        With patience, waits so long for those who still write, and raises StoreError if they do not end; without, leaves their claims.
+        """
+        for claim in self.root.glob(".claims/*"):
+            if not remove_released(claim, patience=patience) and patience:
+                raise StoreError(
+                    f"in the store {self.root} a worker of an earlier run is still at the step {claim.name[:12]}; wait until it ends, "
+                    "or stop it (a Ray cluster's with `ray stop` on its node), and run again"
+                )
         shutil.rmtree(self.root / ".partial", ignore_errors=True)
         for left in self.root.glob(".scratch/*"):
             if next(self.root.glob(f"[!.]*/{left.name}/{NAME}"), None):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from distilscope.errors import DistilscopeError
-from distilscope.runs.step import Identity, Step, canonical
+from distilscope.runs.step import Identity, Needs, Step, canonical
 from distilscope.runs.store import Store
 
 
@@ -27,11 +27,12 @@ class Task:
     root: str
     inputs: Mapping[str, str]
     local: Mapping[str, str]
+    needs: Needs
 
     @classmethod
     def of(cls, step: Step, function: str, store: Store) -> Task:
         inputs = {name: str(store.path(source)) for name, source in step.inputs.items()}
-        return cls(step.identity, step.title, function, str(store.root), inputs, step.local)
+        return cls(step.identity, step.title, function, str(store.root), inputs, step.local, step.needs)
 
     @property
     def name(self) -> str:
@@ -52,19 +53,23 @@ class Receipt:
 def perform(task: Task) -> Receipt:
     """Runs a step and commits its artifact; raises nothing that a step can raise, but hands it back.
 
+    If another process is at the same step, one that was thought dead, this waits for it, and what it has finished is not done again.
     A DistilscopeError comes back as it is; for any other, the traceback goes to a log and a DistilscopeError says where.
     """
     store = Store(task.root)
     try:
         function = _function(task.function)
-        start = time.perf_counter()  # importing the code is not the step's own time
-        counts: dict[str, Any] = {}
-        with store.writing(task.identity, counts) as output:
-            # A round trip through JSON: the function gets its own copy, and the same types whoever made the step.
-            config = json.loads(canonical(task.identity.config)) | dict(task.local)
-            inputs = {name: Path(path) for name, path in task.inputs.items()}
-            counts.update(function(config, inputs, output, store.scratch(task.identity)))
-        return Receipt(task.identity.fingerprint, time.perf_counter() - start, counts)
+        with store.claim(task.identity):
+            if store.has(task.identity):
+                return Receipt(task.identity.fingerprint, counts=store.manifest(task.identity)["counts"])
+            start = time.perf_counter()  # importing the code is not the step's own time
+            counts: dict[str, Any] = {}
+            with store.writing(task.identity, counts) as output:
+                # A round trip through JSON: the function gets its own copy, and the same types whoever made the step.
+                config = json.loads(canonical(task.identity.config)) | dict(task.local)
+                inputs = {name: Path(path) for name, path in task.inputs.items()}
+                counts.update(function(config, inputs, output, store.scratch(task.identity)))
+            return Receipt(task.identity.fingerprint, time.perf_counter() - start, counts)
     except BaseException as error:
         return Receipt(task.identity.fingerprint, error=_portable(error, task, store))
 

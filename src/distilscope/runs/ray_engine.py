@@ -1,0 +1,177 @@
+"""Steps as the tasks of a Ray cluster: on one machine, or on many that share the store's folder."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from distilscope.errors import DistilscopeError, one_line
+from distilscope.runs.engine import MEMORY, threads
+from distilscope.runs.ray_cluster import connect
+from distilscope.runs.ray_tasks import Sender, perform_all
+from distilscope.runs.step import Needs
+from distilscope.runs.store import Store
+from distilscope.runs.task import Receipt, Task
+
+GROUP = 0.25
+"""Seconds of work, about, that one Ray task should hold: sending one and hearing of it takes a few milliseconds."""
+
+DEPTH = 2
+"""Ray tasks in flight per core: while one runs, the next waits at hand."""
+
+RETRIES = 3
+"""How often Ray starts a task again whose process or node has died."""
+
+LOOK = 2.0
+"""Seconds between looks at which nodes there are."""
+
+
+class RayTasks:
+    """Runs steps in a Ray cluster, small ones in groups. What comes back are receipts; the artifacts go from the workers to the store.
+
+    A worker or a node that dies costs what it was at: Ray starts the task again, and what of it is in the store is not done again.
+    A driver that dies takes its workers with it, sooner or later: until then their claims keep the next run from starting (`Store.claim`).
+    """
+
+    def __init__(self, store: Store, *, cores: int, address: str | None = None) -> None:
+        """`cores` is for a cluster of our own; one at an address has its nodes'. The caller holds the store's lock."""
+        self.slots = cores
+        self._store = store
+        self._address = address
+        self._pending: list[Task] = []
+        self._running: dict[Any, list[Task]] = {}
+        self._pace: defaultdict[str, list[float]] = defaultdict(list)
+        self._looked = 0.0
+
+    def __enter__(self) -> RayTasks:
+        import ray
+
+        self._disconnect: Callable[[], None] = connect(self._address, cores=self.slots, environment=MEMORY | threads(1))
+        self._perform = ray.remote(perform_all)
+        self._sender = Sender.of(self._store)
+        self._look()
+        return self
+
+    def takes(self, needs: Needs) -> bool:
+        self._require_node(needs)
+        if needs.gpus:
+            return True  # it waits for its GPU in Ray's own queue, and keeps no core from others meanwhile
+        waiting = sum(task.needs.threads * min(1.0, self._expected(task) / GROUP) for task in self._pending)
+        return self._occupied() + waiting < DEPTH * self.slots
+
+    def submit(self, task: Task) -> None:
+        self._pending.append(task)
+
+    def collect(self, timeout: float) -> Sequence[Receipt]:
+        import ray
+        import ray.exceptions
+
+        self._send()
+        if time.monotonic() - self._looked > LOOK:
+            self._look()
+            for group in self._running.values():
+                self._require_node(group[0].needs)
+        ready, _ = ray.wait(list(self._running), timeout=timeout)
+        if ready:
+            ready, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
+        receipts: list[Receipt] = []
+        for reference in ready:
+            try:
+                receipts += self._received(ray.get(reference), self._running[reference])
+                del self._running[reference]
+            except ray.exceptions.RayError as error:
+                if not receipts:  # what is finished is reported first; the dead stay dead
+                    raise self._death(self._running[reference], error) from error
+        return receipts
+
+    def __exit__(self, *exception: object) -> None:
+        import ray
+
+        for reference in self._running:
+            with suppress(Exception):
+                ray.cancel(reference, force=True)
+        self._disconnect()
+        for log in self._store.logs().glob("ray-*.log"):
+            with suppress(OSError):
+                if log.stat().st_size == 0:
+                    log.unlink()
+
+    def _send(self) -> None:
+        idle = max(0.0, self.slots - self._occupied())
+        for group in grouped([(task, self._expected(task)) for task in self._pending], idle):
+            needs = group[0].needs
+            perform = self._perform.options(
+                num_cpus=needs.threads,
+                num_gpus=needs.gpus,
+                max_retries=RETRIES,
+                runtime_env={"env_vars": MEMORY | threads(needs.threads)},
+            )
+            self._running[perform.remote(group, self._sender)] = group
+        self._pending.clear()
+
+    def _received(self, receipts: list[Receipt], group: list[Task]) -> list[Receipt]:
+        for task, receipt in zip(group, receipts, strict=False):
+            if receipt.error is None:
+                self._store.await_artifact(self._store.path(task.identity))
+                self._pace[task.title].append(receipt.seconds)
+        return receipts
+
+    def _expected(self, task: Task) -> float:
+        """Seconds that the task will take; of what was never timed, long enough to be sent by itself."""
+        times = self._pace.get(task.title)
+        return sum(times) / len(times) if times else GROUP
+
+    def _occupied(self) -> float:
+        """Cores for what is in flight; what waits for a GPU does not count."""
+        gpus, cores = sum(node.get("GPU", 0) for node in self._nodes), 0
+        for needs in (group[0].needs for group in self._running.values()):
+            if needs.gpus <= gpus:
+                gpus -= needs.gpus
+                cores += needs.threads
+        return cores
+
+    def _look(self) -> None:
+        import ray
+
+        self._nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        self.slots = max(1, int(sum(node.get("CPU", 0) for node in self._nodes)))
+        self._looked = time.monotonic()
+
+    def _require_node(self, needs: Needs) -> None:
+        if any(node.get("CPU", 0) >= needs.threads and node.get("GPU", 0) >= needs.gpus for node in self._nodes):
+            return
+        gpus = f" and {needs.gpus} GPUs" if needs.gpus else ""
+        raise DistilscopeError(
+            f"a step needs {needs.threads} cores{gpus} on one machine, but no node of the Ray cluster has them; "
+            f"{'lower --resources.train_gpus, or ' if needs.gpus else ''}add such a node"
+        )
+
+    def _death(self, group: list[Task], error: Exception) -> DistilscopeError:
+        """Of the task's last attempt."""
+        task = next((task for task in group if not self._store.has(task.identity)), group[0])
+        return DistilscopeError(
+            f"the worker process that ran the step {task.name} died {RETRIES + 1} times in a row (Ray says {one_line(error)!r}); likely "
+            "out of memory: use fewer workers or smaller sizes and run again (what was finished is kept). What it printed is in "
+            f"{self._store.logs()}/ray-*.log"
+        )
+
+
+def grouped(tasks: Sequence[tuple[Task, float]], idle: float) -> list[list[Task]]:
+    """Tasks with their expected seconds, in order, as groups of neighbours of equal needs.
+
+    A group is full when it holds `GROUP` seconds, or an even share of the whole work for each of so many idle cores.
+    """
+    full = min(GROUP, sum(seconds for _, seconds in tasks) / idle) if idle else GROUP
+    groups: list[list[Task]] = []
+    held = 0.0
+    for task, seconds in tasks:
+        if groups and held < full and groups[-1][0].needs == task.needs:
+            groups[-1].append(task)
+            held += seconds
+        else:
+            groups.append([task])
+            held = seconds
+    return groups
