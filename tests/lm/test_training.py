@@ -35,11 +35,9 @@ def student(seed: int = 0) -> Llama:
     return Llama.from_config(TINY, Key(seed, ("student",)))
 
 
-def trained(
-    scratch: Path, plan: Training = PLAN, *, after_step=lambda _: None, key: Key = KEY, data=DATA, validation=VALIDATION
-) -> Trained:
+def trained(scratch: Path, plan: Training = PLAN, *, key: Key = KEY, data=DATA, validation=VALIDATION, **options) -> Trained:
     scratch.mkdir(exist_ok=True)
-    return train(student(), plan, data=data, validation=validation, key=key, scratch=scratch, after_step=after_step)
+    return train(student(), plan, data=data, validation=validation, key=key, scratch=scratch, **options)
 
 
 def weights_of(network: Llama) -> bytes:
@@ -89,7 +87,11 @@ def test_number_of_steps(sequences, batch, epochs, steps):
 @pytest.mark.parametrize(
     "bad",
     [
-        *({name: value} for name in ("batch_sequences", "microbatch_tokens", "evaluations", "checkpoint_every") for value in (0, -1)),
+        *(
+            {name: value}
+            for name in ("batch_sequences", "microbatch_tokens", "evaluations", "checkpoint_every", "processes")
+            for value in (0, -1)
+        ),
         *({"learning_rate": value} for value in (0.0, -1e-3, math.inf, math.nan)),
         *({"clip": value} for value in (0.0, -1.0, math.nan)),
         {"epochs": -1},
@@ -281,6 +283,23 @@ def test_a_resumed_training_ends_with_the_same_bytes(tmp_path, undisturbed, stop
     assert seen == list(range(min(stops[-1], STEPS - 1) // 3 * 3 + 1, STEPS + 1)), "it resumes from the last checkpoint"
     assert as_bytes(found.network, tmp_path / "a") == as_bytes(undisturbed.network, tmp_path / "b")
     assert (found.history, found.chosen_step, found.tokens) == (undisturbed.history, undisturbed.chosen_step, undisturbed.tokens)
+
+
+@pytest.mark.parametrize("asked", [1, 4, 5, 11])
+def test_a_training_that_is_asked_to_stop_saves_where_it_stands(tmp_path, undisturbed, asked):
+    steps = iter(range(1, STEPS + 1))
+    with pytest.raises(DistilscopeError, match=f"asked to stop, and did after step {asked} of 12; run again"):
+        trained(tmp_path / "scratch", stop=lambda: next(steps) == asked)
+    seen: list[int] = []
+    found = trained(tmp_path / "scratch", after_step=seen.append)
+    assert seen == list(range(asked + 1, STEPS + 1))
+    assert as_bytes(found.network, tmp_path / "a") == as_bytes(undisturbed.network, tmp_path / "b")
+    assert found.exact_resume
+
+
+def test_one_that_is_asked_to_stop_in_its_last_step_is_done(tmp_path, undisturbed):
+    steps = iter(range(1, STEPS + 1))
+    assert weights_of(trained(tmp_path, stop=lambda: next(steps) == STEPS).network) == weights_of(undisturbed.network)
 
 
 def test_a_resumed_float16_training_keeps_its_scale(tmp_path):

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +32,10 @@ MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(
 that keeps code for every shape of matrix it has met keeps it for 64 (of 1024), which saved 300 MB per worker and no time."""
 
 
+PATIENCE = 25.0
+"""Seconds from the request to end (SIGTERM, by which a training saves a checkpoint and anything else dies) to the kill. Slurm gives 30."""
+
+
 def threads(number: int) -> dict[str, str]:
     """The environment that a process must start with to compute with so many threads."""
     return {f"{library}_NUM_THREADS": str(number) for library in ("OMP", "MKL", "OPENBLAS")}
@@ -38,7 +43,7 @@ def threads(number: int) -> dict[str, str]:
 
 @runtime_checkable
 class Engine(Protocol):
-    """Runs tasks side by side, on `slots` cores. A context manager: leaving it ends, at once, whatever still runs."""
+    """Runs tasks side by side, on `slots` cores. A context manager: leaving it ends whatever still runs, at once or after a checkpoint."""
 
     slots: int
 
@@ -71,7 +76,7 @@ class _Worker:
 class LocalProcesses:
     """Worker processes on this machine, started as they are needed, each serving many tasks of its number of threads.
 
-    Together the running ones never have more threads than `slots`. GPUs are not handed out here.
+    What runs at once never has more threads than `slots`, in all its processes together. GPUs are not handed out here.
 
     They are started by hand and not by `multiprocessing`, whose spawned children run the caller's main script again: here a
     script that calls `distilscope.run` needs no `if __name__ == "__main__"`. A worker leads a process group of its own (Ctrl-C reaches the
@@ -92,12 +97,12 @@ class LocalProcesses:
         return self
 
     def takes(self, needs: Needs) -> bool:
-        if needs.threads > self.slots:
+        if needs.cores > self.slots:
             raise UsageError(
-                f"a step computes with {needs.threads} threads, but {self.slots} may run at once; "
-                "allow more (--workers), or run on a machine with more cores"
+                f"a step computes in {needs.processes} processes with {needs.threads} threads, but {self.slots} cores may be busy at once; "
+                "allow more (--workers), run on a machine with more cores, or lower training.processes"
             )
-        return sum(worker.threads for worker in self._workers if worker.task) + needs.threads <= self.slots
+        return sum(worker.task.needs.cores for worker in self._workers if worker.task) + needs.cores <= self.slots
 
     def submit(self, task: Task) -> None:
         number = task.needs.threads
@@ -137,7 +142,12 @@ class LocalProcesses:
         return receipts
 
     def __exit__(self, *exception: object) -> None:
+        for worker in self._workers:
+            worker.process.terminate()
+        deadline = time.monotonic() + PATIENCE
         for worker in list(self._workers):
+            with suppress(subprocess.TimeoutExpired):
+                worker.process.wait(max(0.0, deadline - time.monotonic()))
             self._end(worker)
 
     def _start(self, number: int) -> _Worker:
@@ -170,7 +180,7 @@ class LocalProcesses:
         return _Worker(process, ours, log, number)
 
     def _end(self, worker: _Worker) -> None:
-        """Kills, since nothing a worker has unfinished counts, and a step can stand a kill at any moment anyway."""
+        """Kills, since a step can stand a kill at any moment."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(worker.process.pid, signal.SIGKILL)
         worker.process.kill()

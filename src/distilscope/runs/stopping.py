@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _waits: dict[str, bool] = {}
@@ -41,6 +41,25 @@ def not_now() -> Iterator[None]:
     finally:
         if _waits.pop("signal"):
             raise SystemExit(128 + signal.SIGTERM)
+
+
+@contextmanager
+def held_back() -> Iterator[Callable[[], bool]]:
+    """Inside, SIGTERM waits, and what is yielded says whether it has come: for work that has something to save before it ends.
+
+    Where the block ends, the signal does what it would have done. Outside the main thread it does that at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+    try:
+        yield lambda: bool(came)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+        if came:
+            signal.raise_signal(signal.SIGTERM)
 
 
 def _exit(number: int, frame: object) -> None:  # noqa: ARG001

@@ -1,0 +1,114 @@
+"""Where a training stands, and the one file that it resumes from: weights, optimiser, curve and best weights so far."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from distilscope.errors import DistilscopeError
+from distilscope.lm.group import Group
+from distilscope.lm.llama import Llama
+
+NAME = "checkpoint.safetensors"
+
+
+class Progress:
+    """A training's step, curve and best weights so far; resumed, where there is a file to resume from, when it is made.
+
+    Every process of a group keeps the same, and the first one writes it.
+    """
+
+    def __init__(
+        self,
+        scratch: Path,
+        network: Llama,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        *,
+        group: Group,
+        beside: Path | None,
+    ) -> None:
+        """From the file in `scratch`; without one from the file `beside`, if that is given."""
+        self.file = scratch / NAME
+        self.step = self.tokens = self.chosen_step = 0
+        self.losses: list[float] = []
+        self.history: list[dict[str, int | float]] = []
+        self.best: dict[str, Tensor] = {}
+        self.exact = True
+        """Whether every step so far was computed in one number of processes."""
+        self._group = group
+        for file in (self.file, beside):
+            if file is not None and file.exists() and self._resume(file, network, optimizer, scaler):
+                break
+
+    def count(self, loss: float, tokens: int) -> None:
+        self.step += 1
+        self.tokens += tokens
+        self.losses.append(loss)
+
+    def evaluated(self, network: Llama, held_out: float) -> None:
+        if not math.isfinite(held_out):
+            raise DistilscopeError(f"the held-out loss is {held_out} at step {self.step}; lower training.learning_rate and run again")
+        self.history.append({"step": self.step, "training_loss": float(np.mean(self.losses)), "held_out_loss": held_out})
+        self.losses = []
+        if held_out <= min(entry["held_out_loss"] for entry in self.history):
+            self.chosen_step = self.step
+            self.best = {name: weight.detach().clone() for name, weight in network.state_dict().items()}
+
+    def save(self, network: Llama, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
+        """Writes beside the old checkpoint, then renames over it: a crash leaves one or the other, whole."""
+        if not self._group.writes:
+            return
+        tensors = {f"weight/{name}": value.detach().contiguous() for name, value in network.state_dict().items()}
+        tensors |= {f"best/{name}": value.contiguous() for name, value in self.best.items()}
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"adam/{index}/{name}": value.contiguous() for name, value in state.items()}
+        standing: dict[str, Any] = {
+            "step": self.step,
+            "tokens": self.tokens,
+            "chosen_step": self.chosen_step,
+            "losses": self.losses,
+            "history": self.history,
+            "scaler": scaler.state_dict(),
+            "processes": self._group.size,
+            "exact": self.exact,
+        }
+        partial = self.file.with_suffix(".partial")
+        save_file(tensors, partial, metadata={"standing": json.dumps(standing)})
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(self.file)
+
+    def _resume(self, path: Path, network: Llama, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> bool:
+        try:
+            tensors = load_file(path)
+            with safe_open(path, framework="pt") as file:
+                standing = json.loads(file.metadata()["standing"])
+        except SafetensorError:  # a disk that lost what it had confirmed: training from the start gives the same weights
+            return False
+        self.step, self.tokens, self.chosen_step = standing["step"], standing["tokens"], standing["chosen_step"]
+        self.losses, self.history = standing["losses"], standing["history"]
+        self.exact = standing["exact"] and standing["processes"] == self._group.size
+        scaler.load_state_dict(standing["scaler"])
+        network.load_state_dict(dict(_under("weight/", tensors)))
+        self.best = dict(_under("best/", tensors))
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under("adam/", tensors):
+            index, _, of = name.partition("/")
+            state.setdefault(int(index), {})[of] = value
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        return True
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    return ((name.removeprefix(prefix), value) for name, value in tensors.items() if name.startswith(prefix))
