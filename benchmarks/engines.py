@@ -2,8 +2,8 @@
 
 python -m benchmarks.engines [--runs 3] [--num-train 9216]
 
-The study is the tiny recipe; with 9216 sequences in D and in each of nine D', about 100 000 are drawn in all. Each time is that of
-the whole command, from its start until its process has ended: a Ray cluster's start and end included. Both must leave the same results.json.
+The study is the tiny recipe; with 9216 sequences in D and in each of nine D', about 100 000 are drawn in all. Each time is that of the
+whole command, from its start until its process has ended: a Ray cluster's start and end included. Both must leave the same results.json.
 """
 
 from __future__ import annotations

@@ -7,12 +7,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from command import distilscope
 from datasets import load_dataset
 from huggingface_hub import DatasetCard, ModelCard
 from pyarrow import parquet
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from command import distilscope
 from distilscope.errors import StoreError, UsageError
 from distilscope.export.chosen import chosen_setting, written
 from distilscope.export.teacher_data import IGNORED, write_teacher_data

@@ -135,17 +135,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         "  --teacher REF    --student REF|scratch:WIDTHxLAYERS   --prompts FILE   --reference-draws FILE (real data as p*)\n"
         "every other setting is named by its place, as in --teacher.training.epochs 3 (see DIR/config.yaml)\n"
     )
-    sub = command("run", "run a study: draw, train, distil, measure", study)
-    sub.add_argument("recipe", metavar="RECIPE|FILE.yaml")
-    sub.add_argument("--output-dir", metavar="DIR", help="default: runs/RECIPE")
-    sub.add_argument("--engine", choices=["local", "ray"], default="local", help="where steps run; ray: as tasks of a Ray cluster")
-    sub.add_argument(
-        "--ray-address", metavar="ADDRESS", help="HOST:PORT of a running Ray cluster, or auto (default: one is started on this machine)"
-    )
-    sub.add_argument("--budget", type=_number, metavar="MINUTES", help="choose num-train, num-eval and seeds so that the run takes so long")
-    sub.add_argument("--workers", type=int, help="processes side by side (default, and at most: the cores there are); changes no byte")
-    sub.add_argument("--repair", action="store_true", help="hash every artifact again first, and make again exactly what is damaged")
-
+    _run_options(command("run", "run a study: draw, train, distil, measure", study))
     sub = command("plan", "say what a study would run and why, in tokens, FLOPs, disk and time", study)
     sub.add_argument("recipe", metavar="RECIPE|FILE.yaml")
     sub.add_argument("--output-dir", metavar="DIR", help="default: runs/RECIPE")
@@ -206,6 +196,18 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     sub.add_argument("--yes", action="store_true", help="do not ask first")
     sub.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     return parser, subs
+
+
+def _run_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("recipe", metavar="RECIPE|FILE.yaml")
+    sub.add_argument("--output-dir", metavar="DIR", help="default: runs/RECIPE")
+    sub.add_argument("--engine", choices=["local", "ray"], default="local", help="where steps run; ray: as tasks of a Ray cluster")
+    sub.add_argument(
+        "--ray-address", metavar="ADDRESS", help="HOST:PORT of a running Ray cluster, or auto (default: one is started on this machine)"
+    )
+    sub.add_argument("--budget", type=_number, metavar="MINUTES", help="choose num-train, num-eval and seeds so that the run takes so long")
+    sub.add_argument("--workers", type=int, help="processes side by side (default, and at most: the cores there are); changes no byte")
+    sub.add_argument("--repair", action="store_true", help="hash every artifact again first, and make again exactly what is damaged")
 
 
 def _measure_options(sub: argparse.ArgumentParser) -> None:

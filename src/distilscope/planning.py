@@ -19,7 +19,7 @@ from distilscope.lm.hardware import resolved_dtype
 from distilscope.runs.step import Needs, Step
 from distilscope.sources import Sources
 
-CODE = {"ground_truth": 1, "model": 1, "prompts": 1, "data": 1, "draws": 5, "training": 4, "scores": 4}
+CODE = {"ground_truth": 1, "model": 1, "prompts": 1, "data": 1, "draws": 5, "training": 5, "scores": 4}
 """Raised when what a kind of step computes changes."""
 
 
@@ -265,8 +265,11 @@ class _Planner:
         tokens = learner.training.epochs * number * self.config.ground_truth.horizon
         held_out = learner.training.evaluations * sum(tile.tokens for tile in self.validation)
         cost = (3 * tokens + held_out) * architecture.flops_per_token
-        needs = Needs(gpus=self.config.resources.train_gpus)
-        step = Step("training", what, inputs, CODE["training"], stage, cost, tokens, needs=needs)
+        alone = what | {"training": what["training"] | {"processes": 1}}
+        alike = Step("training", alone, inputs, CODE["training"]).fingerprint  # the same training, in any number of processes
+        processes, gpus = learner.training.processes, self.config.resources.train_gpus
+        needs = Needs(processes=processes, gpus=max(gpus, processes) if gpus else 0)
+        step = Step("training", what, inputs, CODE["training"], stage, cost, tokens, local={"alike": alike}, needs=needs)
         self.disk[step] = 4 * architecture.parameters
         return step
 

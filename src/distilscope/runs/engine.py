@@ -87,7 +87,7 @@ class _Worker:
 class LocalProcesses:
     """Worker processes on this machine, started as they are needed, each serving many tasks of its number of threads.
 
-    Together the running ones never have more threads than `slots`. GPUs are not handed out here.
+    What runs at once never has more threads than `slots`, in all its processes together. GPUs are not handed out here.
 
     They are started by hand and not by `multiprocessing`, whose spawned children run the caller's main script again: here a
     script that calls `distilscope.run` needs no `if __name__ == "__main__"`. A worker leads a process group of its own (Ctrl-C reaches the
@@ -108,12 +108,12 @@ class LocalProcesses:
         return self
 
     def takes(self, needs: Needs) -> bool:
-        if needs.threads > self.slots:
+        if needs.cores > self.slots:
             raise UsageError(
-                f"a step computes with {needs.threads} threads, but {self.slots} may run at once; "
-                "allow more (--workers), or run on a machine with more cores"
+                f"a step computes in {needs.processes} processes with {needs.threads} threads, but {self.slots} cores may be busy at once; "
+                "allow more (--workers), run on a machine with more cores, or lower training.processes"
             )
-        return sum(worker.threads for worker in self._workers if worker.task) + needs.threads <= self.slots
+        return sum(worker.task.needs.cores for worker in self._workers if worker.task) + needs.cores <= self.slots
 
     def submit(self, task: Task) -> None:
         number = task.needs.threads
@@ -199,7 +199,7 @@ class LocalProcesses:
         return _Worker(process, ours, log, number)
 
     def _end(self, worker: _Worker) -> None:
-        """Kills, since nothing a worker has unfinished counts, and a step can stand a kill at any moment anyway."""
+        """Kills, since a step can stand a kill at any moment."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(worker.process.pid, signal.SIGKILL)
         worker.process.kill()

@@ -91,6 +91,8 @@ def execute(
 
 
 def _run(todo: Sequence[Step], store: Store, work: Mapping[str, str], engine: Engine, watch: Watcher) -> list[Record]:
+    for needs in {step.needs for step in todo}:
+        engine.takes(needs)  # what can never run is said now, not when it is its turn
     schedule = Schedule(todo)
     in_flight: dict[str, Step] = {}
     died: set[str] = set()

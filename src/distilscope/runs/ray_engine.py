@@ -64,7 +64,7 @@ class RayTasks:
         self._require_node(needs)
         if needs.gpus:
             return True  # it waits for its GPU in Ray's own queue, and keeps no core from others meanwhile
-        waiting = sum(task.needs.threads * min(1.0, self._expected(task) / GROUP) for task in self._pending)
+        waiting = sum(task.needs.cores * min(1.0, self._expected(task) / GROUP) for task in self._pending)
         return self._occupied() + waiting < DEPTH * self.slots
 
     def submit(self, task: Task) -> None:
@@ -102,7 +102,7 @@ class RayTasks:
             needs = group[0].needs
             environment = MEMORY | threads(needs.threads)
             own = None if environment == self._cluster.environment else {"env_vars": environment}  # else the workers at hand will do
-            perform = self._perform.options(num_cpus=needs.threads, num_gpus=needs.gpus, max_retries=RETRIES, runtime_env=own)
+            perform = self._perform.options(num_cpus=needs.cores, num_gpus=needs.gpus, max_retries=RETRIES, runtime_env=own)
             self._running[perform.remote(group, self._sender)] = group
         self._pending.clear()
 
@@ -138,7 +138,7 @@ class RayTasks:
         for needs in (group[0].needs for group in self._running.values()):
             if needs.gpus <= gpus:
                 gpus -= needs.gpus
-                cores += needs.threads
+                cores += needs.cores
         return cores
 
     def _look(self) -> None:
@@ -149,11 +149,11 @@ class RayTasks:
         self._looked = time.monotonic()
 
     def _require_node(self, needs: Needs) -> None:
-        if any(node.get("CPU", 0) >= needs.threads and node.get("GPU", 0) >= needs.gpus for node in self._nodes):
+        if any(node.get("CPU", 0) >= needs.cores and node.get("GPU", 0) >= needs.gpus for node in self._nodes):
             return
         gpus = f" and {needs.gpus} GPUs" if needs.gpus else ""
         raise DistilscopeError(
-            f"a step needs {needs.threads} cores{gpus} on one machine, but no node of the Ray cluster has them; "
+            f"a step needs {needs.cores} cores{gpus} on one machine, but no node of the Ray cluster has them; "
             f"{'lower --resources.train_gpus, or ' if needs.gpus else ''}add such a node"
         )
 

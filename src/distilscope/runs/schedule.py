@@ -48,13 +48,13 @@ def makespan(steps: Sequence[Step], seconds: Mapping[Step, float], slots: int) -
     running: list[tuple[float, int, Step]] = []
     now, taken, free = 0.0, 0, slots
     while True:
-        while (step := schedule.first) is not None and (free >= step.needs.threads or not running):
+        while (step := schedule.first) is not None and (free >= step.needs.cores or not running):
             heapq.heappush(running, (now + seconds[step], taken, step))
             schedule.next()
-            free -= step.needs.threads
+            free -= step.needs.cores
             taken += 1
         if not running:
             return now
         now, _, step = heapq.heappop(running)
-        free += step.needs.threads
+        free += step.needs.cores
         schedule.done(step)

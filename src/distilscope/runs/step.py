@@ -72,17 +72,27 @@ class Identity:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a step takes of a machine while it runs. Raises ValueError for less than one thread or a negative number of GPUs."""
+    """What a step takes of a machine while it runs. Raises ValueError for less than one thread or process, or a negative number of GPUs."""
 
     threads: int = 1
-    """Threads it computes with; so many cores are its own meanwhile. The last bits of a product depend on them, so whoever asks for more
-    than one says so in the step's configuration too."""
+    """Threads that each of its processes computes with. The last bits of a product depend on them, so whoever asks for more than one says
+    so in the step's configuration too."""
+    processes: int = 1
+    """Processes that compute at once. More than one are started by the step itself; the last bits of a sum over them depend on how many."""
     gpus: int = 0
     """GPUs that an engine which hands them out sets aside. A step gives the same with and without."""
 
     def __post_init__(self) -> None:
-        if self.threads < 1 or self.gpus < 0:
-            raise ValueError(f"a step needs {self.threads} threads and {self.gpus} GPUs; threads are at least 1, GPUs at least 0")
+        if min(self.threads, self.processes) < 1 or self.gpus < 0:
+            raise ValueError(
+                f"a step needs {self.processes} processes with {self.threads} threads and {self.gpus} GPUs; "
+                "processes and threads are at least 1, GPUs at least 0"
+            )
+
+    @property
+    def cores(self) -> int:
+        """So many are its own meanwhile."""
+        return self.threads * self.processes
 
 
 @dataclass(frozen=True, eq=False)
