@@ -111,7 +111,7 @@ def train_model(config: Mapping[str, Any], inputs: Mapping[str, Path], output: P
 
 
 def _checkpoint_beside(scratch: Path, alike: str) -> Path | None:
-    """The folder of the latest checkpoint that the same training has left in another number of processes; marks ours for its likes to find."""
+    """Where the same training has left its latest checkpoint in another number of processes; marks ours for its likes to find."""
     (scratch / "alike").write_text(alike, encoding="utf-8")
     marks = [mark for mark in scratch.parent.glob("*/alike") if mark.parent != scratch and mark.read_text(encoding="utf-8") == alike]
     found = [file for mark in marks if (file := mark.with_name(checkpoint.NAME)).exists()]

@@ -464,7 +464,7 @@ def test_running_steps_have_no_more_threads_than_there_are_slots(store, slots, m
 
 
 def test_a_step_of_more_threads_than_may_run_is_refused(store):
-    with pytest.raises(UsageError, match="computes with 4 threads, but 2 may run at once"):
+    with pytest.raises(UsageError, match="in 1 processes with 4 threads, but 2 cores may be busy at once"):
         run([Step("environment", {}, {}, 1, needs=Needs(threads=4))], store, workers=2)
 
 

@@ -146,8 +146,6 @@ def train(
         batch = data.take(order.rows(step))
         loss = _backward(network, group.share(batch), training.microbatch_tokens, precision, scaler)
         loss, stopping = group.totals(loss, float(told_to_end()))
-            _backward(network, group.share(batch), training.microbatch_tokens, precision, scaler), float(told_to_end())
-        )
         if gradient is not None:
             group.add_up(gradient)
         loss /= len(batch.ids)
