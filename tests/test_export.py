@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from command import distilscope
 from datasets import load_dataset
 from huggingface_hub import DatasetCard, ModelCard
 from pyarrow import parquet
@@ -27,6 +26,7 @@ from distilscope.selectivity import UNCHANGED
 from distilscope.study import recorded, store_folder
 from distilscope.work import read_draws
 from result_documents import study_document
+from small_study import distilscope
 from tiny_folders import trained_bpe
 
 DISTILLED = {"training": "distilled"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 
 import numpy as np
 import pytest
@@ -89,13 +88,11 @@ class TestTiny:
         assert os.uname().nodename not in text
 
     def test_again_it_reuses_everything(self, tiny):
-        folder, _, seconds = tiny
+        folder, _, _ = tiny
         before = (folder / "results.json").read_bytes()
-        start = time.monotonic()
         done = distilscope("run", "tiny", "--output-dir", folder)
         assert "nothing to run" in done.stderr
         assert f"To look at: {folder / 'report.html'}" in done.stdout
-        assert time.monotonic() - start < seconds / 2
         assert (folder / "results.json").read_bytes() == before
         for label in ("direct", "τ = 0.7", "τ = 0.85", "τ = 1"):
             assert label in done.stdout
