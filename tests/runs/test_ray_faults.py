@@ -195,6 +195,8 @@ def test_a_killed_worker(tmp_path, nodes, undisturbed, repetition):
         code, out, err = end(process)
     assert code == 0, err
     assert out == undisturbed.results
+    about = json.loads((tmp_path / "run.json").read_text())
+    assert (about["engine"], about["ray_address"], about["workers"]) == ("ray", nodes.address, 2)
     as_if_nothing_had_been(tmp_path, undisturbed)
 
 

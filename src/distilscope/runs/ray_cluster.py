@@ -28,7 +28,6 @@ PATIENCE = 20.0
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_task_oom_retries": "3",  # a task for which no node has the memory would be tried for ever
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a warning on standard error
 }
 """Of Ray, by environment variable, while it starts."""
 
