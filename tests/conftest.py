@@ -1,5 +1,6 @@
-"""Shapes in signatures are checked while the tests run."""
+"""Shapes in signatures are checked while the tests run; `--soak N` strikes with every fault N times."""
 
+import random
 from collections.abc import Iterator
 from typing import runtime_checkable
 
@@ -18,7 +19,14 @@ install_import_hook("distilscope", "beartype.beartype")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--soak", type=int, default=1, metavar="N", help="repetitions of each fault, each at another random moment")
+    parser.addoption("--soak", type=int, default=1, metavar="N", help="try each fault N times (default: once)")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test of a fault takes `chance`: what is random in it, another each time."""
+    if "chance" in metafunc.fixturenames:
+        times = range(metafunc.config.getoption("soak"))
+        metafunc.parametrize("chance", [random.Random(number) for number in times], ids=[str(number) for number in times])
 
 
 # The same examples every time, and no deadline: a busy machine is no bug.

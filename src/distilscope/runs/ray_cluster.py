@@ -23,7 +23,10 @@ from typing import Any
 from distilscope.errors import DistilscopeError, UsageError
 
 PATIENCE = 20.0
-"""Seconds in which a cluster must answer."""
+"""Seconds in which a cluster must answer: first a process of Python has to start and to import Ray."""
+
+REACH = 5.0
+"""Seconds in which its machine must be reached."""
 
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -115,7 +118,7 @@ def _require_answer(address: str) -> None:
     remedy = "give the address that `ray start` printed, or leave --ray-address out to start one here"
     if address != "auto":
         try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
+            socket.create_connection((host.strip("[]"), int(port)), timeout=REACH).close()
         except (OSError, OverflowError) as error:
             raise DistilscopeError(f"{there_is_none} ({error}); {remedy}") from None
     try:
