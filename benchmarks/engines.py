@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from benchmarks.command import DISTILSCOPE, timed
 
 WORKERS = 2
 ENGINES = ("local", "ray")
@@ -33,7 +33,7 @@ def main() -> None:
             took, written = _timed(engine, options.num_train)
             seconds[engine].append(took)
             results.add(written)
-            print(f"{engine} {took:.1f} s (load {os.getloadavg()[0]:.1f})", file=sys.stderr)
+            print(f"load {os.getloadavg()[0]:.1f}", file=sys.stderr)  # other work distorts the ratio
         if len(results) > 1:
             sys.exit("the engines left different results")
         ratios.append(seconds["ray"][-1] / seconds["local"][-1])
@@ -45,11 +45,9 @@ def main() -> None:
 def _timed(engine: str, num_train: int) -> tuple[float, bytes]:
     """Seconds, and the results."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = ["--num-train", str(num_train), "--engine", engine, "--workers", str(WORKERS), "--output-dir", folder]
-        command = [sys.executable, "-c", "from distilscope.cli import main; main()", "run", "tiny", *settings]
-        start = time.perf_counter()
-        subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
-        return time.perf_counter() - start, (Path(folder) / "results.json").read_bytes()
+        settings = ["--num-train", str(num_train), "--engine", engine, "--workers", str(WORKERS), "--output-dir", "run"]
+        run = timed([*DISTILSCOPE, "run", "tiny", *settings], Path(folder))
+        return run.seconds, (Path(folder) / "run" / "results.json").read_bytes()
 
 
 def _listed(values: list[float], form: str) -> str:

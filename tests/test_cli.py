@@ -48,6 +48,14 @@ BAD = {
     "too few draws": (["run", "tiny", "--num-eval", "1"], "at least 2"),
     "no workers": (["run", "tiny", "--workers", "0"], "--workers is 0"),
     "no such engine": (["run", "tiny", "--engine", "slurm"], "invalid choice"),
+    "a cluster for local workers": (["run", "tiny", "--ray-address", "here:6379"], "give --engine ray with it"),
+    "workers of a cluster": (["run", "tiny", "--engine", "ray", "--ray-address", "here:6379", "--workers", "2"], "brings its own"),
+    "a budget for other machines": (
+        ["run", "tiny", "--engine", "ray", "--ray-address", "here:6379", "--budget", "5"],
+        "measures this machine",
+    ),
+    "no cluster address": (["run", "tiny", "--engine", "ray", "--ray-address", "here"], "must be HOST:PORT"),
+    "fewer GPUs than none": (["run", "tiny", "--resources.train-gpus", "-1"], "resources.train_gpus is -1"),
     "no such package": (["run", "smollm2_cpu", "--reference", "package:no_such_thing"], "pip install --no-deps no-such-thing"),
     "no such model": (["measure", "--reference", "no/such/folder", "--candidate", "x"], "there is no model at 'no/such/folder'"),
     "a file that is no model": (["measure", "--reference", __file__, "--candidate", "x"], "but no .gguf"),
@@ -149,7 +157,7 @@ def test_plan_of_the_papers_study_loads_no_model_and_adds_up(capsys, tmp_path, m
 
 def test_help_is_quick_and_loads_no_torch():
     code = "import sys; sys.argv = ['distilscope', '--help']\nfrom distilscope.cli import main\ntry: main()\nexcept SystemExit: pass\n"
-    code += "assert not {'torch', 'numpy', 'transformers', 'rich', 'scipy'} & set(sys.modules), sys.modules.keys()"
+    code += "assert not {'torch', 'numpy', 'transformers', 'rich', 'scipy', 'ray'} & set(sys.modules), sys.modules.keys()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "examples:" in done.stdout

@@ -1,7 +1,7 @@
-"""A Ray cluster of two nodes on this machine, one core each, that runs until its standard input ends; its files are in RAY_TMPDIR.
+"""A Ray cluster of two nodes on this machine, each with one core and, as it believes, one GPU. It runs until its standard input ends.
 
-Prints a line of JSON: {"address": where it is, "head": the raylet's process id, "other": the second node's}. For each line it reads, it
-adds a node and prints {"other": its raylet's process id}.
+Its files are in RAY_TMPDIR. Prints a line of JSON: {"address": where it is, "head": the raylet's process id, "other": the second node's}.
+For each line it reads, it adds a node and prints {"other": its raylet's process id}.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 
 from ray.cluster_utils import Cluster
 
-SMALL = {"num_cpus": 1, "object_store_memory": 80 << 20}
+SMALL = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 80 << 20}
 
 
 def raylet(node) -> int:

@@ -1,6 +1,6 @@
 """Faults that are really done: a worker, a node and the driver of a Ray run are killed, and nothing of the results shows it.
 
-Each blow falls when so many artifacts are finished: at a fixed number the first time, at a random one in every repetition (`--soak N`).
+Each blow falls when so many artifacts are finished, another number each time (`--soak N`).
 """
 
 from __future__ import annotations
@@ -50,11 +50,6 @@ ENVIRONMENT = os.environ | {
 }
 PATIENCE = 240
 """Seconds: the machine may be busy with other things."""
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "repetition" in metafunc.fixturenames:
-        metafunc.parametrize("repetition", range(metafunc.config.getoption("--soak")))
 
 
 @dataclass(frozen=True)
@@ -172,9 +167,9 @@ def killed(pids: list[int]) -> bool:
     return False
 
 
-def moment(fault: str, repetition: int, undisturbed: Undisturbed) -> int:
+def moment(chance: random.Random, undisturbed: Undisturbed) -> int:
     """How many artifacts are finished when the blow falls."""
-    return 9 if repetition == 0 else random.Random(f"{fault} {repetition}").randrange(1, len(undisturbed.manifests) - 6)
+    return chance.randrange(1, len(undisturbed.manifests) - 6)
 
 
 def as_if_nothing_had_been(folder: Path, undisturbed: Undisturbed) -> None:
@@ -188,19 +183,22 @@ def end(process: subprocess.Popen[bytes]) -> tuple[int, bytes, str]:
     return process.returncode, out, err.decode()
 
 
-def test_a_killed_worker(tmp_path, nodes, undisturbed, repetition):
+def test_a_killed_worker(tmp_path, nodes, undisturbed, chance):
     with start(tmp_path, "--engine", "ray", "--ray-address", nodes.address) as process:
-        blow = moment("worker", repetition, undisturbed)
+        blow = moment(chance, undisturbed)
         until(lambda: finished(tmp_path) >= blow and killed(workers(nodes.raylets)), process)
         code, out, err = end(process)
     assert code == 0, err
     assert out == undisturbed.results
+    about = json.loads((tmp_path / "run.json").read_text())
+    assert (about["engine"], about["ray_address"], about["workers"]) == ("ray", nodes.address, 2)
     as_if_nothing_had_been(tmp_path, undisturbed)
 
 
-def test_a_killed_node(tmp_path, nodes, undisturbed, repetition):
-    with start(tmp_path, "--engine", "ray", "--ray-address", nodes.address) as process:
-        blow = moment("node", repetition, undisturbed)
+def test_a_killed_node(tmp_path, nodes, undisturbed, chance):
+    """With it goes one of the two GPUs that trainings ask for: they wait for the other."""
+    with start(tmp_path, "--engine", "ray", "--ray-address", nodes.address, "--resources.train_gpus", "1") as process:
+        blow = moment(chance, undisturbed)
         until(lambda: finished(tmp_path) >= blow, process)
         nodes.kill_the_other()
         code, out, err = end(process)
@@ -210,10 +208,10 @@ def test_a_killed_node(tmp_path, nodes, undisturbed, repetition):
     as_if_nothing_had_been(tmp_path, undisturbed)
 
 
-def test_a_killed_driver(tmp_path, nodes, undisturbed, repetition):
+def test_a_killed_driver(tmp_path, nodes, undisturbed, chance):
     """Its workers, on both nodes, end by themselves; the next run waits for them and goes on at once."""
     with start(tmp_path, "--engine", "ray", "--ray-address", nodes.address) as process:
-        blow = moment("driver", repetition, undisturbed)
+        blow = moment(chance, undisturbed)
         until(lambda: finished(tmp_path) >= blow and workers(nodes.raylets), process)
         process.kill()
     with start(tmp_path, "--engine", "ray", "--ray-address", nodes.address) as process:
@@ -224,10 +222,10 @@ def test_a_killed_driver(tmp_path, nodes, undisturbed, repetition):
     as_if_nothing_had_been(tmp_path, undisturbed)
 
 
-def test_the_only_node_killed(tmp_path, undisturbed, repetition):
+def test_the_only_node_killed(tmp_path, undisturbed, chance):
     """A run on a cluster of its own says so and ends; run again, by another engine at that, it goes on from there."""
     with start(tmp_path, "--engine", "ray") as process:
-        blow = moment("only node", repetition, undisturbed)
+        blow = moment(chance, undisturbed)
         until(lambda: finished(tmp_path) >= blow, process)
         os.kill(next(pid for pid in below(process.pid) if named(pid, "/raylet/raylet")), signal.SIGKILL)
         code, out, err = end(process)

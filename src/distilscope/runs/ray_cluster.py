@@ -24,12 +24,14 @@ from distilscope.confidential import without_secrets
 from distilscope.errors import DistilscopeError, UsageError
 
 PATIENCE = 20.0
-"""Seconds in which a cluster must answer."""
+"""Seconds in which a cluster must answer: first a process of Python has to start and to import Ray."""
+
+REACH = 5.0
+"""Seconds in which its machine must be reached."""
 
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_task_oom_retries": "3",  # a task for which no node has the memory would be tried for ever
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a warning on standard error
 }
 """Of Ray, by environment variable, while it starts."""
 
@@ -120,7 +122,7 @@ def _require_answer(address: str) -> None:
     remedy = "give the address that `ray start` printed, or leave --ray-address out to start one here"
     if address != "auto":
         try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
+            socket.create_connection((host.strip("[]"), int(port)), timeout=REACH).close()
         except (OSError, OverflowError) as error:
             raise DistilscopeError(f"{there_is_none} ({error}); {remedy}") from None
     try:

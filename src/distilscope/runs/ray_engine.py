@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from distilscope.errors import DistilscopeError, one_line
+from distilscope.errors import DistilscopeError
 from distilscope.runs.engine import MEMORY, threads
 from distilscope.runs.ray_cluster import connect
 from distilscope.runs.ray_tasks import Sender, perform_all
@@ -25,6 +25,9 @@ DEPTH = 2
 
 RETRIES = 3
 """How often Ray starts a task again whose process or node has died."""
+
+ON_GPUS = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+"""Sets processes of steps on GPUs apart from others: one that has used a GPU already would not notice which one it is given."""
 
 LOOK = 2.0
 """Seconds between looks at which nodes there are."""
@@ -100,7 +103,7 @@ class RayTasks:
         idle = max(0, self.slots - self._occupied())
         for group in grouped([(task, self._expected(task)) for task in self._pending], idle):
             needs = group[0].needs
-            environment = MEMORY | threads(needs.threads)
+            environment = MEMORY | threads(needs.threads) | (ON_GPUS if needs.gpus else {})
             own = None if environment == self._cluster.environment else {"env_vars": environment}  # else the workers at hand will do
             perform = self._perform.options(num_cpus=needs.cores, num_gpus=needs.gpus, max_retries=RETRIES, runtime_env=own)
             self._running[perform.remote(group, self._sender)] = group
@@ -119,7 +122,7 @@ class RayTasks:
                 receipts: list[Receipt] = ray.get(reference)
             except ray.exceptions.RayError as error:
                 if not finished:  # what is finished is reported first; the dead stay dead
-                    raise self._death(self._running[reference], error) from error
+                    raise self._failure(self._running[reference], error) from error
                 continue
             finished += zip(self._running.pop(reference), receipts, strict=False)  # after a failure no more were begun
         for task, receipt in finished:
@@ -157,19 +160,24 @@ class RayTasks:
             f"{'lower --resources.train_gpus, or ' if needs.gpus else ''}add such a node"
         )
 
-    def _death(self, group: list[Task], error: Exception) -> DistilscopeError:
-        from ray.exceptions import LocalRayletDiedError
+    def _failure(self, group: list[Task], error: Exception) -> DistilscopeError:
+        from ray.exceptions import LocalRayletDiedError, NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
         task = next((task for task in group if not self._store.has(task.identity)), group[0])
+        said = str(error).strip().splitlines() or [type(error).__name__]
         if isinstance(error, LocalRayletDiedError):
             return DistilscopeError(
                 f"the Ray node of this machine died, and with it the run, at the step {task.name}; "
                 "start the node again if it is not this run's own, and run again (what was finished is kept)"
             )
+        if isinstance(error, NodeDiedError | OutOfMemoryError | WorkerCrashedError):
+            return DistilscopeError(
+                f"a worker process, or its node, died while running the step {task.name}, {RETRIES + 1} times in a row (Ray says "
+                f"{said[0][:200]!r}); likely out of memory: use fewer workers or smaller sizes and run again (what was finished is kept). "
+                f"What it printed is in {self._store.logs()}/ray-*.log"
+            )
         return DistilscopeError(
-            f"a worker process, or its node, died while running the step {task.name}, {RETRIES + 1} times in a row (Ray says "
-            f"{one_line(error)!r}); likely out of memory: use fewer workers or smaller sizes and run again (what was finished is kept). "
-            f"What it printed is in {self._store.logs()}/ray-*.log"
+            f"Ray could not run the step {task.name} ({said[-1][:200]}); install the same distilscope on every node, and run again"
         )
 
 
