@@ -52,6 +52,10 @@ def struck(store: Store, folder: Path, steps, made=()) -> None:
         raise KeyboardInterrupt
 
 
+def kept_file(store: Store, name: str) -> str:
+    return next(one.file.name for one in kept_runs(store) if one.folder.name == name)
+
+
 def rubbish(store: Store, **options) -> list[Rubbish]:
     with store.lock(sweep=False):
         return find_rubbish(store, kept_runs(store), **options)
@@ -182,6 +186,8 @@ def test_a_note_that_cannot_be_read_stops_it_all(store, tmp_path):
         with pytest.raises(StoreError, match=r"what this run needs cannot be read.*or remove the file"):
             rubbish(store)
     assert artifacts(store) == fingerprints(STEPS[:3])
+    run(store, tmp_path / "run", STEPS[:2])
+    assert {one.path.name for one in rubbish(store)} == {*fingerprints(STEPS[2:3]), kept_file(store, "other")}
 
 
 def test_a_note_that_stays_the_same_takes_no_lock(store, tmp_path):

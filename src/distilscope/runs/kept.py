@@ -53,8 +53,9 @@ def keeping(store: Store, folder: Path, steps: Iterable[Step]) -> Iterator[None]
 
 
 def _note(store: Store, folder: Path, needs: frozenset[str], *, and_before: bool) -> None:
-    file = _file(store, folder)
-    earlier = _read(store, file).artifacts if file.is_file() else None
+    file, earlier = _file(store, folder), None
+    with suppress(StoreError):  # one that cannot be read is written anew
+        earlier = _read(store, file).artifacts if file.is_file() else None
     if and_before and earlier:
         needs |= earlier
     if needs == earlier or (store.root.exists() and not os.access(store.root, os.W_OK)):
