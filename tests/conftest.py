@@ -1,12 +1,8 @@
 """Shapes in signatures are checked while the tests run; `--soak N` strikes with every fault N times."""
 
-<<<<<<< HEAD
 import json
 import random
 import time
-=======
-import random
->>>>>>> refs/x/ray
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, runtime_checkable
@@ -26,20 +22,6 @@ for protocol in (distribution.Distribution, selectivity.Selectivity):
 install_import_hook("distilscope", "beartype.beartype")
 
 
-<<<<<<< HEAD
-=======
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--soak", type=int, default=1, metavar="N", help="try each fault N times (default: once)")
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test of a fault takes `chance`: what is random in it, another each time."""
-    if "chance" in metafunc.fixturenames:
-        times = range(metafunc.config.getoption("soak"))
-        metafunc.parametrize("chance", [random.Random(number) for number in times], ids=[str(number) for number in times])
-
-
->>>>>>> refs/x/ray
 # The same examples every time, and no deadline: a busy machine is no bug.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
