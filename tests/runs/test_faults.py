@@ -29,6 +29,10 @@ def study(folder: Path) -> list[object]:
     return [*STUDY, "--output-dir", folder, "--workers", 2]
 
 
+KEPT = {"checkpoint.safetensors", "alike"}
+"""What a training that was interrupted leaves: where it stands, and what its like in another number of processes finds it by."""
+
+
 def until(condition: Callable[[], object], process: subprocess.Popen[str], *, pause: float = 0.005) -> bool:
     """Waits for a moment of a run; False where the run ended before."""
     while not condition():
@@ -155,7 +159,7 @@ def test_sigterm_keeps_a_checkpoint_and_one_that_was_damaged_since_is_named_and_
     assert run.returncode == 143, said
     assert "finished and kept" in said
     assert "Traceback" not in said
-    assert [path.name for path in scratch.iterdir()] == ["checkpoint.safetensors"]
+    assert {path.name for path in scratch.iterdir()} == KEPT
     assert under_way(store) == set()
     shutil.copytree(tmp_path / "run", tmp_path / "damaged")
     checked = distilscope("verify", tmp_path / "run").stdout
@@ -245,7 +249,7 @@ def test_a_full_disk_is_told_leaves_nothing_half_written_and_the_run_goes_on_whe
         assert "Traceback" not in full.stderr
         assert not (run / "results.json").exists()
         assert [path for place in (run, run / "store") for path in place.glob(".*partial*")] == []
-        assert [path for path in run.glob("store/.scratch/*/*") if path.name != "checkpoint.safetensors"] == []
+        assert [path for path in run.glob("store/.scratch/*/*") if path.name not in KEPT] == []
         ballast.unlink()
         distilscope(*study(run))
         same(run, undisturbed)
