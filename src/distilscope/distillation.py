@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -83,6 +82,18 @@ class Sweep:
 
 
 @dataclass(frozen=True)
+class Resources:
+    """What steps take of the machines they run on. No number of a study depends on it."""
+
+    train_gpus: int = 0
+    """GPUs that the engine ray sets aside for each training."""
+
+    def __post_init__(self) -> None:
+        if self.train_gpus < 0:
+            raise UsageError(f"resources.train_gpus is {self.train_gpus}, but must be at least 0")
+
+
+@dataclass(frozen=True)
 class Distillation:
     """A study of teacher temperatures."""
 
@@ -103,6 +114,7 @@ class Distillation:
     """Draws made together, through `slots` slots; both are part of what the draws are."""
     slots: int = 256
     sweep: Sweep = Sweep()
+    resources: Resources = Resources()
 
     def __post_init__(self) -> None:
         if not self.temperatures and not self.teacher.settings:
@@ -111,7 +123,7 @@ class Distillation:
             Temperature(temperature)
         if len(set(self.temperatures)) < len(self.temperatures):
             raise UsageError(f"temperatures {' '.join(map(str, self.temperatures))} name one twice; give each once")
-        if any(one == other for one, other in itertools.combinations(self.settings, 2)):
+        if len({tuple(sorted(knobs.items())) for knobs in self.settings}) < len(self.settings):
             raise UsageError(f"teacher.selectivity {' '.join(self.teacher.selectivity)} repeats a setting; give each once")
         for name in ("seeds", "tile", "slots"):
             if getattr(self, name) < 1:

@@ -16,11 +16,12 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int, Shaped
 
 from distilscope.errors import GateError, UsageError, one_line
 from distilscope.lm.causal_lm import PromptedLM
 from distilscope.lm.sequences import Prompts, Sequences, id_dtype
+from distilscope.whole_file import sync
 
 SCHEMA_VERSION = 1
 
@@ -85,6 +86,13 @@ def _schema() -> Any:
     )
 
 
+def list_column(offsets: Int[np.ndarray, " n_plus_1"], values: Shaped[np.ndarray, " tokens"], kind: Any) -> Any:
+    """A column of lists from values end to end, the i-th list beginning at `offsets[i]`."""
+    import pyarrow as pa
+
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(values, type=kind))
+
+
 class DrawsWriter:
     """Writes a file of draws; it appears whole when the `with` ends well, and not at all otherwise."""
 
@@ -103,17 +111,14 @@ class DrawsWriter:
         """One tile of a side's draws, with each sequence's log-probability (nats) under both sides, by name."""
         import pyarrow as pa
 
-        def lists(values: np.ndarray, kind: Any) -> Any:
-            return pa.ListArray.from_arrays(pa.array(draws.offsets.astype(np.int32)), pa.array(values, type=kind))
-
         assert draws.log_prob is not None
         columns = {
             "side": pa.array([side] * len(draws)),
             "prompt_id": pa.array(draws.prompt_of, type=pa.int32()),
-            "ids": lists(draws.ids.astype(np.int32), pa.int32()),
+            "ids": list_column(draws.offsets, draws.ids.astype(np.int32), pa.int32()),
             "length": pa.array(draws.lengths, type=pa.int32()),
             "ended": pa.array(draws.ended),
-            "token_log_prob": lists(draws.log_prob, pa.float32()),
+            "token_log_prob": list_column(draws.offsets, draws.log_prob, pa.float32()),
         } | {f"log_prob_{name}": pa.array(log_prob[name]) for name in SIDES}
         self._file.write_table(pa.table(columns, schema=self._schema), row_group_size=len(draws))
 
@@ -121,11 +126,13 @@ class DrawsWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
-        if kind is None:
-            self._partial.replace(self._path)
-        else:
-            self._partial.unlink()
+        try:
+            self._file.close()
+            if kind is None:
+                sync(self._partial)
+                self._partial.replace(self._path)
+        finally:
+            self._partial.unlink(missing_ok=True)
 
 
 class DrawsFile:
@@ -140,7 +147,7 @@ class DrawsFile:
             self._file = parquet.ParquetFile(path)
         except FileNotFoundError:
             raise UsageError(f"there is no file {path}; give one that --keep-draws has written") from None
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise self._malformed(f"is no whole Parquet file ({one_line(error)})") from None
         found = self._file.schema_arrow
         for name, kind in zip(_schema().names, _schema().types, strict=True):
@@ -201,7 +208,7 @@ class DrawsFile:
                     if mine.any():
                         number += int(mine.sum())
                         yield self._sequences(side, table.filter(mine).combine_chunks())
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise self._malformed(f"cannot be read to its end ({one_line(error)})") from None
         if number != self.about.num_samples:
             raise self._malformed(f"holds {number} draws of the {side} where it says {self.about.num_samples}")

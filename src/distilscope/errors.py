@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
+import reprlib
 from collections.abc import Iterable
 
 
@@ -18,6 +21,12 @@ class UsageError(DistilscopeError):
     exit_code = 2
 
 
+class StoppedError(DistilscopeError):
+    """A step was told to end, and has kept what it needs to go on (exit code 143, as after SIGTERM)."""
+
+    exit_code = 143
+
+
 class GateError(DistilscopeError):
     """A check that stands before a number did not pass, so the number is withheld (exit code 1)."""
 
@@ -31,7 +40,32 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> UsageError:
     names = sorted(known)
     nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(names)}."
-    return UsageError(f"unknown {what} {name!r}; {hint}")
+    return UsageError(f"unknown {what} {shown(name)}; {hint}")
+
+
+def full_disk(error: BaseException) -> str | None:
+    """The file that a full disk (or quota) refused, "" where the system named none; None where the error has another cause."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            return os.fsdecode(cause.filename) if isinstance(cause.filename, str | bytes) else ""
+        # Libraries in other languages pass the system's message on, but not its number.
+        if "No space left on device" in str(cause) or "os error 28" in str(cause):
+            return ""
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 60
+
+
+def shown(value: object) -> str:
+    """A value as it can stand in a sentence: its `repr`, cut where that is long."""
+    try:
+        return _REPR.repr(value)
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        return f"a {type(value).__name__} of many digits"
 
 
 def one_line(error: BaseException) -> str:

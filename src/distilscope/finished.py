@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from distilscope.errors import UsageError
+from distilscope.errors import UsageError, one_line, shown
 
 SCHEMA_VERSION = 1
 
@@ -21,12 +21,71 @@ def read_results(folder: Path) -> dict[str, Any]:
     try:
         results = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
         version = results["schema_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} cannot be read ({error!r}); run the study again") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UsageError(f"{path} cannot be read ({type(error).__name__}: {one_line(error)}); run the study again") from None
     if version != SCHEMA_VERSION:
-        raise UsageError(f"{folder} holds results of schema {version}, this version reads {SCHEMA_VERSION}; run the study again")
+        raise UsageError(f"{folder} holds results of schema {shown(version)}, this version reads {SCHEMA_VERSION}; run the study again")
+    if misfit := _misfit(results, _SHAPE, ""):
+        raise UsageError(f"{path} cannot be read ({misfit} is not what a study writes there); run the study again")
     return results
 
 
 def _refuse(constant: str) -> float:
     raise ValueError(f"{constant} is not JSON")
+
+
+def _number(value: Any) -> bool:
+    """Also not one whose square is too large to be one."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e100
+
+
+def _whole(value: Any) -> bool:
+    return _number(value) and isinstance(value, int)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _knobs(value: Any) -> bool:
+    """A setting, whose values find their way into code that is shown."""
+    known = {"temperature": _number, "top_k": _whole, "top_p": _number, "min_p": _number}
+    return isinstance(value, dict) and all(name in known and known[name](knob) for name, knob in value.items())
+
+
+_STUDENT: dict[str, Any] = {
+    "training": lambda value: value in ("direct", "distilled"),
+    "seed": _whole,
+    "temperature": _number,
+    "evaluation_temperature": _number,
+    "selectivity": _knobs,
+    "evaluation_selectivity": _knobs,
+    "variant": lambda value: isinstance(value, dict),
+    "precision": {"mean": _number},
+    "recall": {"mean": _number},
+}
+_SHAPE: dict[str, Any] = {
+    "unit": _text,
+    "recipe": _text,
+    "ground_truth": {"horizon": _whole},
+    "students": [_STUDENT],
+    "controls": [_STUDENT],
+    "sources": {"prompts": {"sha256": _text, "number": _whole, "longest": _whole}},
+}
+"""What commands read, where it stands: each value is of this kind, or null, or absent; a name not listed may hold anything."""
+
+
+def _misfit(value: Any, shape: Any, where: str) -> str | None:
+    """The first place that is not of its shape."""
+    if value is None:
+        return None
+    if isinstance(shape, list):
+        if not isinstance(value, list):
+            return where
+        parts = ((f"{where}[{i}]", one) for i, one in enumerate(value))
+        return next((found for at, one in parts if (found := at if one is None else _misfit(one, shape[0], at))), None)
+    if isinstance(shape, dict):
+        if not isinstance(value, dict):
+            return where
+        return next((found for name, one in shape.items() if (found := _misfit(value.get(name), one, f"{where}.{name}".strip(".")))), None)
+    return None if shape(value) else where

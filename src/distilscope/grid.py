@@ -68,9 +68,10 @@ class Grid:
                     continue
                 name = tuple(setting_of(student).items())
                 cells[student["seed"], name] = (student["precision"]["mean"], student["recall"]["mean"])
+            seeds = sorted({seed for seed, _ in cells})
         except (KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"a student in these results cannot be read ({error!r}); run the study again") from None
-        seeds, names = sorted({seed for seed, _ in cells}), list(dict.fromkeys(name for _, name in cells))
+        names = list(dict.fromkeys(name for _, name in cells))
         values = np.full((2, len(seeds), len(names)), np.nan)
         infinite = set()
         for (seed, name), pair in cells.items():

@@ -20,7 +20,7 @@ from distilscope.lm.hardware import require_dtype
 from distilscope.lm.llama import Llama
 from distilscope.lm.model_folder import read_config, write_model
 from distilscope.lm.prompts import chat_template, prompt_text, read_prompts
-from distilscope.lm.reference import digest, model_folder
+from distilscope.lm.reference import digest, model_folder, public_name
 from distilscope.lm.vocabulary import require_same_tokens, write_cut_model
 
 SEEDED = "seeded"
@@ -109,7 +109,7 @@ class GroundTruth:
         """The reference or file without the place where it lies on this machine."""
         if self.draws:
             return Path(self.draws).name
-        return self.reference if self.reference.startswith(("hf:", "package:")) else Path(self.reference).name
+        return public_name(self.reference)
 
     def __post_init__(self) -> None:
         for name in ("num_train", "num_validation", "horizon"):

@@ -13,19 +13,38 @@ from typing import Any
 
 from distilscope.distillation import Distillation, Knobs, Learner, Measured, Study, Variant
 from distilscope.distribution import Key
+from distilscope.errors import UsageError
 from distilscope.ground_truth import SEEDED, Source
 from distilscope.lm.hardware import resolved_dtype
-from distilscope.runs.step import Step
+from distilscope.runs.step import Needs, Step
 from distilscope.sources import Sources
 
-CODE = {"ground_truth": 1, "model": 1, "prompts": 1, "data": 1, "draws": 5, "training": 4, "scores": 4}
+CODE = {"ground_truth": 1, "model": 1, "prompts": 1, "data": 1, "draws": 5, "training": 5, "scores": 4}
 """Raised when what a kind of step computes changes."""
 
 
 def plan(config: Distillation, sources: Sources) -> Study:
     if sources.data:
         sources.data.require(config.ground_truth)
+    _require_countable(config)
     return _Planner(resolve(config), sources).study()
+
+
+MOST_STEPS = 1_000_000
+"""Of a study; the paper's own has 13 492."""
+
+
+def _require_countable(config: Distillation) -> None:
+    """Raises UsageError for a study of so many steps that laying it out would fill the memory."""
+    truth, sweep = config.ground_truth, config.sweep
+    most = max(truth.num_train, truth.num_validation, truth.num_eval, config.distil_draws)
+    variants = (1 + len(config.settings)) * (1 + len(sweep.student_sizes) + len(sweep.num_distill))
+    steps = config.seeds * variants * math.ceil(most / config.tile)
+    if steps > MOST_STEPS:
+        raise UsageError(
+            f"the study would have some {steps:.0e} steps, more than {MOST_STEPS:,}; ask for fewer seeds or sequences, or a larger tile "
+            f"(now {config.tile})"
+        )
 
 
 def resolve(config: Distillation) -> Distillation:
@@ -245,7 +264,12 @@ class _Planner:
         architecture = size.architecture(self.vocabulary, self.context) if source is None else self.architecture[role]
         tokens = learner.training.epochs * number * self.config.ground_truth.horizon
         held_out = learner.training.evaluations * sum(tile.tokens for tile in self.validation)
-        step = Step("training", what, inputs, CODE["training"], stage, (3 * tokens + held_out) * architecture.flops_per_token, tokens)
+        cost = (3 * tokens + held_out) * architecture.flops_per_token
+        alone = what | {"training": what["training"] | {"processes": 1}}
+        alike = Step("training", alone, inputs, CODE["training"]).fingerprint  # the same training, in any number of processes
+        processes, gpus = learner.training.processes, self.config.resources.train_gpus
+        needs = Needs(processes=processes, gpus=max(gpus, processes) if gpus else 0)
+        step = Step("training", what, inputs, CODE["training"], stage, cost, tokens, local={"alike": alike}, needs=needs)
         self.disk[step] = 4 * architecture.parameters
         return step
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ def collect(study: Study, store: Store) -> dict[str, Any]:
 class _Collector:
     def __init__(self, study: Study, store: Store) -> None:
         self.study, self.store = study, store
+        self.sound: dict[Step, Path] = {}
         self.clustered = study.sources["prompts"]["number"] > 1
         self.dtype: str | None = study.ground_truth.config["dtype"] if study.ground_truth else None
         self.test = self._test_draws()
@@ -162,7 +164,7 @@ class _Collector:
         """Draws that were scored, tile by tile, through both gates; `index` names the other side among those they were scored by."""
         tally = Tally(dtype=dtype, whose=whose, clustered=self.clustered)
         for drawn, scored in zip(draws, scores, strict=False):  # of D' only the first tiles are scored
-            folder = self.store.path(scored)
+            folder = self._sound(scored)
             other = None if index is None else read_other_scores(folder, index)
             tally.add(self._tile(drawn, scored.config["first"]), read_own_scores(folder), other)
         return tally
@@ -172,13 +174,19 @@ class _Collector:
         totals, prompt_of = [], []
         for drawn, scored in zip(self.study.test, measured.of_reference, strict=True):
             tile = self._tile(drawn, scored.config["first"])
-            totals.append(tile.sum_per_sequence(read_other_scores(self.store.path(scored), measured.index).log_prob))
+            totals.append(tile.sum_per_sequence(read_other_scores(self._sound(scored), measured.index).log_prob))
             prompt_of.append(tile.prompt_of)
         return expectation(np.concatenate(totals), clusters=np.concatenate(prompt_of) if self.clustered else None)
 
     def _tile(self, drawn: Step, first: int) -> Sequences:
-        draws = read_draws({"draws/0": self.store.path(drawn)}, "draws")
+        draws = read_draws({"draws/0": self._sound(drawn)}, "draws")
         return draws.take(np.arange(min(len(draws), first)))
+
+    def _sound(self, step: Step) -> Path:
+        """The artifact's folder, hashed again before its first number is read."""
+        if step not in self.sound:
+            self.sound[step] = self.store.sound(step)
+        return self.sound[step]
 
     def _test_draws(self) -> Lengths:
         tiles = [self._tile(step, self.study.config.tile) for step in self.study.test]

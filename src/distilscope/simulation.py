@@ -42,9 +42,9 @@ _MOST_POINTS = 300
 
 def simulate(config: MogPaper) -> dict[str, Any]:
     """Everything `distilscope mog` knows, as a JSON document: a function of the configuration alone, byte for byte."""
-    with _one_thread():
+    with one_thread():
         evaluation = _Evaluation(config)
-        runs = [_Run(config, seed) for seed in range(config.seeds)]
+        runs = [Repetition(config, seed) for seed in range(config.seeds)]
         teacher, students = [], []
         for run in runs:
             teacher += [_teacher_record(evaluation, run, beta) for beta in config.betas]
@@ -66,7 +66,7 @@ def simulate(config: MogPaper) -> dict[str, Any]:
         return document | {"warnings": [warning for run in runs for warning in run.warnings()]}
 
 
-class _Run:
+class Repetition:
     """One seed: D, the teacher and the direct student fitted on it, and a distilled student for each beta asked for."""
 
     def __init__(self, config: MogPaper, seed: int) -> None:
@@ -157,16 +157,16 @@ class _Evaluation:
             reference=scored(self.ground_truth, candidate, self._test_draws),
         )
 
-    def student(self, run: _Run, beta: float | None) -> PrecisionRecall:
+    def student(self, run: Repetition, beta: float | None) -> PrecisionRecall:
         return self.measure(run.student(beta).mixture, run.key("evaluate", "direct" if beta is None else beta))
 
-    def record(self, run: _Run, beta: float | None) -> dict[str, Any]:
+    def record(self, run: Repetition, beta: float | None) -> dict[str, Any]:
         training = "direct" if beta is None else "distilled"
         setting = {"training": training, "beta": None if beta is None else beta_as_json(beta), "seed": run.seed}
         return setting | self.student(run, beta).as_json()
 
 
-def _teacher_record(evaluation: _Evaluation, run: _Run, beta: float) -> dict[str, Any]:
+def _teacher_record(evaluation: _Evaluation, run: Repetition, beta: float) -> dict[str, Any]:
     selected = run.selected_teacher(beta)
     measured = evaluation.measure(selected, run.key("evaluate teacher", beta))
     hardness = difficulty(
@@ -189,7 +189,7 @@ def _teacher_record(evaluation: _Evaluation, run: _Run, beta: float) -> dict[str
     }
 
 
-def _mixtures(run: _Run) -> dict[str, Any]:
+def _mixtures(run: Repetition) -> dict[str, Any]:
     """The fitted mixtures of one seed, and some of the draws they were fitted on: what the figures show."""
     return {
         "seed": run.seed,
@@ -204,7 +204,7 @@ def _mixtures(run: _Run) -> dict[str, Any]:
     }
 
 
-def _as_published(evaluation: _Evaluation, runs: list[_Run]) -> list[dict[str, Any]]:
+def _as_published(evaluation: _Evaluation, runs: list[Repetition]) -> list[dict[str, Any]]:
     """Published | as published here | by definition, at the paper's beta = 100, means over seeds.
 
     The released notebook scores the students' draws with the variable that once held p*; by then it holds the
@@ -243,7 +243,7 @@ def _over_seeds(values: list[float]) -> dict[str, Any]:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Small arrays: threads would only cost time, and could change the last bits."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

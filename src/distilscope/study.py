@@ -8,40 +8,61 @@ import platform
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from distilscope.confidential import redacted
 from distilscope.configuration import as_settings, override, read_yaml
 from distilscope.distillation import Distillation, Study
-from distilscope.errors import UsageError
+from distilscope.errors import UsageError, one_line, unknown_name
 from distilscope.finished import read_results
 from distilscope.planning import plan
 from distilscope.readiness import require_ready
 from distilscope.recipes import STUDIES
 from distilscope.recipes import recipe as study_recipe
 from distilscope.results import collect
+from distilscope.runs.cores import cores, side_by_side
 from distilscope.runs.execute import Record, execute
-from distilscope.runs.manifest import sync
+from distilscope.runs.kept import keeping, kept_run
 from distilscope.runs.progress import Silence, Watcher
+from distilscope.runs.ray_cluster import require_ray
+from distilscope.runs.ray_engine import RayTasks
 from distilscope.runs.store import Store
 from distilscope.sources import Sources
+from distilscope.upkeep import Soundness, clear_damage, examine_unfinished
+from distilscope.whole_file import write_whole
 from distilscope.work import KINDS
+
+ENGINES = ("local", "ray")
 
 
 def run(
-    recipe: Distillation | str, *, output_dir: str | Path | None = None, workers: int | None = None, watch: Watcher | None = None
+    recipe: Distillation | str,
+    *,
+    output_dir: str | Path | None = None,
+    engine: str = "local",
+    ray_address: str | None = None,
+    workers: int | None = None,
+    watch: Watcher | None = None,
+    repair: bool = False,
 ) -> dict[str, Any]:
     """Runs a study, or what is missing of it, and returns the document of results.json.
 
     `recipe` is a configuration or a recipe's name. Artifacts go to DISTILSCOPE_STORE, else `output_dir`/store; `output_dir` defaults to
-    runs/RECIPE. `workers` (default: the cores this process may use) changes no byte of any artifact.
+    runs/RECIPE. `engine` says where steps run: "local", in processes on this machine, or "ray", in the Ray cluster at `ray_address`
+    (HOST:PORT or "auto"; its nodes share the store's folder), without one in a cluster that is started here for as long as this takes.
+    `workers` is how many steps run side by side here: by default as many as this process may use cores, and never more.
+    None of the three changes a byte of any artifact. `repair` hashes every artifact of the run again first, and makes again exactly those
+    that are not as they were written.
     Raises UsageError for a bad setting, GateError where a check before a number fails, DistilscopeError where the machine does.
     """
     from distilscope.report.figure4 import figure4
 
+    require_engine(engine, ray_address, workers)
     config = study_recipe(recipe) if isinstance(recipe, str) else recipe
     folder = output_folder(config, output_dir)
     store = Store(store_folder(folder))
@@ -49,22 +70,35 @@ def run(
     sources = Sources.locate(config)
     require_ready(config, sources)
     study = plan(config, sources)
-    records = execute(study.targets, store, work=KINDS, workers=workers or cores(), threads=1, watch=watch or Silence())
-    results = collect(study, store)
-    write_whole(folder / "config.yaml", yaml.safe_dump(as_settings(study.config), sort_keys=False, allow_unicode=True))
-    write_whole(folder / "results.json", as_json(results))
-    if records or not (folder / "run.json").exists():
-        write_whole(
-            folder / "run.json",
-            as_json(_about(records, began, config.ground_truth.reference or config.ground_truth.draws, workers or cores())),
-        )
-    figure4(results, folder)
+    watch, steps, number = watch or Silence(), study.targets, side_by_side(workers)
+    with keeping(store, folder, steps):
+        with store.lock() if repair else nullcontext():
+            if repair:
+                clear_damage(store, steps, watch.note)
+            tasks = RayTasks(store, cores=number, address=ray_address) if engine == "ray" else None
+            records = execute(steps, store, work=KINDS, workers=number, watch=watch, engine=tasks)
+        results = collect(study, store)
+        write_whole(folder / "config.yaml", yaml.safe_dump(as_settings(study.config), sort_keys=False, allow_unicode=True))
+        write_whole(folder / "results.json", as_json(results))
+        if records or not (folder / "run.json").exists():
+            where = {"engine": engine, "ray_address": ray_address, "workers": tasks.slots if tasks else number}
+            write_whole(folder / "run.json", as_json(_about(config, records, began, where)))
+        figure4(results, folder)
     return results
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def require_engine(engine: str, ray_address: str | None, workers: int | None) -> None:
+    """Raises UsageError if these do not go together, DistilscopeError if what the engine needs is not installed."""
+    if engine not in ENGINES:
+        raise unknown_name("engine", engine, ENGINES)
+    if ray_address is not None and engine != "ray":
+        raise UsageError(f"--ray-address is {ray_address}, but the engine is {engine}; give --engine ray with it, or leave it out")
+    if workers is not None and workers < 1:
+        raise UsageError(f"--workers is {workers}, but must be at least 1")
+    if workers is not None and ray_address is not None:
+        raise UsageError("--workers counts cores of this machine, but the cluster at --ray-address brings its own; leave one of them out")
+    if engine == "ray":
+        require_ray()
 
 
 def run_folder(config: Distillation, given: str | Path | None) -> Path:
@@ -98,24 +132,26 @@ def recorded(folder: Path) -> Study:
     try:
         sources = Sources.from_json(results["sources"])
     except (KeyError, TypeError) as error:
-        raise UsageError(f"{folder / 'results.json'} cannot be read ({error!r}); run the study again") from None
+        raise UsageError(f"{folder / 'results.json'} cannot be read (its sources lack {one_line(error)}); run the study again") from None
     return plan(config, sources)
+
+
+def examine(folder: Path) -> Soundness:
+    """Hashes a run's artifacts again; of one that is under way, those that it has made. UsageError where there is no run."""
+    store = Store(store_folder(folder))
+    note = None if (folder / "results.json").exists() else kept_run(store, folder)
+    if note:
+        return examine_unfinished(store, note.artifacts)
+    steps = recorded(folder).targets
+    return Soundness(len(steps), 0, store.verify(steps))
 
 
 def as_json(document: Mapping[str, Any]) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes beside the file, then renames over it: a reader never sees half of it."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    sync(partial)
-    partial.replace(path)
-
-
-def _about(records: list[Record], began: float, reference: str, workers: int) -> dict[str, Any]:
-    """What results.json must not hold: times, command, machine, versions."""
+def _about(config: Distillation, records: list[Record], began: float, where: Mapping[str, Any]) -> dict[str, Any]:
+    """What results.json must not hold: times, command, engine, machine, versions."""
     from importlib.metadata import version
 
     stages: dict[str, dict[str, float]] = {}
@@ -128,10 +164,10 @@ def _about(records: list[Record], began: float, reference: str, workers: int) ->
         "schema_version": 1,
         "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
         "seconds": time.time() - began,
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "engine": "local",
-        "workers": workers,
-        "reference": reference,
+        "command": [redacted(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])],
+        **where,
+        "resources": asdict(config.resources),
+        "reference": config.ground_truth.reference or config.ground_truth.draws,
         "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": cores()},
         "versions": {name: version(name) for name in ("distilscope", "torch", "numpy", "transformers", "safetensors")}
         | {"python": platform.python_version()},

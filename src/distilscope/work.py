@@ -21,16 +21,18 @@ from safetensors.numpy import save_file
 from distilscope.distribution import Key
 from distilscope.errors import UsageError
 from distilscope.ground_truth import Size
-from distilscope.lm import sampler, scoring
+from distilscope.lm import checkpoint, sampler, scoring, torchrun
 from distilscope.lm.causal_lm import CausalLM
+from distilscope.lm.group import ALONE, Group
 from distilscope.lm.llama import Llama
 from distilscope.lm.model_folder import load_llama, read_config, stopping_ids, write_model
 from distilscope.lm.prompts import chat_template
 from distilscope.lm.real_data import Example, read_examples, tokenised
 from distilscope.lm.reference import file_digest
 from distilscope.lm.sequences import Prompts, Sequences
-from distilscope.lm.training import Training, train
+from distilscope.lm.training import Training, chosen_loss, train
 from distilscope.lm.vocabulary import encode, read_tokenizer
+from distilscope.runs.stopping import told_to_end
 from distilscope.selectivity import from_knobs
 
 T = TypeVar("T")
@@ -92,8 +94,41 @@ def tokenise_data(config: Mapping[str, Any], inputs: Mapping[str, Path], output:
 
 
 def train_model(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Path, scratch: Path) -> dict[str, int | float]:
-    """Trains on the first `sequences` draws of `data`, from scratch or from the model `start`."""
+    """Trains on the first `sequences` draws of `data`, from scratch or from the model `start`, in as many processes as it says."""
     _model.cache_clear()  # a training needs the memory more
+    beside = _checkpoint_beside(scratch, config["alike"])
+    processes = training_of(config).processes
+    if processes == 1:
+        train_share(config, inputs, output, scratch, beside=beside)
+    else:
+        folders = {name: str(folder) for name, folder in inputs.items()}
+        request = {"config": dict(config), "inputs": folders, "output": str(output), "scratch": str(scratch)}
+        request["beside"] = None if beside is None else str(beside)
+        torchrun.launch("distilscope.training_process", request, processes=processes, scratch=scratch)
+    record = json.loads((output / "training.json").read_text(encoding="utf-8"))
+    loss = chosen_loss(record["history"], record["chosen_step"])
+    return {name: record[name] for name in ("tokens", "chosen_step", "exact_resume")} | {"held_out_loss": loss}
+
+
+def _checkpoint_beside(scratch: Path, alike: str) -> Path | None:
+    """Where the same training has left its latest checkpoint in another number of processes; marks ours for its likes to find."""
+    (scratch / "alike").write_text(alike, encoding="utf-8")
+    marks = [mark for mark in scratch.parent.glob("*/alike") if mark.parent != scratch and mark.read_text(encoding="utf-8") == alike]
+    found = [file for mark in marks if (file := mark.with_name(checkpoint.NAME)).exists()]
+    latest = max(found, key=lambda file: file.stat().st_mtime, default=None)
+    return latest and latest.parent
+
+
+def train_share(
+    config: Mapping[str, Any],
+    inputs: Mapping[str, Path],
+    output: Path,
+    scratch: Path,
+    *,
+    beside: Path | None,
+    group: Group = ALONE,
+) -> None:
+    """One process's part in a training; the first of them writes the model. SIGTERM makes all of them save and end."""
     data, validation = read_draws(inputs, "data"), read_draws(inputs, "validation")
     data = data.take(np.arange(config["sequences"]))
     key, tokenizer = key_of(config["key"]), inputs["tokenizer"]
@@ -101,12 +136,30 @@ def train_model(config: Mapping[str, Any], inputs: Mapping[str, Path], output: P
         network = _to_train(inputs["start"])
     else:
         network = Llama.from_config(Size(**config["size"]).architecture(data.vocabulary, config["context"]), key.child("weights"))
-    trained = train(network, training_of(config), data=data, validation=validation, key=key, scratch=scratch)
+    with told_to_end() as told:
+        trained = train(
+            network,
+            training_of(config),
+            data=data,
+            validation=validation,
+            key=key,
+            scratch=scratch,
+            beside=beside,
+            group=group,
+            told_to_end=told,
+        )
+    if not group.writes:
+        return
     text = (tokenizer / "tokenizer.json").read_text(encoding="utf-8")
     write_model(output, network.config, network.to_hf(), stopping=stopping_ids(tokenizer), tokenizer=text)
-    record = {"history": trained.history, "chosen_step": trained.chosen_step, "tokens": trained.tokens}
+    record = {
+        "history": trained.history,
+        "chosen_step": trained.chosen_step,
+        "tokens": trained.tokens,
+        "processes": group.size,
+        "exact_resume": trained.exact_resume,
+    }
     (output / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    return {"tokens": trained.tokens, "chosen_step": trained.chosen_step, "held_out_loss": trained.held_out_loss}
 
 
 def _to_train(start: Path) -> Llama:
@@ -154,6 +207,11 @@ def read_prompts(folder: Path) -> tuple[Prompts, frozenset[int]]:
     """The prompts and the stopping ids."""
     record = json.loads((folder / "prompts.json").read_text(encoding="utf-8"))
     return tuple(map(tuple, record["prompts"])), frozenset(record["stopping"])
+
+
+def read_training(folder: Path) -> dict[str, Any]:
+    """A training's curve (`history`, per evaluation) and the step whose weights were kept (`chosen_step`)."""
+    return json.loads((folder / "training.json").read_text(encoding="utf-8"))
 
 
 def read_own_scores(folder: Path) -> scoring.OwnScores:

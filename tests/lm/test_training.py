@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from distilscope.distribution import Key
-from distilscope.errors import DistilscopeError, UsageError
+from distilscope.errors import DistilscopeError, StoppedError, UsageError
 from distilscope.lm import training as training_module
 from distilscope.lm.causal_lm import CausalLM
 from distilscope.lm.llama import Llama
@@ -35,11 +35,9 @@ def student(seed: int = 0) -> Llama:
     return Llama.from_config(TINY, Key(seed, ("student",)))
 
 
-def trained(
-    scratch: Path, plan: Training = PLAN, *, after_step=lambda _: None, key: Key = KEY, data=DATA, validation=VALIDATION
-) -> Trained:
+def trained(scratch: Path, plan: Training = PLAN, *, key: Key = KEY, data=DATA, validation=VALIDATION, **options) -> Trained:
     scratch.mkdir(exist_ok=True)
-    return train(student(), plan, data=data, validation=validation, key=key, scratch=scratch, after_step=after_step)
+    return train(student(), plan, data=data, validation=validation, key=key, scratch=scratch, **options)
 
 
 def weights_of(network: Llama) -> bytes:
@@ -89,7 +87,11 @@ def test_number_of_steps(sequences, batch, epochs, steps):
 @pytest.mark.parametrize(
     "bad",
     [
-        *({name: value} for name in ("batch_sequences", "microbatch_tokens", "evaluations", "checkpoint_every") for value in (0, -1)),
+        *(
+            {name: value}
+            for name in ("batch_sequences", "microbatch_tokens", "evaluations", "checkpoint_every", "processes")
+            for value in (0, -1)
+        ),
         *({"learning_rate": value} for value in (0.0, -1e-3, math.inf, math.nan)),
         *({"clip": value} for value in (0.0, -1.0, math.nan)),
         {"epochs": -1},
@@ -283,6 +285,23 @@ def test_a_resumed_training_ends_with_the_same_bytes(tmp_path, undisturbed, stop
     assert (found.history, found.chosen_step, found.tokens) == (undisturbed.history, undisturbed.chosen_step, undisturbed.tokens)
 
 
+@pytest.mark.parametrize("asked", [1, 4, 5, 11])
+def test_told_to_end_it_keeps_a_checkpoint_of_that_very_step(tmp_path, undisturbed, asked):
+    steps = iter(range(1, STEPS + 1))
+    with pytest.raises(StoppedError, match=f"after step {asked} of 12; run again to go on"):
+        trained(tmp_path / "scratch", told_to_end=lambda: next(steps) == asked)
+    seen: list[int] = []
+    found = trained(tmp_path / "scratch", after_step=seen.append)
+    assert seen == list(range(asked + 1, STEPS + 1))
+    assert as_bytes(found.network, tmp_path / "a") == as_bytes(undisturbed.network, tmp_path / "b")
+    assert found.exact_resume
+
+
+def test_told_to_end_in_its_last_step_it_ends_as_ever(tmp_path, undisturbed):
+    steps = iter(range(1, STEPS + 1))
+    assert weights_of(trained(tmp_path, told_to_end=lambda: next(steps) == STEPS).network) == weights_of(undisturbed.network)
+
+
 def test_a_resumed_float16_training_keeps_its_scale(tmp_path):
     plan = replace(PLAN, precision="float16")
     whole = trained(tmp_path / "whole", plan)
@@ -330,7 +349,7 @@ def test_a_half_written_checkpoint_is_never_read(tmp_path, undisturbed, monkeypa
         patched.setattr(Path, "replace", replace_twice)
         with pytest.raises(InterruptedHereError):
             trained(tmp_path)
-    assert len(list(tmp_path.iterdir())) == 2, "the second checkpoint, and half of the third"
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"], "the second; nothing of the third"
     seen: list[int] = []
     found = trained(tmp_path, after_step=seen.append)
     assert seen[0] == 7
@@ -338,8 +357,22 @@ def test_a_half_written_checkpoint_is_never_read(tmp_path, undisturbed, monkeypa
 
 
 def test_a_stale_half_of_a_first_checkpoint_is_ignored(tmp_path, undisturbed):
-    (tmp_path / "checkpoint.partial").write_bytes(b"half")
+    (tmp_path / ".checkpoint.partial.safetensors").write_bytes(b"half")
     assert weights_of(trained(tmp_path).network) == weights_of(undisturbed.network)
+
+
+@pytest.mark.parametrize("place", [0.0, 0.01, 0.3, 0.6, 0.999])
+def test_a_checkpoint_with_a_flipped_byte_is_not_resumed_from(tmp_path, undisturbed, place):
+    with pytest.raises(InterruptedHereError):
+        trained(tmp_path, after_step=stop_at(7))
+    file = tmp_path / "checkpoint.safetensors"
+    whole = bytearray(file.read_bytes())
+    whole[int(place * len(whole))] ^= 1
+    file.write_bytes(whole)
+    seen: list[int] = []
+    found = trained(tmp_path, after_step=seen.append)
+    assert seen[0] == 1
+    assert weights_of(found.network) == weights_of(undisturbed.network)
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(tmp_path, undisturbed):

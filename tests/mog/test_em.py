@@ -73,6 +73,15 @@ def test_a_problem_does_not_depend_on_the_others(ring, monkeypatch):
     assert apart.iterations.tolist() == together.iterations.tolist()
 
 
+def test_with_a_key_for_each_a_problem_comes_out_as_if_alone(ring):
+    points, keys = ring.sample(5 * 60, Key(0)).view(5, 60, 2), [Key(seed) for seed in (3, 1, 4, 1, 5)]
+    together = fit_many(points, components=4, key=keys, n_init=2)
+    for i, key in enumerate(keys):
+        alone = fit(points[i], components=4, key=key, n_init=2)
+        torch.testing.assert_close(together[i].mixture.means, alone.mixture.means, rtol=1e-8, atol=1e-10)
+        assert together[i].iterations == alone.iterations
+
+
 def test_more_starts_are_never_worse(ring):
     points = ring.sample(30 * 60, Key(0)).view(30, 60, 2)
     few, many = (fit_many(points, components=6, key=Key(2), n_init=starts).log_likelihood.mean() for starts in (1, 8))

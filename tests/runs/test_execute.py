@@ -14,14 +14,16 @@ import work
 from work import WORK, lone, plan, tree
 
 import distilscope
-from distilscope.errors import DistilscopeError, GateError, StoreError
+from distilscope.errors import DistilscopeError, GateError, StoreError, UsageError
+from distilscope.runs.engine import PATIENCE
 from distilscope.runs.execute import execute, needed
 from distilscope.runs.progress import Silence
 from distilscope.runs.schedule import Schedule, makespan
-from distilscope.runs.step import Step, order
-from distilscope.runs.stopping import exit_on_sigterm, not_now
+from distilscope.runs.step import Needs, Step, order
+from distilscope.runs.stopping import exit_on_sigterm, not_now, told_to_end
 from distilscope.runs.store import Store
 from distilscope.runs.task import Receipt, Task, perform
+from small_study import PLANTED, SECRETS
 
 SOURCES = os.pathsep.join([str(Path(distilscope.__file__).parents[1]), str(Path(__file__).parent)])
 
@@ -47,6 +49,9 @@ class Diary(Silence):
         self.running -= 1
         self.events.append(("finished", step.fingerprint))
 
+    def note(self, sentence):
+        self.events.append(("noted", sentence))
+
     def end(self):
         self.events.append(("end", ""))
 
@@ -58,8 +63,10 @@ class Inside:
         self.slots = slots
         self.tasks: list[Task] = []
 
+    def takes(self, needs):  # noqa: ARG002
+        return len(self.tasks) < self.slots
+
     def submit(self, task):
-        assert len(self.tasks) < self.slots
         self.tasks.append(task)
 
     def collect(self, timeout) -> list[Receipt]:  # noqa: ARG002
@@ -176,12 +183,15 @@ def test_a_schedule_gives_the_first_ready_step():
     a, b = lone("data", n="a"), lone("data", n="b")
     c, d = Step("c", {}, {"x": a, "y": a}, 1), Step("d", {}, {"x": b, "absent": lone("elsewhere")}, 1)
     schedule = Schedule([a, c, b, d])
-    assert [schedule.next(), schedule.next(), schedule.next()] == [a, b, None]
+    assert [schedule.first, schedule.next(), schedule.next(), schedule.next(), schedule.first] == [a, a, b, None, None]
     schedule.done(b)
     schedule.done(a)
     assert [schedule.next(), schedule.next(), schedule.next(), schedule.unfinished] == [c, d, None, 2]
     assert makespan([a, c, b, d], {a: 1.0, b: 3.0, c: 4.0, d: 1.0}, 2) == 5.0
     assert makespan([a, c, b, d], {a: 1.0, b: 3.0, c: 4.0, d: 1.0}, 1) == 9.0
+    wide = Step("wide", {}, {}, 1, needs=Needs(threads=2))
+    assert makespan([a, wide, b], {a: 1.0, wide: 2.0, b: 3.0}, 2) == 6.0  # it waits for both cores, and the others for it
+    assert makespan([a, wide, b], {a: 1.0, wide: 2.0, b: 3.0}, 3) == 4.0
 
 
 # The same bytes, whatever happens.
@@ -227,6 +237,34 @@ def test_sigterm_ends_the_workers_and_the_exit_code_is_143(store):
     assert "finished and kept" in said
 
 
+def test_a_second_sigterm_leaves_at_once(store):
+    """Here beside a step that would keep the first one waiting."""
+    code = f"""if True:
+        from distilscope.runs.execute import execute
+        from distilscope.runs.progress import Lines
+        from distilscope.runs.store import Store
+        from work import WORK, lone
+        import sys
+        execute([lone("stubborn")], Store({str(store.root)!r}), work=WORK, workers=1, watch=Lines(sys.stderr))
+    """
+    with subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": SOURCES}, stderr=subprocess.PIPE, text=True) as run:
+        until(lambda: list(store.root.glob(".scratch/*/begun")), seconds=60)
+        workers = children(run.pid)
+        run.terminate()
+        assert run.stderr is not None
+        while "a second signal leaves at once" not in run.stderr.readline():
+            assert run.poll() is None
+        time.sleep(0.3)
+        assert run.poll() is None
+        start = time.monotonic()
+        run.terminate()
+        assert run.wait() == 143
+        assert time.monotonic() - start < PATIENCE / 2
+    until(lambda: not any(map(alive, workers)), seconds=60)
+    with store.lock():
+        assert not (store.root / ".partial").exists()
+
+
 def test_a_handler_that_the_program_has_set_stays():
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
@@ -237,6 +275,15 @@ def test_a_handler_that_the_program_has_set_stays():
     with pytest.raises(SystemExit) as caught, exit_on_sigterm(), exit_on_sigterm():
         signal.raise_signal(signal.SIGTERM)
     assert caught.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_step_may_hear_of_sigterm_and_finish():
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with told_to_end() as told:
+        assert not told()
+        signal.raise_signal(signal.SIGTERM)
+        assert told()
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
@@ -328,13 +375,14 @@ def test_running_out_of_memory_is_told_with_its_remedy(store):
 
 
 @pytest.mark.parametrize(("kind", "how"), [("kill", "killed by SIGKILL"), ("exit", "exit status 3")])
-def test_a_worker_that_dies_is_told_with_the_step_it_ran(store, kind, how):
-    step = lone(kind)
+def test_a_worker_that_dies_twice_is_told_with_the_step_it_ran(store, kind, how):
+    step, diary = lone(kind), Diary()
     with pytest.raises(
         DistilscopeError,
         match=rf"a worker process died while running the step 'the {kind}' .*\({how}\); likely out of memory: use fewer workers",
     ):
-        run([step], store)
+        run([step], store, watch=diary)
+    assert [what for what, _ in diary.events] == ["begin", "started", "noted", "end"]
     assert not store.has(step)
     assert not (store.root / ".partial").exists()
 
@@ -342,22 +390,23 @@ def test_a_worker_that_dies_is_told_with_the_step_it_ran(store, kind, how):
 def test_an_error_stops_the_others_at_once_and_keeps_what_is_finished(store):
     quick, slow = lone("sleep", seconds=0), lone("sleep", seconds=60)
     late = Step("bug", {}, {"after": quick}, 1)
-    start = time.monotonic()
+    start, others = time.monotonic(), children(os.getpid())
     with pytest.raises(DistilscopeError, match="KeyError"):
         run([slow, late], store, workers=2)
     assert time.monotonic() - start < 5
     assert store.has(quick)
     assert not store.has(slow)
-    assert children(os.getpid()) == []
+    assert set(children(os.getpid())) <= set(others)
     with Store(store.root).lock():
         pass
 
 
-def test_a_checkpoint_in_scratch_survives_a_death(store):
-    step = lone("resume")
-    with pytest.raises(DistilscopeError, match="died"):
-        run([step], store)
-    assert len(run([step], store)) == 1
+def test_a_step_whose_worker_died_is_started_once_more_and_finds_its_checkpoint(store):
+    step, diary = lone("resume"), Diary()
+    assert len(run([step], store, watch=diary)) == 1
+    assert [what for what, _ in diary.events] == ["begin", "started", "noted", "finished", "end"]
+    assert f"died while running the step 'the resume' (resume/{step.fingerprint[:12]}) (killed by SIGKILL)" in diary.events[2][1]
+    assert diary.events[2][1].endswith("; it is started once more")
     assert (store.path(step) / "weights").read_text() == "half way"
     assert list((store.root / ".scratch").iterdir()) == []
 
@@ -372,11 +421,61 @@ def test_a_store_in_use_is_left_alone(store):
 
 def test_threads_are_set_before_anything_is_imported_and_leave_no_trace_here(store, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    step = lone("environment")
-    run([step], store, threads=3)
+    step = Step("environment", {}, {}, 1, needs=Needs(threads=3))
+    run([step], store, workers=3)
     assert (store.path(step) / "seen.txt").read_text() == "3 3 False"
     assert store.manifest(step)["counts"] == {"threads": 3}
     assert os.environ["OMP_NUM_THREADS"] == "7"
+
+
+def test_no_secret_of_the_environment_reaches_a_file_or_a_message(store, monkeypatch):
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["distilscope", "--token", SECRETS["HF_TOKEN"]])
+    step = lone("spill")
+    with pytest.raises(DistilscopeError) as worker:
+        run([step], store)
+    with pytest.raises(DistilscopeError) as here:
+        run([step], store, engine=Inside())
+    for error in (worker, here):
+        assert "failed with RuntimeError: refused, with the header" in str(error.value)
+        assert PLANTED not in str(error.value)
+    files = [path for path in store.root.rglob("*") if path.is_file()]
+    assert {path.name for path in files} == {".lock", "worker-0.log", f"spill-{step.fingerprint[:12]}.log"}
+    assert not [path for path in files if PLANTED in path.read_text()]
+
+
+def wide_and_narrow() -> list[Step]:
+    """Steps of one and of two threads in turn."""
+    return [Step("interval", {"n": n}, {}, 1, needs=Needs(threads=1 + n % 2)) for n in range(8)]
+
+
+@pytest.mark.parametrize(("slots", "most"), [(2, 2), (3, 3)])
+def test_running_steps_have_no_more_threads_than_there_are_slots(store, slots, most):
+    steps = wide_and_narrow()
+    run(steps, store, workers=slots)
+    changes = []
+    for step in steps:
+        began, ended, threads = (store.path(step) / "interval").read_text().split()
+        assert int(threads) == step.needs.threads
+        changes += [(float(began), step.needs.threads), (float(ended), -step.needs.threads)]
+    busy = [sum(change for _, change in sorted(changes)[: i + 1]) for i in range(len(changes))]
+    assert max(busy) == most
+
+
+def test_a_step_of_more_threads_than_may_run_is_refused(store):
+    with pytest.raises(UsageError, match="in 1 processes with 4 threads, but 2 cores may be busy at once"):
+        run([Step("environment", {}, {}, 1, needs=Needs(threads=4))], store, workers=2)
+
+
+@pytest.mark.parametrize("needs", [{"threads": 0}, {"gpus": -1}])
+def test_needs_are_counts(needs):
+    with pytest.raises(ValueError, match="threads are at least 1, GPUs at least 0"):
+        Needs(**needs)
+
+
+def test_needs_are_not_what_a_step_is():
+    assert Step("data", {}, {}, 1, needs=Needs(gpus=4)) == Step("data", {}, {}, 1)
 
 
 def test_what_a_step_prints_goes_to_a_log(store, capfd):
@@ -387,7 +486,6 @@ def test_what_a_step_prints_goes_to_a_log(store, capfd):
     assert list((store.root / ".logs").iterdir()) == []
 
 
-@pytest.mark.parametrize("counts", [{"workers": 0}, {"workers": 1, "threads": 0}])
-def test_counts_of_workers_and_threads_are_at_least_one(store, counts):
+def test_there_is_at_least_one_worker(store):
     with pytest.raises(ValueError, match="at least 1"):
-        run([lone("noise")], store, **counts)
+        run([lone("noise")], store, workers=0)

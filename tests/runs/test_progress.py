@@ -193,9 +193,10 @@ def test_plain_lines_when_all_is_there_and_when_it_stops_early(clock):
     watch.begin([step("train", 0), step("train", 1)], kept=0, slots=2)
     watch.started(step("train", 0))
     watch.finished(step("train", 0), 3.0, {})
+    watch.note("a worker process died")
     clock.now += 65
     watch.end()
-    assert stream.getvalue().splitlines()[-1] == "stopped after 1 min: 1 of 2 steps finished and kept"
+    assert stream.getvalue().splitlines()[-2:] == ["a worker process died", "stopped after 1 min: 1 of 2 steps finished and kept"]
 
 
 def test_a_terminal_gets_a_bar(clock, monkeypatch):
@@ -213,13 +214,16 @@ def test_a_terminal_gets_a_bar(clock, monkeypatch):
     reader.start()
     with os.fdopen(theirs, "w") as terminal:
         assert isinstance(watcher(terminal), Bar)
-        play(Bar(terminal, clock=clock), clock)
+        bar = Bar(terminal, clock=clock)
+        play(bar, clock)
+        bar.note("a [red] note")
     reader.join()
     os.close(ours)
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
     assert "data stage 0/1" in text
     assert re.search(r"train stage 1/4  8 420 tokens/s .* 50% about 25 s left", text)
     assert re.search(r"train stage 4/4  8 420 tokens/s .*100% done", text)
+    assert "a [red] note" in text
 
 
 def test_everything_else_gets_lines(tmp_path, monkeypatch):

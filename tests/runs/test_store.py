@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import signal
@@ -16,7 +17,8 @@ import distilscope
 from distilscope.errors import GateError, StoreError
 from distilscope.runs import manifest
 from distilscope.runs.lock import take_lock
-from distilscope.runs.step import Step, order
+from distilscope.runs.sealed import sealed
+from distilscope.runs.step import Step, canonical, order
 from distilscope.runs.store import Store
 
 SOURCES = os.pathsep.join([str(Path(distilscope.__file__).parents[1]), str(Path(__file__).parent)])
@@ -42,7 +44,8 @@ def python(code: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 def changed(path: Path, **changes: object) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    """A manifest that somebody wrote anew, seal and all."""
+    path.write_text(sealed({key: value for key, value in json.loads(path.read_text()).items() if key != "sha256"} | changes))
 
 
 def test_an_artifact_is_a_folder_named_by_kind_and_fingerprint_with_a_manifest(store):
@@ -56,7 +59,8 @@ def test_an_artifact_is_a_folder_named_by_kind_and_fingerprint_with_a_manifest(s
     assert store.verify([step]) == []
     record = store.manifest(step)
     assert record == json.loads((folder / "manifest.json").read_text())
-    versions = record.pop("versions")
+    versions, own = record.pop("versions"), record.pop("sha256")
+    assert own == hashlib.sha256(canonical(record | {"versions": versions}).encode()).hexdigest()
     assert set(versions) == {"python", "torch", "numpy", "safetensors", "distilscope"}
     assert record == {
         "kind": "fit",
@@ -191,7 +195,7 @@ def test_verify_names_the_file_with_a_flipped_byte(store):
     file.write_bytes(b"\0\2")
     (problem,) = store.verify([lone("fit")])
     assert problem.file == file
-    assert problem.step == step
+    assert problem.artifact == store.path(step)
     assert str(file) in str(problem)
     assert "changed" in problem.what
 
@@ -207,11 +211,13 @@ def test_verify_finds_missing_extra_and_truncated_files_and_missing_artifacts(st
         f"{folder / 'a.txt'}: has 4 bytes, but 5 were written",
         f"{folder / 'sub' / 'b.bin'}: missing, though the manifest lists it",
         f"{folder / 'sub' / 'c'}: is not in the manifest, so the step did not write it",
-        f"{store.path(absent) / 'manifest.json'}: missing, so the artifact does not exist; run again to make it",
+        f"{store.path(absent) / 'manifest.json'}: missing, so the artifact does not exist",
     }
 
 
-@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "sub/../../outside", "a//b", "./a.txt", "", ".", "manifest.json"])
+@pytest.mark.parametrize(
+    "name", ["../outside", "/etc/passwd", "sub/../../outside", "a//b", "./a.txt", "", ".", "manifest.json", "a\0b", "\udcff"]
+)
 def test_a_manifest_that_points_outside_its_folder_is_refused(store, name):
     step = lone("fit")
     folder = fill(store, step)
@@ -222,8 +228,9 @@ def test_a_manifest_that_points_outside_its_folder_is_refused(store, name):
     changed(folder / "manifest.json", files=files)
     (problem,) = store.verify([step])
     assert problem.file == folder / "manifest.json"
-    assert "stay inside" in problem.what
-    with pytest.raises(StoreError, match="stay inside"):
+    says = "surrogates" if name == "\udcff" else "stay inside"
+    assert says in problem.what
+    with pytest.raises(StoreError, match=says):
         store.manifest(step)
 
 
@@ -253,6 +260,23 @@ def test_an_unreadable_manifest_is_a_problem_and_no_crash(store, text):
     (problem,) = store.verify([step])
     assert problem.file == file
     assert "cannot be trusted" in problem.what
+
+
+def test_a_manifest_with_any_byte_changed_is_a_problem(store):
+    """Also where it is no part of the fingerprint, such as the counts, or no part of the content, such as a space."""
+    step = lone("fit")
+    file = fill(store, step) / "manifest.json"
+    whole = file.read_bytes()
+    for at in range(len(whole)):
+        for change in (1, 7, 16, 128):
+            file.write_bytes(whole[:at] + bytes([whole[at] ^ change]) + whole[at + 1 :])
+            (problem,) = store.verify([step])
+            assert problem.file == file, (at, change)
+    for more in (whole + b"\n", whole.replace(b"\n", b"\r\n"), whole[:-1], whole.replace(b'"counts"', b'"counts": {}, "counts"')):
+        file.write_bytes(more)
+        assert [problem.file for problem in store.verify([step])] == [file]
+    file.write_bytes(whole)
+    assert store.verify([step]) == []
 
 
 @pytest.mark.parametrize(

@@ -29,10 +29,13 @@ WORK = {
     "big": "work:out_of_memory",
     "sleep": "work:sleep",
     "environment": "work:environment",
+    "interval": "work:interval",
     "noise": "work:noise",
     "child": "work:child",
     "resume": "work:resume",
     "lost": "work:no_such_function",
+    "spill": "work:spill",
+    "stubborn": "work:stubborn",
 }
 
 
@@ -108,9 +111,29 @@ def environment(config, inputs, output, scratch):
     return {"threads": int(os.environ["OMP_NUM_THREADS"])}
 
 
+def interval(config, inputs, output, scratch):
+    began = time.time()
+    time.sleep(0.1)
+    (output / "interval").write_text(f"{began} {time.time()} {os.environ['OMP_NUM_THREADS']}")
+    return {}
+
+
 def noise(config, inputs, output, scratch):
     print("a library talks")
     return {}
+
+
+def spill(config, inputs, output, scratch):
+    """As a careless library does: prints the environment, and fails with it in its message."""
+    print(dict(os.environ))
+    raise RuntimeError(f"refused, with the header Authorization: {os.environ}")
+
+
+def stubborn(config, inputs, output, scratch):
+    """Does not end when it is told to."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    (scratch / "begun").touch()
+    time.sleep(600)
 
 
 def child(config, inputs, output, scratch):
@@ -138,12 +161,15 @@ def tree(root: Path) -> dict[str, str]:
     }
 
 
-def main(root: str, workers: str, sleep_each: str) -> None:
+def main(root: str, workers: str, sleep_each: str, engine: str = "local") -> None:
     from distilscope.runs.execute import execute
     from distilscope.runs.progress import Lines
+    from distilscope.runs.ray_engine import RayTasks
     from distilscope.runs.store import Store
 
-    execute(plan(float(sleep_each)), Store(root), work=WORK, workers=int(workers), watch=Lines(sys.stderr))
+    store = Store(root)
+    tasks = RayTasks(store, cores=int(workers)) if engine == "ray" else None
+    execute(plan(float(sleep_each)), store, work=WORK, workers=int(workers), watch=Lines(sys.stderr), engine=tasks)
 
 
 if __name__ == "__main__":

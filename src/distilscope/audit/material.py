@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from distilscope.lm.network import Network
 from distilscope.lm.sequences import Prompts, Sequences
 from distilscope.lm.training import Trained, chosen_loss, train
 from distilscope.selectivity import UNCHANGED, Selectivity
-from distilscope.work import key_of, numbered, read_draws, read_other_scores, read_own_scores, read_prompts, training_of
+from distilscope.work import key_of, numbered, read_draws, read_other_scores, read_own_scores, read_prompts, read_training, training_of
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ class Material:
 
     def held_out_loss(self, whose: str) -> float:
         """Of the checkpoint that was chosen, in nats per token."""
-        record = json.loads((self.inputs[whose] / "training.json").read_text(encoding="utf-8"))
+        record = read_training(self.inputs[whose])
         return chosen_loss(record["history"], record["chosen_step"])
 
     def learn(

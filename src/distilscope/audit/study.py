@@ -17,13 +17,16 @@ from distilscope.estimate import Interval
 from distilscope.planning import plan
 from distilscope.recipes import recipe as study_recipe
 from distilscope.recipes.mog_paper import mog_paper
+from distilscope.runs.cores import side_by_side
 from distilscope.runs.execute import execute
+from distilscope.runs.kept import keeping
 from distilscope.runs.progress import Silence, Watcher
-from distilscope.runs.step import Step
+from distilscope.runs.step import Step, order
 from distilscope.runs.store import Store
 from distilscope.simulation import simulate
 from distilscope.sources import Sources
-from distilscope.study import as_json, cores, output_folder, store_folder, write_whole
+from distilscope.study import as_json, output_folder, store_folder
+from distilscope.whole_file import write_whole
 from distilscope.work import KINDS, numbered
 
 SCHEMA_VERSION = 1
@@ -98,10 +101,11 @@ def run(
     study = plan(config, Sources.locate(config))
     steps = {trap.number: [_step(study, trap, seed) for seed in range(seeds)] for trap in TRAPS if trap.measure}
     targets = [step for each in steps.values() for step in each]
-    execute(targets, store, work=KINDS | work.KINDS, workers=workers or cores(), threads=1, watch=watch or Silence())
-    found = {number: [work.read_finding(store.path(step)) for step in each] for number, each in steps.items()}
-    results = document(study, found)
-    write_whole(folder / "audit.json", as_json(results))
+    with keeping(store, folder, order(targets)):
+        execute(targets, store, work=KINDS | work.KINDS, workers=side_by_side(workers), watch=watch or Silence())
+        found = {number: [work.read_finding(store.path(step)) for step in each] for number, each in steps.items()}
+        results = document(study, found)
+        write_whole(folder / "audit.json", as_json(results))
     return results
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from distilscope.errors import UsageError
+from distilscope.errors import UsageError, shown
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,11 @@ class LlamaConfig:
         return 2.0 * (self.parameters - norms - embedding)
 
     @classmethod
-    def from_hf(cls, config: Mapping[str, Any]) -> LlamaConfig | None:
+    def from_hf(cls, config: dict[str, Any]) -> LlamaConfig | None:
         """From a Hugging Face config.json, or None where the model is not this architecture to the letter."""
         rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
         if not isinstance(rope, Mapping):
-            raise UsageError(f"config.json gives rope parameters {rope!r}, which are no mapping; give a complete model folder")
+            raise UsageError(f"config.json gives rope parameters {shown(rope)}, which are no mapping; give a complete model folder")
         plain = (
             config.get("model_type") == "llama"
             and rope.get("rope_type", rope.get("type", "default")) == "default"
@@ -67,6 +68,7 @@ class LlamaConfig:
         missing = [name for name in needed if not isinstance(config.get(name), int) or config[name] < 1]
         if missing:
             raise UsageError(f"config.json gives no {missing[0]}, which a Llama model has; give a complete model folder")
+        _require_sensible(config | {"rope_theta": rope.get("rope_theta") or config.get("rope_theta")})
         heads = config["num_attention_heads"]
         return cls(
             vocab_size=config["vocab_size"],
@@ -105,3 +107,20 @@ class LlamaConfig:
             "tie_word_embeddings": self.tied,
             "initializer_range": self.initializer_range,
         }
+
+
+LONGEST_CONTEXT = 1 << 22
+"""Tokens; a table of the rotary embedding is as long."""
+
+
+def _require_sensible(config: Mapping[str, Any]) -> None:
+    """Raises UsageError for a value that may be left out but, where it stands, is none that a Llama model can have."""
+    whole = {"num_key_value_heads": 1 << 20, "head_dim": 1 << 20, "max_position_embeddings": LONGEST_CONTEXT}
+    for name, most in whole.items():
+        value = config.get(name)
+        if value is not None and not (isinstance(value, int) and 0 <= value <= most):
+            raise UsageError(f"config.json gives {name} {shown(value)}, but it must be a whole number of at most {most:,}")
+    for name in ("rope_theta", "rms_norm_eps", "initializer_range"):
+        value = config.get(name)
+        if value is not None and not (isinstance(value, int | float) and 0 <= value < math.inf):
+            raise UsageError(f"config.json gives {name} {shown(value)}, but it must be a finite number of at least 0")

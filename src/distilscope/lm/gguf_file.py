@@ -15,8 +15,9 @@ from gguf import GGUFReader, dequantize
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
-from distilscope.errors import UsageError
+from distilscope.errors import UsageError, one_line, shown
 from distilscope.lm.architecture import LlamaConfig
+from distilscope.lm.gguf_header import require_sound_header
 from distilscope.lm.model_folder import write_model
 
 _PRE_TOKENIZERS = {
@@ -44,26 +45,35 @@ _LAYER_WEIGHTS = {
 def convert(path: Path, folder: Path) -> None:
     """Writes the model in `path` to `folder`; raises UsageError where the file is not one this can read."""
     try:
+        require_sound_header(path)
         reader = GGUFReader(path)
+        fields = {name: field.contents() for name, field in reader.fields.items()}
     except (ValueError, IndexError, KeyError, OverflowError, TypeError) as error:
-        raise UsageError(f"{path} is not a whole GGUF file ({error}); fetch it again") from None
-    fields = {name: field.contents() for name, field in reader.fields.items()}
+        raise UsageError(f"{path} is not a whole GGUF file ({one_line(error)}); fetch it again") from None
     architecture = fields.get("general.architecture")
     if architecture != "llama":
         raise UsageError(
-            f"{path} holds a GGUF model of architecture {architecture!r}, but only 'llama' is read; give a Hugging Face folder of it"
+            f"{path} holds a GGUF model of architecture {shown(architecture)}, but only 'llama' is read; give a Hugging Face folder of it"
         )
     scaling = fields.get("llama.rope.scaling.type", "none")
     if scaling != "none":
-        raise UsageError(f"{path} scales its rotary embedding ({scaling}), which is not read; give a Hugging Face folder of the model")
+        raise UsageError(
+            f"{path} scales its rotary embedding ({shown(scaling)}), which is not read; give a Hugging Face folder of the model"
+        )
     try:
         config = _config(fields, tied="output.weight" not in {tensor.name for tensor in reader.tensors})
         weights = _weights(reader, config, path)
         tokenizer, stop = _tokenizer(fields, path), fields["tokenizer.ggml.eos_token_id"]
     except KeyError as error:
         raise UsageError(f"{path} lacks {error}, which a llama model needs; fetch it again or give a Hugging Face folder") from None
-    if not 0 <= stop < config.vocab_size:
-        raise UsageError(f"{path} says that token {stop} ends a sequence, but it has only {config.vocab_size} tokens; fetch it again")
+    except UsageError:
+        raise
+    except Exception as error:  # values of other types and sizes than a model has; `tokenizers` raises nothing more specific
+        raise UsageError(f"{path} says of its model what cannot be ({one_line(error)}); fetch it again") from None
+    if not (isinstance(stop, int) and 0 <= stop < config.vocab_size):
+        raise UsageError(
+            f"{path} says that token {shown(stop)} ends a sequence, but it has only {config.vocab_size} tokens; fetch it again"
+        )
     template = fields.get("tokenizer.chat_template")
     settings = {"eos_token": fields["tokenizer.ggml.tokens"][stop]} | ({"chat_template": template} if template else {})
     write_model(folder, config, weights, stopping=frozenset([int(stop)]), tokenizer=tokenizer, tokenizer_config=settings)
@@ -96,7 +106,7 @@ def _weights(reader: GGUFReader, config: LlamaConfig, path: Path) -> dict[str, T
             name = f"model.layers.{place[0]}.{_LAYER_WEIGHTS[place[1]]}"
             heads = {"attn_q": config.num_heads, "attn_k": config.num_kv_heads}.get(place[1])
         else:
-            raise UsageError(f"{path} has a tensor {tensor.name!r} that a plain llama model has not; give a Hugging Face folder of it")
+            raise UsageError(f"{path} has a tensor {shown(tensor.name)} that a plain llama model has not; give a Hugging Face folder of it")
         values = np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
         if heads:  # GGUF interleaves the two halves that the rotary embedding turns; Hugging Face keeps them apart
             values = values.reshape(heads, -1, 2, values.shape[-1]).swapaxes(1, 2).reshape(values.shape)
@@ -108,7 +118,7 @@ def _tokenizer(fields: dict[str, Any], path: Path) -> str:
     kind, splitting = fields["tokenizer.ggml.model"], fields.get("tokenizer.ggml.pre", "gpt-2")
     if kind != "gpt2" or splitting not in _PRE_TOKENIZERS:
         raise UsageError(
-            f"{path} has a tokenizer {kind!r} that splits text as {splitting!r}, but only byte-level BPE that splits as "
+            f"{path} has a tokenizer {shown(kind)} that splits text as {shown(splitting)}, but only byte-level BPE that splits as "
             f"{' or '.join(sorted(_PRE_TOKENIZERS))} is read; give a Hugging Face folder of the model"
         )
     tokens, types = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,25 @@ from distilscope.errors import UsageError
 
 
 def device() -> torch.device:
-    """Where networks live: the first GPU that this process may see (CUDA_VISIBLE_DEVICES says which), else the processor."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Where networks live: the first GPU that this process may see (CUDA_VISIBLE_DEVICES says which), else the processor.
+
+    Of processes that train together each has the GPU of its own number, as torchrun's LOCAL_RANK counts them.
+    """
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def collectives(where: torch.device) -> str:
+    """The library by which processes whose networks live there add up tensors."""
+    return "nccl" if where.type == "cuda" else "gloo"
+
+
+def require_devices(processes: int) -> None:
+    """Raises UsageError if there are GPUs, but not one for each of the processes that train together."""
+    if torch.cuda.is_available() and torch.cuda.device_count() < processes:
+        raise UsageError(
+            f"training.processes is {processes}, but a training here sees {torch.cuda.device_count()} GPUs and each process needs its own; "
+            "lower training.processes, or set more GPUs aside"
+        )
 
 
 def send(array: np.ndarray, where: torch.device) -> Tensor:

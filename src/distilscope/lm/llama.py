@@ -175,7 +175,11 @@ class Llama(nn.Module):
     @classmethod
     def from_hf(cls, config: LlamaConfig, weights: Mapping[str, Tensor], dtype: torch.dtype) -> Llama:
         """Weights under Hugging Face's names, cast to `dtype`; frozen. A missing or misshapen one raises UsageError."""
-        network = cls(config)
+        last = f"model.layers.{config.num_layers - 1}.input_layernorm.weight"
+        if last not in weights:  # before as many layers are built as a configuration may say
+            raise UsageError(f"the weights lack {last!r}, which this Llama model has; give a complete model folder")
+        with torch.device("meta"):
+            network = cls(config)
         state: dict[str, Tensor] = {}
         for ours, theirs in _hf_names(config).items():
             missing = [name for name in theirs if name not in weights]

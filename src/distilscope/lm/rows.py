@@ -11,6 +11,12 @@ from distilscope.errors import UsageError, one_line
 
 Row = dict[str, Any]
 
+LONGEST_LINE = 8_000_000
+"""Characters; room for the longest prompt and completion, each character of them written as six."""
+
+BATCH = 1024
+"""Rows of a Parquet file that are held at once."""
+
 
 def read_rows(path: Path, columns: Sequence[str], *, needed: Sequence[str] = ()) -> Iterator[tuple[str, Row]]:
     """Each row's place ("line 3", "row 3") and what it holds of `columns`. JSON lines unless the file is named .parquet.
@@ -23,13 +29,15 @@ def read_rows(path: Path, columns: Sequence[str], *, needed: Sequence[str] = ())
 def _json_lines(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Iterator[tuple[str, Row]]:
     try:
         with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), ""), start=1):
+                if len(line) > LONGEST_LINE:
+                    raise UsageError(f"{path}, line {number} has more than {LONGEST_LINE:,} characters; write one row on each line")
                 if not line.strip():
                     continue
                 try:
                     row = json.loads(line)
                 except (ValueError, RecursionError) as error:
-                    raise UsageError(f"{path}, line {number} is not JSON ({error}); write one object on each line") from None
+                    raise UsageError(f"{path}, line {number} is not JSON ({one_line(error)}); write one object on each line") from None
                 lacking = next((name for name in needed if not isinstance(row, dict) or name not in row), None)
                 if lacking:
                     raise UsageError(f"{path}, line {number} has no key {lacking}; write for example {json.dumps({lacking: 'The'})}")
@@ -47,11 +55,15 @@ def _parquet(path: Path, columns: Sequence[str], needed: Sequence[str]) -> Itera
     from pyarrow import parquet
 
     try:
-        there = parquet.read_schema(path).names
-        lacking = next((name for name in needed if name not in there), None)
-        if lacking:
-            raise UsageError(f"{path} has no column {lacking}; write one")
-        rows = parquet.read_table(path, columns=[name for name in columns if name in there]).to_pylist()
-    except (OSError, pyarrow.ArrowException) as error:
+        with parquet.ParquetFile(path) as file:
+            there = file.schema_arrow.names
+            lacking = next((name for name in needed if name not in there), None)
+            if lacking:
+                raise UsageError(f"{path} has no column {lacking}; write one")
+            number = 0
+            for batch in file.iter_batches(BATCH, columns=[name for name in columns if name in there]):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"row {number}", row
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise UsageError(f"{path} is no Parquet file ({one_line(error)}); write it again") from None
-    yield from ((f"row {number}", row) for number, row in enumerate(rows, start=1))

@@ -3,33 +3,31 @@
 The loss is the mean negative log-probability per generated token (a stopping token counted, the prompt never). The
 order of sequences is a function of (key, epoch) alone, so a training that was killed and starts again from its last
 checkpoint ends with the same bytes. The checkpoint kept is the one with the lowest perplexity on
-held-out sequences, counted over true tokens.
+held-out sequences, counted over true tokens. Several processes share each batch between them (`group`).
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from distilscope.distribution import Key
-from distilscope.errors import DistilscopeError, UsageError
+from distilscope.errors import DistilscopeError, StoppedError, UsageError
+from distilscope.lm.checkpoint import NAME
+from distilscope.lm.group import ALONE, Group, gradient_in_one
 from distilscope.lm.hardware import autocast, device, resolved_dtype, send
 from distilscope.lm.llama import Llama
 from distilscope.lm.loss import negative_log_prob
 from distilscope.lm.scoring import batches_of_like_length
 from distilscope.lm.sequences import Sequences
+from distilscope.lm.standing import Standing
 
 
 @dataclass(frozen=True)
@@ -55,10 +53,12 @@ class Training:
     """How many checkpoints, evenly spaced and ending with the last step, are compared on held-out sequences."""
     checkpoint_every: int = 200
     """Steps between the checkpoints that a killed training resumes from."""
+    processes: int = 1
+    """How many share each batch between them, one GPU each, or one core each where there is none."""
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 0), ("batch_sequences", 1), ("microbatch_tokens", 1), ("evaluations", 1), ("checkpoint_every", 1)):
-            if getattr(self, name) < least:
+        for name in ("epochs", "batch_sequences", "microbatch_tokens", "evaluations", "checkpoint_every", "processes"):
+            if getattr(self, name) < (least := int(name != "epochs")):
                 raise UsageError(f"training.{name} is {getattr(self, name)}, but must be at least {least}")
         if not 0 < self.learning_rate < math.inf:
             raise UsageError(f"training.learning_rate is {self.learning_rate}, but must be a finite number above 0, such as 0.0005")
@@ -95,6 +95,8 @@ class Trained:
     chosen_step: int
     tokens: int
     """Tokens trained on, repeats counted."""
+    exact_resume: bool
+    """Whether it ran, or went on after every interruption, in one number of processes: its weights are then those of any such training."""
 
     @property
     def held_out_loss(self) -> float:
@@ -115,11 +117,17 @@ def train(
     validation: Sequences,
     key: Key,
     scratch: Path,
+    beside: Path | None = None,
     after_step: Callable[[int], object] | None = None,
+    group: Group = ALONE,
+    told_to_end: Callable[[], bool] = lambda: False,
 ) -> Trained:
     """Trains `network` in place on `data`; checkpoints live in the folder `scratch` and are taken up from there.
 
-    Raises DistilscopeError where the loss stops being a number; the last checkpoint then stays in `scratch`.
+    Where it holds none, that of the folder `beside` is taken up, left by the same training in another number of processes. Every process
+    of the `group` calls this with the same arguments; the first one writes. As soon as `told_to_end` says so in one of them, all save and
+    end.
+    Raises StoppedError then, and DistilscopeError where the loss stops being a number; the last checkpoint stays in `scratch`.
     """
     network.to(device())
     steps = training.steps(len(data))
@@ -129,13 +137,18 @@ def train(
     )
     precision = getattr(torch, resolved_dtype(training.precision))
     scaler = _scaler(precision, len(data.ids) * training.batch_sequences // len(data))
-    progress = _Progress(scratch, network, optimizer, scaler)
+    progress = Standing(scratch, network, optimizer, scaler, group=group, beside=beside)
     order = _Order(len(data), training.batch_sequences, key)
+    gradient = gradient_in_one(network) if group.size > 1 else None
     for step in range(progress.step, steps):
-        for group in optimizer.param_groups:
-            group["lr"] = training.rate(step, steps)
+        for settings in optimizer.param_groups:
+            settings["lr"] = training.rate(step, steps)
         batch = data.take(order.rows(step))
-        loss = _backward(network, batch, training.microbatch_tokens, precision, scaler) / len(batch.ids)
+        loss = _backward(network, group.share(batch), training.microbatch_tokens, precision, scaler)
+        loss, stopping = group.totals(loss, float(told_to_end()))
+        if gradient is not None:
+            group.add_up(gradient)
+        loss /= len(batch.ids)
         scaler.unscale_(optimizer)
         norm = _average_and_clip(network, len(batch.ids), training.clip)
         # a smaller scale may still do, down to where that of the mean loss is 1
@@ -143,22 +156,25 @@ def train(
         if not (math.isfinite(loss) and (math.isfinite(norm) or overflowed)):
             if _finite(network):
                 progress.save(network, optimizer, scaler)
-            kept = f"the last checkpoint is kept in {scratch}" if progress.file.exists() else "no checkpoint had been due"
+            kept = f"the last checkpoint is kept in {scratch}" if (scratch / NAME).exists() else "no checkpoint had been due"
             raise DistilscopeError(
                 f"the training loss is {loss} and its gradient's norm {norm} at step {step + 1} of {steps}; lower training.learning_rate "
                 f"(now {training.learning_rate:g}) and run again; {kept}"
             )
         scaler.step(optimizer)  # not taken where a scaled gradient overflowed
         scaler.update()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=gradient is None)
         progress.count(loss, len(batch.ids))
         if step + 1 in looks:
-            progress.evaluated(network, held_out_loss(network, validation))
-        if (step + 1) % training.checkpoint_every == 0 and step + 1 < steps and _finite(network):
+            progress.evaluated(network, held_out_loss(network, validation, group))
+        if ((step + 1) % training.checkpoint_every == 0 or stopping) and step + 1 < steps and _finite(network):
             progress.save(network, optimizer, scaler)
         if after_step is not None:
             after_step(step + 1)
-    return progress.result(network)
+        if stopping and step + 1 < steps:
+            raise StoppedError(f"the training was told to end after step {step + 1} of {steps}; run again to go on from its checkpoint")
+    network.load_state_dict(progress.best)
+    return Trained(network, progress.history, progress.chosen_step, progress.tokens, progress.exact)
 
 
 def _scaler(precision: torch.dtype, tokens: int) -> torch.amp.GradScaler:
@@ -198,10 +214,12 @@ def token_loss(network: Llama, batch: Sequences) -> Float[Tensor, " tokens"]:
 
 
 @torch.inference_mode()
-def held_out_loss(network: Llama, sequences: Sequences) -> float:
+def held_out_loss(network: Llama, sequences: Sequences, group: Group = ALONE) -> float:
     """Mean negative log-probability per true token (nats); its exponential is the perplexity."""
-    losses = [token_loss(network, sequences.take(rows)).double().sum() for rows in batches_of_like_length(sequences.positions, 1024)]
-    return float(torch.stack(losses).sum()) / len(sequences.ids)
+    batches = list(batches_of_like_length(sequences.positions, 1024))[group.rank :: group.size]
+    losses = [token_loss(network, sequences.take(rows)).double().sum() for rows in batches]
+    (total,) = group.totals(float(torch.stack(losses).sum()) if losses else 0.0)
+    return total / len(sequences.ids)
 
 
 class _Order:
@@ -216,76 +234,3 @@ class _Order:
         if epoch != self.epoch:
             self.epoch, self.permutation = epoch, self.key.child("order", epoch).generator().permutation(self.sequences)
         return self.permutation[within * self.batch : (within + 1) * self.batch]
-
-
-class _Progress:
-    """Where a training stands: its step, curve and best weights, and the one file that they resume from."""
-
-    def __init__(self, scratch: Path, network: Llama, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
-        self.file = scratch / "checkpoint.safetensors"
-        self.step = self.tokens = self.chosen_step = 0
-        self.losses: list[float] = []
-        self.history: list[dict[str, int | float]] = []
-        self.best: dict[str, Tensor] = {}
-        if self.file.exists():
-            self._resume(network, optimizer, scaler)
-
-    def count(self, loss: float, tokens: int) -> None:
-        self.step += 1
-        self.tokens += tokens
-        self.losses.append(loss)
-
-    def evaluated(self, network: Llama, held_out: float) -> None:
-        if not math.isfinite(held_out):
-            raise DistilscopeError(f"the held-out loss is {held_out} at step {self.step}; lower training.learning_rate and run again")
-        self.history.append({"step": self.step, "training_loss": float(np.mean(self.losses)), "held_out_loss": held_out})
-        self.losses = []
-        if held_out <= min(entry["held_out_loss"] for entry in self.history):
-            self.chosen_step = self.step
-            self.best = {name: weight.detach().clone() for name, weight in network.state_dict().items()}
-
-    def result(self, network: Llama) -> Trained:
-        network.load_state_dict(self.best)
-        return Trained(network, self.history, self.chosen_step, self.tokens)
-
-    def save(self, network: Llama, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
-        """Writes beside the old checkpoint, then renames over it: a crash leaves one or the other, whole."""
-        tensors = {f"weight/{name}": value.detach().contiguous() for name, value in network.state_dict().items()}
-        tensors |= {f"best/{name}": value.contiguous() for name, value in self.best.items()}
-        for index, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"adam/{index}/{name}": value.contiguous() for name, value in state.items()}
-        standing: dict[str, Any] = {
-            "step": self.step,
-            "tokens": self.tokens,
-            "chosen_step": self.chosen_step,
-            "losses": self.losses,
-            "history": self.history,
-            "scaler": scaler.state_dict(),
-        }
-        partial = self.file.with_suffix(".partial")
-        save_file(tensors, partial, metadata={"standing": json.dumps(standing)})
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(self.file)
-
-    def _resume(self, network: Llama, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
-        try:
-            tensors = load_file(self.file)
-            with safe_open(self.file, framework="pt") as file:
-                standing = json.loads(file.metadata()["standing"])
-        except SafetensorError:  # a disk that lost what it had confirmed: training from the start gives the same weights
-            return
-        self.step, self.tokens, self.chosen_step = standing["step"], standing["tokens"], standing["chosen_step"]
-        self.losses, self.history = standing["losses"], standing["history"]
-        scaler.load_state_dict(standing["scaler"])
-        network.load_state_dict(dict(_under("weight/", tensors)))
-        self.best = dict(_under("best/", tensors))
-        state: dict[int, dict[str, Tensor]] = {}
-        for path, value in _under("adam/", tensors):
-            index, name = path.split("/")
-            state.setdefault(int(index), {})[name] = value
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    return ((name.removeprefix(prefix), value) for name, value in tensors.items() if name.startswith(prefix))

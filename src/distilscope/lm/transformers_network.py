@@ -34,12 +34,15 @@ class TransformersNetwork:
         read_config(folder)  # these two refuse code and pickled weights before anything is loaded
         weight_files(folder)
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True, output_loading_info=True
             )
         except (ValueError, OSError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UsageError(f"transformers cannot load {folder}: {reason}") from None
+        model, found = loaded
+        if lacking := sorted(found["missing_keys"]):  # the library would put random numbers in their place
+            raise UsageError(f"the weights in {folder} lack {lacking[0]!r}, which this model has; give a complete model folder")
         return cls(model)
 
     def logits(self, batch: Sequences) -> Iterator[Float[Tensor, "piece v"]]:

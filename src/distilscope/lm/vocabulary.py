@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, pre_tokenizers
 
-from distilscope.errors import UsageError
+from distilscope.errors import UsageError, shown
 from distilscope.lm.architecture import LlamaConfig
 from distilscope.lm.model_folder import copy_model, read_config, read_weights, stopping_ids, write_model
 
@@ -99,7 +99,8 @@ def encode(tokenizer: Tokenizer | None, text: str, *, what: str = "the prompt") 
         raise UsageError(f"{what} is empty, but a model needs at least one token to continue; give a text such as 'The'")
     if back != text:
         raise UsageError(
-            f"{what} {text!r} reads {back!r} once tokenised: the vocabulary lacks some of its bytes; use other words or a larger vocabulary"
+            f"{what} {shown(text)} reads {shown(back)} once tokenised: the vocabulary lacks some of its bytes; "
+            "use other words or a larger vocabulary"
         )
     return tuple(ids)
 

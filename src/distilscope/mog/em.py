@@ -9,9 +9,11 @@ algorithm (Arthur and Vassilvitskii 2007), as in scikit-learn, against which the
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -85,7 +87,7 @@ def fit_many(
     points: Float[Tensor, "b n d"],
     *,
     components: int,
-    key: Key,
+    key: Key | Sequence[Key],
     covariance: Covariance = "diag",
     n_init: int = 1,
     max_iter: int = 1000,
@@ -94,8 +96,9 @@ def fit_many(
 ) -> Fits:
     """For each problem the mixture of `components` Gaussians that EM finds, the likeliest of `n_init` starts.
 
-    The starts depend on the key alone. EM stops when a step gains less than `tolerance` nats per draw, or after `max_iter` steps (then
-    `converged` is False). Raises UsageError on unusable points or more components than points.
+    The starts depend on the key alone; with a key for each problem, each comes out as if it were fitted by itself. EM stops when a step
+    gains less than `tolerance` nats per draw, or after `max_iter` steps (then `converged` is False). Raises UsageError on unusable
+    points or more components than points.
     """
     if covariance not in ("diag", "full"):
         raise unknown_name("covariance", covariance, ("diag", "full"))
@@ -106,7 +109,11 @@ def fit_many(
     problems, n, _ = points.shape
     if components > n:
         raise UsageError(f"{components} components cannot be fitted to {n} points; use more points or fewer components")
-    uniforms = torch.from_numpy(key.generator().random((problems, n_init, components)))
+    if isinstance(key, Key):
+        starts = key.generator().random((problems, n_init, components))
+    else:
+        starts = np.concatenate([one.generator().random((1, n_init, components)) for one in key])
+    uniforms = torch.from_numpy(starts)
     points = points.to(torch.float64)
     rows = max(1, _AT_ONCE // (n * components * n_init))
 

@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from distilscope.report.table import by_label, ground_truth_name
+from distilscope.whole_file import whole_file
 
 PANELS = (("precision", r"$E_q[\log p^*]$"), ("recall", r"$E_{p^*}[\log q]$"))
 
@@ -45,6 +46,8 @@ def figure4(results: dict[str, Any], folder: Path) -> list[Path]:
         axes.grid(axis="y", alpha=0.3)
     figure.suptitle(f"{ground_truth_name(results)}; {results['seeds']} seeds; diamonds: means", fontsize=10)
     paths = [folder / "figure4.png", folder / "figure4.pdf"]
-    figure.savefig(paths[0], dpi=160, metadata={"Software": None})
-    figure.savefig(paths[1], metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    with whole_file(paths[0]) as partial:
+        figure.savefig(partial, dpi=160, metadata={"Software": None})
+    with whole_file(paths[1]) as partial:
+        figure.savefig(partial, metadata={"CreationDate": None, "Producer": None, "Creator": None})
     return paths

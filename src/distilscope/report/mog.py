@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from distilscope.errors import UsageError
 from distilscope.estimate import Interval, t_interval
+from distilscope.whole_file import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,7 +105,8 @@ def figures(results: dict[str, Any], folder: Path, *, beta: float | str | None =
     for name, figure in (("figure-1", _figure_1(results)), ("figure-2", _figure_2(results, known[chosen]))):
         for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None, "Creator": None, "Producer": None})):
             paths.append(folder / f"{name}.{kind}")
-            figure.savefig(paths[-1], dpi=150, metadata=metadata)
+            with whole_file(paths[-1]) as partial:
+                figure.savefig(partial, dpi=150, metadata=metadata)
     return paths
 
 

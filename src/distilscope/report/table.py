@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
@@ -36,7 +37,7 @@ def about_ground_truth(results: dict[str, Any]) -> str:
     )
 
 
-def setting_label(selectivity: dict[str, float] | None) -> str:
+def setting_label(selectivity: Mapping[str, float | int] | None) -> str:
     """How a setting of the teacher is named in tables and figures; None is no teacher at all."""
     if selectivity is None:
         return "direct"

@@ -15,7 +15,9 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from distilscope.errors import DistilscopeError
+from distilscope.confidential import without_secrets
+from distilscope.errors import DistilscopeError, StoppedError, UsageError
+from distilscope.runs.step import Needs
 from distilscope.runs.stopping import not_now
 from distilscope.runs.store import Store
 from distilscope.runs.task import Receipt, Task
@@ -30,18 +32,42 @@ MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(
 that keeps code for every shape of matrix it has met keeps it for 64 (of 1024), which saved 300 MB per worker and no time."""
 
 
+PATIENCE = 20.0
+"""Seconds that steps under way may take to keep a checkpoint when the run is told to end."""
+
+
+class WorkerDiedError(DistilscopeError):
+    """A process died under the step it ran; the same task may be submitted again."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}; {remedy}")
+        self.what = what
+
+
+def threads(number: int) -> dict[str, str]:
+    """The environment that a process must start with to compute with so many threads."""
+    return {f"{library}_NUM_THREADS": str(number) for library in ("OMP", "MKL", "OPENBLAS")}
+
+
 @runtime_checkable
 class Engine(Protocol):
-    """Runs at most `slots` tasks at once. A context manager: leaving it ends, at once, whatever still runs."""
+    """Runs tasks side by side, on `slots` cores. A context manager: leaving it ends whatever still runs.
+
+    That is at once, but where the run was told to end (SIGTERM, Ctrl-C), steps under way may first keep a checkpoint.
+    """
 
     slots: int
 
+    def takes(self, needs: Needs) -> bool:
+        """Whether a step with these needs may be submitted now. Raises DistilscopeError if it never may."""
+        ...
+
     def submit(self, task: Task) -> None:
-        """Starts a task; called only while fewer than `slots` run."""
+        """Starts a task, or queues it; called only right after `takes` has said yes."""
         ...
 
     def collect(self, timeout: float) -> Sequence[Receipt]:
-        """Receipts that have come in, waiting up to `timeout` seconds for the first. Raises DistilscopeError if a process died."""
+        """Receipts that have come in, waiting up to `timeout` seconds for the first. A dead process comes as a WorkerDiedError."""
         ...
 
     def __enter__(self) -> Engine: ...
@@ -54,42 +80,54 @@ class _Worker:
     process: subprocess.Popen[bytes]
     connection: Connection
     log: Path
+    threads: int
     task: Task | None = None
 
 
 class LocalProcesses:
-    """Worker processes on this machine, started as they are needed, each serving many tasks.
+    """Worker processes on this machine, started as they are needed, each serving many tasks of its number of threads.
+
+    What runs at once never has more threads than `slots`, in all its processes together. GPUs are not handed out here.
 
     They are started by hand and not by `multiprocessing`, whose spawned children run the caller's main script again: here a
     script that calls `distilscope.run` needs no `if __name__ == "__main__"`. A worker leads a process group of its own (Ctrl-C reaches the
-    main process alone, and what a step starts ends with it), exits when its pipe to us closes, however we end, and sees `threads` before
+    main process alone, and what a step starts ends with it), exits when its pipe to us closes, however we end, and sees its threads before
     any library is imported. What it prints goes to a log: standard output is the caller's.
     """
 
-    def __init__(self, store: Store, *, slots: int, threads: int) -> None:
-        """The caller holds the store's lock. Raises ValueError unless both counts are at least 1."""
-        if slots < 1 or threads < 1:
-            raise ValueError(f"{slots} workers with {threads} threads; both are at least 1")
+    def __init__(self, store: Store, *, slots: int) -> None:
+        """The caller holds the store's lock. Raises ValueError unless there is at least one slot."""
+        if slots < 1:
+            raise ValueError(f"{slots} workers; there is at least 1")
         self.slots = slots
         self._store = store
-        self._threads = threads
         self._workers: list[_Worker] = []
         self._started = 0
 
     def __enter__(self) -> LocalProcesses:
         return self
 
+    def takes(self, needs: Needs) -> bool:
+        if needs.cores > self.slots:
+            raise UsageError(
+                f"a step computes in {needs.processes} processes with {needs.threads} threads, but {self.slots} cores may be busy at once; "
+                "allow more (--workers), run on a machine with more cores, or lower training.processes"
+            )
+        return sum(worker.task.needs.cores for worker in self._workers if worker.task) + needs.cores <= self.slots
+
     def submit(self, task: Task) -> None:
-        idle = [worker for worker in self._workers if worker.task is None]
-        while idle:
-            worker = idle.pop(0)
+        number = task.needs.threads
+        for worker in [worker for worker in self._workers if worker.task is None and worker.threads == number]:
             with suppress(OSError):  # it died while idle: nothing is lost, take another
                 worker.connection.send(task)
                 worker.task = task
                 return
             self._end(worker)
+        for worker in [worker for worker in self._workers if worker.task is None]:  # of other threads: they make room, memory above all
+            if sum(each.threads for each in self._workers) + number > self.slots:
+                self._end(worker)
         with not_now():
-            worker = self._start()
+            worker = self._start(number)
             self._workers.append(worker)
         worker.task = task
         with suppress(OSError):  # it died at once: `collect` says so
@@ -110,23 +148,35 @@ class LocalProcesses:
         dead += [
             worker for worker in busy.values() if worker not in dead and worker.process.poll() is not None and not worker.connection.poll()
         ]
-        if dead and not receipts:  # what is finished is reported first; the dead stay dead
-            raise self._death(dead[0])
-        return receipts
+        return receipts + [self._death(worker) for worker in dead]
 
     def __exit__(self, *exception: object) -> None:
-        for worker in list(self._workers):
-            self._end(worker)
+        try:
+            if isinstance(exception[1], SystemExit | KeyboardInterrupt | StoppedError):
+                self._let_them_keep_checkpoints()
+        finally:
+            for worker in list(self._workers):
+                self._end(worker)
 
-    def _start(self) -> _Worker:
+    def _let_them_keep_checkpoints(self) -> None:
+        """Passes SIGTERM on, then waits for each busy worker's last receipt, or its end: a step that does not listen just dies."""
+        busy = {worker.connection: worker for worker in self._workers if worker.task is not None}
+        for worker in busy.values():
+            worker.process.send_signal(signal.SIGTERM)
+        for _ in range(round(PATIENCE / 0.25)):  # counted, not timed: while all of us are stopped, nobody's time runs out
+            for ready in wait(list(busy), 0.25):
+                del busy[ready]  # type: ignore[index]
+            if not busy:
+                return
+
+    def _start(self, number: int) -> _Worker:
+        """A worker with so many threads."""
         ours, theirs = (Connection(end.detach()) for end in socket.socketpair())
         handle = self._store.lock_handle
         if handle is None:
             raise ValueError("worker processes need the store's lock; enter `store.lock()` first")
         log = self._store.logs() / f"worker-{self._started}.log"
         self._started += 1
-        count = str(self._threads)
-        threads = {f"{library}_NUM_THREADS": count for library in ("OMP", "MKL", "OPENBLAS")}
         arguments = [str(theirs.fileno()), str(handle), json.dumps(sys.path)]
         try:
             with open(log, "wb") as output:
@@ -135,7 +185,7 @@ class LocalProcesses:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    env=MEMORY | os.environ | threads,
+                    env=MEMORY | without_secrets(os.environ) | threads(number),
                     pass_fds=(theirs.fileno(), handle),
                     process_group=0,
                 )
@@ -146,10 +196,10 @@ class LocalProcesses:
             ) from error
         finally:
             theirs.close()
-        return _Worker(process, ours, log)
+        return _Worker(process, ours, log, number)
 
     def _end(self, worker: _Worker) -> None:
-        """Kills, since nothing a worker has unfinished counts, and a step can stand a kill at any moment anyway."""
+        """Kills, since a step can stand a kill at any moment."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(worker.process.pid, signal.SIGKILL)
         worker.process.kill()
@@ -160,13 +210,14 @@ class LocalProcesses:
             if worker.log.stat().st_size == 0:
                 worker.log.unlink()
 
-    def _death(self, worker: _Worker) -> DistilscopeError:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(worker.process.pid, signal.SIGKILL)  # what the step had started
-        code = worker.process.wait()
+    def _death(self, worker: _Worker) -> Receipt:
+        assert worker.task is not None
+        self._end(worker)  # and what the step had started
+        code = worker.process.returncode
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-        name = worker.task.name if worker.task else "idle"
-        return DistilscopeError(
-            f"a worker process died while running the step {name} ({how}); likely out of memory: use fewer workers or "
-            f"smaller sizes and run again (what was finished is kept). What it printed is in {worker.log}"
+        printed = f". What it printed is in {worker.log}" if worker.log.exists() else ""
+        error = WorkerDiedError(
+            f"a worker process died while running the step {worker.task.name} ({how})",
+            f"likely out of memory: use fewer workers or smaller sizes and run again (what was finished is kept){printed}",
         )
+        return Receipt(worker.task.identity.fingerprint, error=error)

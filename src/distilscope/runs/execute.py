@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from distilscope.errors import DistilscopeError
-from distilscope.runs.engine import Engine, LocalProcesses
+from distilscope.runs.engine import Engine, LocalProcesses, WorkerDiedError
 from distilscope.runs.progress import Watcher
 from distilscope.runs.schedule import Schedule
 from distilscope.runs.step import Step, order
@@ -54,20 +54,20 @@ def execute(
     *,
     work: Mapping[str, str],
     workers: int,
-    threads: int = 1,
     watch: Watcher,
     engine: Engine | None = None,
 ) -> list[Record]:
     """Runs the needed steps and returns a record of each, in the stable order.
 
     `work` maps a kind to "package.module:function", called in a worker process as f(config, inputs, output, scratch) -> counts with
-    the folders of the inputs by name, an empty folder for the artifact, and one that survives a crash. At most `workers` run at once,
-    each with `threads` threads; neither changes a byte. `engine` runs them elsewhere (its own slots then count).
+    the folders of the inputs by name, an empty folder for the artifact, and one that survives a crash. At most `workers` threads compute
+    at once (a step has one unless it needs more), which changes no byte. `engine` runs them elsewhere (its own slots then count).
 
     The store is locked meanwhile. The first error ends it: the steps still running are killed, what was finished is kept, and the
     next call goes on from there. A step's own DistilscopeError is raised as it was; any other becomes a DistilscopeError that names the
-    step and the log holding the traceback; so does a worker's death. The same holds for Ctrl-C, and for SIGTERM, which raises
-    SystemExit(143) unless the program handles it itself (see `exit_on_sigterm`).
+    step and the log holding the traceback. A step whose worker died is started once more; a second death is an error too.
+    The same holds for Ctrl-C, and for SIGTERM, which raises SystemExit(143) unless the program handles it itself (see
+    `exit_on_sigterm`), but steps under way may then keep a checkpoint first.
     """
     if not needed(targets, store):
         watch.begin([], kept=len(order(targets)), slots=workers)
@@ -78,27 +78,40 @@ def execute(
         unknown = next((step for step in todo if step.kind not in work), None)
         if unknown is not None:
             raise DistilscopeError(f"nothing says how to run a step of kind {unknown.kind!r}; known: {', '.join(sorted(work)) or 'none'}")
-        running = engine or LocalProcesses(store, slots=workers, threads=threads)
+        running = engine or LocalProcesses(store, slots=workers)
         with running:
             try:
                 watch.begin(todo, kept=len(order(targets)) - len(todo), slots=running.slots)
                 return _run(todo, store, work, running, watch)
+            except (SystemExit, KeyboardInterrupt):
+                watch.note("steps under way may keep a checkpoint first; a second signal leaves at once")
+                raise
             finally:
                 watch.end()
 
 
 def _run(todo: Sequence[Step], store: Store, work: Mapping[str, str], engine: Engine, watch: Watcher) -> list[Record]:
+    for needs in {step.needs for step in todo}:
+        engine.takes(needs)  # what can never run is said now, not when it is its turn
     schedule = Schedule(todo)
     in_flight: dict[str, Step] = {}
+    died: set[str] = set()
     seconds: dict[Step, float] = {}
     tokens: dict[Step, int] = {}
     while schedule.unfinished:
-        while len(in_flight) < engine.slots and (step := schedule.next()) is not None:
+        while (step := schedule.first) is not None and engine.takes(step.needs):
+            schedule.next()
             engine.submit(Task.of(step, work[step.kind], store))
             in_flight[step.fingerprint] = step
             watch.started(step)
         receipts = engine.collect(TICK)
         for receipt in sorted(receipts, key=lambda receipt: receipt.error is not None):
+            if isinstance(receipt.error, WorkerDiedError) and receipt.fingerprint not in died:
+                died.add(receipt.fingerprint)
+                watch.note(f"{receipt.error.what}; it is started once more")
+                step = in_flight[receipt.fingerprint]
+                engine.submit(Task.of(step, work[step.kind], store))
+                continue
             if receipt.error is not None:
                 raise receipt.error
             step = in_flight.pop(receipt.fingerprint)

@@ -1,4 +1,4 @@
-"""One process at a time writes a store: a lock that the kernel releases when its holder, and every worker of it, is dead."""
+"""One run at a time writes a store, and one process at a time a step of it: locks that the kernel releases when their holder is dead."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import shlex
 import socket
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from distilscope.confidential import redacted
 from distilscope.errors import StoreError
 
 PATIENCE = 5.0
@@ -34,11 +37,42 @@ def take_lock(path: Path, *, patience: float = PATIENCE) -> int:
                 )
             time.sleep(0.05)
         os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n{socket.gethostname()}\n{shlex.join(sys.argv)}\n".encode(errors="replace"), 0)
+        os.pwrite(handle, f"{os.getpid()}\n{socket.gethostname()}\n{redacted(shlex.join(sys.argv))}\n".encode(errors="replace"), 0)
+        os.fsync(handle)  # other machines that share the folder read it
     except BaseException:
         os.close(handle)
         raise
     return handle
+
+
+@contextmanager
+def holding(path: Path) -> Iterator[None]:
+    """Inside, this process alone holds the file's lock; waits for another holder to be done or dead, on whichever machine."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if os.fstat(handle).st_nlink:
+                yield
+                return
+            # else it was removed while we waited: take the one that others see
+        finally:
+            os.close(handle)
+
+
+def remove_released(path: Path, *, patience: float) -> bool:
+    """Removes such a lock's file as soon as nobody holds it; False if somebody still does after so many seconds."""
+    handle = os.open(path, os.O_RDWR)
+    try:
+        deadline = time.monotonic() + patience
+        while not _try(handle):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        path.unlink()
+    finally:
+        os.close(handle)
+    return True
 
 
 def _try(handle: int) -> bool:

@@ -1,9 +1,8 @@
-"""The manifest of an artifact: what it is and the SHA-256 of every file. It holds nothing that differs between identical runs."""
+"""The manifest of an artifact: what it is and the SHA-256 of every file, its own included. Identical runs write identical ones."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import stat
@@ -14,7 +13,9 @@ from pathlib import Path, PurePosixPath
 
 from distilscope import __version__
 from distilscope.errors import StoreError
-from distilscope.runs.step import JSON, Identity, Step, plain
+from distilscope.runs.sealed import LARGEST, sealed, unsealed
+from distilscope.runs.step import JSON, Identity, plain
+from distilscope.whole_file import sync
 
 NAME = "manifest.json"
 NOT_PLAIN = "is a symbolic link or a special file; an artifact holds plain files"
@@ -22,23 +23,14 @@ NOT_PLAIN = "is a symbolic link or a special file; an artifact holds plain files
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with an artifact: the step it belongs to, the file, and what is wrong with it."""
+    """Something wrong with an artifact: its folder, the file, and what is wrong with it."""
 
-    step: Step
+    artifact: Path
     file: Path
     what: str
 
     def __str__(self) -> str:
         return f"{self.file}: {self.what}"
-
-
-def sync(path: Path) -> None:
-    """Forces a file, or the entries of a folder, onto the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_manifest(folder: Path, identity: Identity, counts: Mapping[str, int | float | str]) -> None:
@@ -62,10 +54,9 @@ def write_manifest(folder: Path, identity: Identity, counts: Mapping[str, int | 
         written = plain(counts, "counts")
     except ValueError as error:
         raise StoreError(f"a step of kind {identity.kind!r} gave counts that cannot be stored: {error}") from error
-    record = identity.form() | {"fingerprint": identity.fingerprint, "files": files, "counts": written, "versions": _versions()}
+    record = identity.form() | {"fingerprint": identity.fingerprint, "files": files, "counts": written, "versions": versions()}
     with open(folder / NAME, "x", encoding="ascii") as file:
-        json.dump(record, file, sort_keys=True, indent=1, ensure_ascii=True, allow_nan=False)
-        file.write("\n")
+        file.write(sealed(record))
         file.flush()
         os.fsync(file.fileno())
     sync(folder)
@@ -74,63 +65,71 @@ def write_manifest(folder: Path, identity: Identity, counts: Mapping[str, int | 
 def read_manifest(folder: Path, fingerprint: str) -> dict[str, JSON]:
     """The manifest of the artifact with that fingerprint.
 
-    Raises StoreError, naming the file, if it is missing, unreadable, says another fingerprint than its content gives, or lists a path
-    that could leave the folder.
+    Raises StoreError, naming the file, if it is missing, unreadable, changed by as much as a byte, says another fingerprint than its
+    content gives, or lists a path that could leave the folder.
     """
     path = folder / NAME
     try:
         if path.is_symlink():
             raise ValueError("it is a symbolic link; an artifact holds plain files")
-        record = json.loads(path.read_text(encoding="utf-8"))
+        with path.open(encoding="ascii", newline="") as file:
+            record = unsealed(file.read(LARGEST + 1))
         content = Identity(record["kind"], record["config"], record["inputs"], record["code_version"])
         if not content.fingerprint == record["fingerprint"] == fingerprint:
             raise ValueError(f"its content has the fingerprint {content.fingerprint}, not the {fingerprint} it is stored under")
         if not isinstance(record["counts"], dict):
             raise ValueError("its counts are not a mapping")
         for name, entry in record["files"].items():
-            inside = PurePosixPath(name)
+            inside = PurePosixPath(name.encode().decode())  # a name that is no text is refused too
             if inside.is_absolute() or ".." in inside.parts or "\0" in name or inside.as_posix() != name or name in (".", NAME):
                 raise ValueError(f"it lists {name!r}; a path must be relative and stay inside the artifact")
             if type(entry["bytes"]) is not int or not isinstance(entry["sha256"], str):
                 raise ValueError(f"it has no size or no SHA-256 for {name!r}")
     except FileNotFoundError:
-        raise StoreError(f"{path}: missing, so the artifact does not exist; run again to make it") from None
+        raise StoreError(f"{path}: missing, so the artifact does not exist") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"the entry {error} is missing" if isinstance(error, KeyError) else error
-        raise StoreError(f"{path}: the manifest cannot be trusted: {reason}; remove the folder and run again") from error
+        raise StoreError(f"{path}: the manifest cannot be trusted: {reason}") from error
     return record
 
 
-def check(step: Step, folder: Path) -> Iterator[Problem]:
-    """Hashes every file of an artifact again and yields what does not agree with its manifest; nothing if all does."""
+def check(folder: Path) -> Iterator[Problem]:
+    """Hashes every file of an artifact, whose folder its fingerprint names, again; yields what does not agree with its manifest."""
     for place in (folder.parent, folder):
         if place.is_symlink():
-            yield Problem(step, place, "is a symbolic link; an artifact is a plain folder inside the store")
+            yield Problem(folder, place, "is a symbolic link; an artifact is a plain folder inside the store")
             return
     try:
-        files = read_manifest(folder, step.fingerprint)["files"]
+        files = read_manifest(folder, folder.name)["files"]
     except StoreError as error:
-        yield Problem(step, folder / NAME, str(error).removeprefix(f"{folder / NAME}: "))
+        yield Problem(folder, folder / NAME, str(error).removeprefix(f"{folder / NAME}: "))
         return
     present = {path.relative_to(folder).as_posix(): (path, mode) for path, mode in _entries(folder) if not stat.S_ISDIR(mode)}
     present.pop(NAME)
     for name, entry in sorted(files.items()):
         path, mode = present.pop(name, (folder / name, None))
         if mode is None:
-            yield Problem(step, path, "missing, though the manifest lists it")
+            yield Problem(folder, path, "missing, though the manifest lists it")
         elif not stat.S_ISREG(mode):
-            yield Problem(step, path, NOT_PLAIN)
+            yield Problem(folder, path, NOT_PLAIN)
         else:
             try:
                 found = path.stat().st_size
                 if found != entry["bytes"]:
-                    yield Problem(step, path, f"has {found} bytes, but {entry['bytes']} were written")
+                    yield Problem(folder, path, f"has {found} bytes, but {entry['bytes']} were written")
                 elif _sha256(path) != entry["sha256"]:
-                    yield Problem(step, path, "has changed since it was written (its SHA-256 differs)")
+                    yield Problem(folder, path, "has changed since it was written (its SHA-256 differs)")
             except OSError as error:
-                yield Problem(step, path, f"cannot be read: {error.strerror}")
+                yield Problem(folder, path, f"cannot be read: {error.strerror}")
     for _, (path, mode) in sorted(present.items()):
-        yield Problem(step, path, "is not in the manifest, so the step did not write it" if stat.S_ISREG(mode) else NOT_PLAIN)
+        yield Problem(folder, path, "is not in the manifest, so the step did not write it" if stat.S_ISREG(mode) else NOT_PLAIN)
+
+
+def require_sound(folder: Path) -> Path:
+    """The artifact's folder. Raises StoreError, naming the first file that is not as it was written."""
+    for problem in check(folder):
+        raise StoreError(f"{problem}; run again with --repair to have it made again")
+    return folder
 
 
 def _entries(folder: Path) -> Iterator[tuple[Path, int]]:
@@ -146,7 +145,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _versions() -> dict[str, str | None]:
+def versions() -> dict[str, str | None]:
     """Versions of what could change a result, without importing any of it."""
     found: dict[str, str | None] = {"python": platform.python_version(), "distilscope": __version__}
     for package in ("numpy", "safetensors", "torch"):

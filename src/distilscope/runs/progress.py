@@ -38,6 +38,10 @@ class Watcher(Protocol):
         """The artifact is in the store; `seconds` of worker time, and the counts of its manifest."""
         ...
 
+    def note(self, sentence: str) -> None:
+        """Something that a person should know of, at any time."""
+        ...
+
     def tick(self) -> None:
         """Several times a second."""
         ...
@@ -53,6 +57,7 @@ class Silence:
     def begin(self, todo: Sequence[Step], *, kept: int, slots: int) -> None: ...
     def started(self, step: Step) -> None: ...
     def finished(self, step: Step, seconds: float, counts: Mapping[str, int | float | str]) -> None: ...
+    def note(self, sentence: str) -> None: ...
     def tick(self) -> None: ...
     def end(self) -> None: ...
 
@@ -138,6 +143,9 @@ class Lines:
         if self._tally.done[stage] == self._tally.total[stage]:
             self._say(f"{self._percent()} {self._tally.where(stage)}  done in {duration(self._tally.seconds(stage))}")
 
+    def note(self, sentence: str) -> None:
+        self._say(sentence)
+
     def tick(self) -> None:
         if self._clock() - self._said >= self._every:
             self._say(f"{self._percent()} {self._tally.where(self._tally.stage)}  {self._tally.left()}")
@@ -192,6 +200,9 @@ class Bar:
 
     def finished(self, step: Step, seconds: float, counts: Mapping[str, int | float | str]) -> None:
         self._tally.finished(step, seconds, counts)
+
+    def note(self, sentence: str) -> None:
+        self._bar.console.print(sentence, markup=False, highlight=False)
 
     def tick(self) -> None:
         if self._clock() - self._drawn >= 1.0:

@@ -24,6 +24,11 @@ class Schedule:
         self._ready = [i for i, missing in enumerate(self._missing) if not missing]
         self.unfinished = len(steps)
 
+    @property
+    def first(self) -> Step | None:
+        """The first ready step, left where it is; None if none is ready now."""
+        return self._steps[self._ready[0]] if self._ready else None
+
     def next(self) -> Step | None:
         """Takes the first ready step; None if none is ready now."""
         return self._steps[heapq.heappop(self._ready)] if self._ready else None
@@ -38,15 +43,18 @@ class Schedule:
 
 
 def makespan(steps: Sequence[Step], seconds: Mapping[Step, float], slots: int) -> float:
-    """Seconds until all steps are done, `slots` side by side, each taking what `seconds` says: the schedule above, played through."""
+    """Seconds until all steps are done on `slots` cores, each taking what `seconds` says: the schedule above, played through."""
     schedule = Schedule(steps)
     running: list[tuple[float, int, Step]] = []
-    now, taken = 0.0, 0
+    now, taken, free = 0.0, 0, slots
     while True:
-        while len(running) < slots and (step := schedule.next()) is not None:
+        while (step := schedule.first) is not None and (free >= step.needs.cores or not running):
             heapq.heappush(running, (now + seconds[step], taken, step))
+            schedule.next()
+            free -= step.needs.cores
             taken += 1
         if not running:
             return now
         now, _, step = heapq.heappop(running)
+        free += step.needs.cores
         schedule.done(step)

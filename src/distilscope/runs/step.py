@@ -13,7 +13,7 @@ from typing import Any
 JSON = Any
 """A JSON value: None, a bool, an int, a finite float, a str, a list or tuple of them, or a mapping from str to them."""
 
-_KIND = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+KIND = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 def plain(value: JSON, where: str) -> JSON:
@@ -53,7 +53,7 @@ class Identity:
     fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.kind, str) or not _KIND.fullmatch(self.kind):
+        if not isinstance(self.kind, str) or not KIND.fullmatch(self.kind):
             raise ValueError(f"{self.kind!r} cannot name a kind of step; use letters, digits, '-' and '_' (it names a folder)")
         if type(self.code_version) is not int:
             raise ValueError(
@@ -70,6 +70,31 @@ class Identity:
         return hash(self.fingerprint)
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What a step takes of a machine while it runs. Raises ValueError for less than one thread or process, or a negative number of GPUs."""
+
+    threads: int = 1
+    """Threads that each of its processes computes with. The last bits of a product depend on them, so whoever asks for more than one says
+    so in the step's configuration too."""
+    processes: int = 1
+    """Processes that compute at once. More than one are started by the step itself; the last bits of a sum over them depend on how many."""
+    gpus: int = 0
+    """GPUs that an engine which hands them out sets aside. A step gives the same with and without."""
+
+    def __post_init__(self) -> None:
+        if min(self.threads, self.processes) < 1 or self.gpus < 0:
+            raise ValueError(
+                f"a step needs {self.processes} processes with {self.threads} threads and {self.gpus} GPUs; "
+                "processes and threads are at least 1, GPUs at least 0"
+            )
+
+    @property
+    def cores(self) -> int:
+        """So many are its own meanwhile."""
+        return self.threads * self.processes
+
+
 @dataclass(frozen=True, eq=False)
 class Step:
     """A piece of work: what to do (`kind`), how (`config`), and the steps whose artifacts it reads (`inputs`).
@@ -79,7 +104,8 @@ class Step:
     `config` and `inputs` are copied; the fingerprint is taken when the step is made, from its inputs' own, so a chain of any
     length costs one hash per step. Two steps are equal iff their fingerprints are: they are then the same work.
     Not in the fingerprint: `stage` is what a person sees, `cost` the predicted FLOPs, `tokens` a count for throughput, `local` what
-    the work needs to know of this machine (such as where a file lies); it joins the configuration when the work is done.
+    the work needs to know of this machine (such as where a file lies; it joins the configuration when the work is done), and `needs`
+    what it takes of a machine.
     """
 
     kind: str
@@ -90,6 +116,7 @@ class Step:
     cost: int | float = 1.0
     tokens: int = 0
     local: Mapping[str, str] = field(default_factory=dict)
+    needs: Needs = Needs()
     identity: Identity = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

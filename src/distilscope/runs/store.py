@@ -1,6 +1,7 @@
 """Where artifacts live: `ROOT/<kind>/<fingerprint>/`, each whole or absent.
 
-`.partial/` holds folders being written, `.scratch/` what a step keeps across a crash, `.logs/` text for people: no artifacts.
+`.partial/` holds folders being written, `.scratch/` what a step keeps across a crash, `.claims/` locks of steps being worked on,
+`.runs/` what each run needs, `.logs/` text for people: no artifacts.
 """
 
 from __future__ import annotations
@@ -8,16 +9,21 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import socket
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-from distilscope.errors import StoreError
-from distilscope.runs.lock import take_lock
-from distilscope.runs.manifest import NAME, Problem, check, read_manifest, sync, write_manifest
+from distilscope.errors import StoreError, full_disk
+from distilscope.runs.lock import holding, remove_released, take_lock
+from distilscope.runs.manifest import NAME, Problem, check, read_manifest, require_sound, write_manifest
 from distilscope.runs.step import JSON, Identity, Step
+from distilscope.whole_file import sync
+
+ORPHANS = 60.0
+"""Seconds that a run waits for workers of an earlier one, on this machine or another, whose end is under way."""
 
 
 class Store:
@@ -53,7 +59,7 @@ class Store:
         identity = step.identity if isinstance(step, Step) else step
         draft = self.root / ".partial" / f"{identity.kind}-{identity.fingerprint[:16]}-{uuid.uuid4().hex}"
         try:
-            with self._speaking_plainly(f"writing the artifact of a step of kind {identity.kind!r}"):
+            with self.speaking_plainly(f"writing the artifact of a step of kind {identity.kind!r}"):
                 draft.mkdir(parents=True)
                 yield draft
                 write_manifest(draft, identity, counts or {})
@@ -65,51 +71,97 @@ class Store:
     def scratch(self, step: Step | Identity) -> Path:
         """A folder that survives a crash, for what a step needs to resume; it goes when the artifact is finished."""
         place = self._scratch(step.identity if isinstance(step, Step) else step)
-        with self._speaking_plainly("making a folder for checkpoints"):
+        with self.speaking_plainly("making a folder for checkpoints"):
             place.mkdir(parents=True, exist_ok=True)
         return place
+
+    @contextmanager
+    def claim(self, step: Step | Identity) -> Iterator[None]:
+        """Inside, no other process works on this step: waits until one that does is done or dead.
+
+        Where steps run on several machines, a second attempt may start while the first, cut off or just dying, still writes checkpoints.
+        """
+        place = self.root / ".claims"
+        with self.speaking_plainly("claiming a step"):
+            place.mkdir(parents=True, exist_ok=True)
+        with holding(place / step.fingerprint):
+            yield
+
+    def holder(self) -> str:
+        """Who holds the lock, as its file says; empty if it was never locked."""
+        try:
+            return (self.root / ".lock").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
+    def await_artifact(self, folder: Path, *, patience: float = 60.0) -> None:
+        """Waits until an artifact that another machine has finished is seen here: shared file systems tell of new files with delay.
+
+        Raises StoreError if it is not seen after so many seconds.
+        """
+        deadline = time.monotonic() + patience
+        while not (folder / NAME).is_file():
+            if time.monotonic() > deadline:
+                raise StoreError(
+                    f"the artifact {folder} was finished, but {socket.gethostname()} does not see it; put the store in a folder that all "
+                    "nodes share (DISTILSCOPE_STORE)"
+                )
+            for parent in (folder.parents[1], folder.parent):
+                with suppress(OSError):
+                    os.listdir(parent)  # asks the file server anew
+            time.sleep(0.1)
 
     def logs(self) -> Path:
         """A folder for text that is for people."""
         place = self.root / ".logs"
-        with self._speaking_plainly("making a folder for logs"):
+        with self.speaking_plainly("making a folder for logs"):
             place.mkdir(parents=True, exist_ok=True)
         return place
 
-    def verify(self, steps: Iterable[Step]) -> list[Problem]:
+    def verify(self, steps: Iterable[Step | Identity]) -> list[Problem]:
         """Hashes the artifacts of exactly these steps again: what is missing, extra, changed or unreadable, file by file."""
-        return [problem for step in dict.fromkeys(steps) for problem in check(step, self.path(step))]
+        return [problem for step in dict.fromkeys(steps) for problem in check(self.path(step))]
+
+    def sound(self, step: Step | Identity) -> Path:
+        """The artifact's folder, its files hashed again. Raises StoreError, naming the first one that is not as it was written."""
+        return require_sound(self.path(step))
 
     def remove(self, step: Step | Identity) -> None:
-        """Removes an artifact, so that the next run makes it again: out of sight first, so it is never half there."""
+        """Removes an artifact, so that the next run makes it again."""
+        with self.speaking_plainly("removing an artifact"), suppress(FileNotFoundError):
+            self.discard(self.path(step))
+
+    def discard(self, path: Path) -> None:
+        """Removes something in the store, out of sight first, so that it is never half there; of a link, the link alone."""
         doomed = self.root / ".partial" / f"removed-{uuid.uuid4().hex}"
-        with self._speaking_plainly("removing an artifact"), suppress(FileNotFoundError):
-            doomed.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(self.path(step), doomed)
-            sync(self.path(step).parent)
-        if doomed.is_symlink():
+        doomed.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(path, doomed)
+        sync(path.parent)
+        if doomed.is_dir() and not doomed.is_symlink():
+            shutil.rmtree(doomed, ignore_errors=True)
+        else:
             doomed.unlink()
-        shutil.rmtree(doomed, ignore_errors=True)
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keeps other processes from writing here; left-overs of crashed ones are removed. May be entered again by its holder.
+    def lock(self, *, sweep: bool = True) -> Iterator[None]:
+        """Keeps other runs from writing here; left-overs of crashed ones are removed (`sweep`). May be entered again by its holder.
 
-        Raises StoreError, naming the process, if another live one holds it.
+        Raises StoreError, naming the process, if another live one holds it, or if a worker of a dead one does not end.
         """
         if not self._holds:
-            with self._speaking_plainly("taking its lock"):
+            with self.speaking_plainly("taking its lock"):
                 self.root.mkdir(parents=True, exist_ok=True)
                 self._handle = take_lock(self.root / ".lock")
         self._holds += 1
         try:
-            if self._holds == 1:
-                self._sweep()
+            if self._holds == 1 and sweep:
+                self._sweep(patience=ORPHANS)
             yield
         finally:
             self._holds -= 1
             if not self._holds and self._handle is not None:
-                self._sweep()
+                if sweep:
+                    self._sweep(patience=0.0)
                 os.close(self._handle)
                 self._handle = None
 
@@ -140,22 +192,33 @@ class Store:
         if new_kind:
             sync(self.root)
 
-    def _sweep(self) -> None:
-        """Removes what only a crash leaves: half-written folders, and scratch whose artifact is finished. Needs the lock."""
+    def _sweep(self, *, patience: float) -> None:
+        """Removes what only a crash leaves: half-written folders, and scratch whose artifact is finished. Needs the lock.
+
+        With patience, waits so long for those who still write, and raises StoreError if they do not end; without, leaves their claims.
+        """
+        for claim in self.root.glob(".claims/*"):
+            if not remove_released(claim, patience=patience) and patience:
+                raise StoreError(
+                    f"in the store {self.root} a worker of an earlier run is still at the step {claim.name[:12]}; wait until it ends, "
+                    "or stop it (a Ray cluster's with `ray stop` on its node), and run again"
+                )
         shutil.rmtree(self.root / ".partial", ignore_errors=True)
         for left in self.root.glob(".scratch/*"):
             if next(self.root.glob(f"[!.]*/{left.name}/{NAME}"), None):
                 shutil.rmtree(left, ignore_errors=True)
 
     @contextmanager
-    def _speaking_plainly(self, doing: str) -> Iterator[None]:
+    def speaking_plainly(self, doing: str) -> Iterator[None]:
         """Turns what the operating system says about the disk into a StoreError with a remedy; other errors pass."""
         try:
             yield
         except Exception as error:
             if isinstance(error, StoreError):
                 raise
-            if (place := _full_disk(error, self.root)) is not None:
+            if (named := full_disk(error)) is not None:
+                inside = not os.path.isabs(named) or Path(named).is_relative_to(self.root)
+                place = self.root if inside else Path(named).parent
                 raise StoreError(
                     f"the disk that holds {place} is full while {doing}; free some space there and run again: what was finished is kept"
                 ) from error
@@ -171,17 +234,3 @@ def _refused(error: BaseException, root: Path) -> bool:
     if error.errno in (errno.EEXIST, errno.ENOTDIR) and root.is_relative_to(error.filename):
         return True
     return error.errno in (errno.EACCES, errno.EROFS) and (root.is_relative_to(error.filename) or Path(error.filename).is_relative_to(root))
-
-
-def _full_disk(error: BaseException, root: Path) -> Path | None:
-    """The folder on the full disk, if that is what the error, or the one it came from, is about."""
-    cause: Any = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            named = Path(os.fsdecode(cause.filename)) if isinstance(cause.filename, (str, bytes)) else root
-            return root if not named.is_absolute() or named.is_relative_to(root) else named.parent
-        # Libraries in other languages pass the system's message on, but not its number.
-        if "No space left on device" in str(cause) or "os error 28" in str(cause):
-            return root
-        cause = cause.__cause__ or cause.__context__
-    return None

@@ -8,12 +8,15 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from distilscope.confidential import redacted
 from distilscope.errors import DistilscopeError
-from distilscope.runs.step import Identity, Step, canonical
+from distilscope.runs.manifest import require_sound
+from distilscope.runs.step import Identity, Needs, Step, canonical
 from distilscope.runs.store import Store
 
 
@@ -27,11 +30,12 @@ class Task:
     root: str
     inputs: Mapping[str, str]
     local: Mapping[str, str]
+    needs: Needs
 
     @classmethod
     def of(cls, step: Step, function: str, store: Store) -> Task:
         inputs = {name: str(store.path(source)) for name, source in step.inputs.items()}
-        return cls(step.identity, step.title, function, str(store.root), inputs, step.local)
+        return cls(step.identity, step.title, function, str(store.root), inputs, step.local, step.needs)
 
     @property
     def name(self) -> str:
@@ -52,21 +56,29 @@ class Receipt:
 def perform(task: Task) -> Receipt:
     """Runs a step and commits its artifact; raises nothing that a step can raise, but hands it back.
 
+    If another process is at the same step, one that was thought dead, this waits for it, and what it has finished is not done again.
     A DistilscopeError comes back as it is; for any other, the traceback goes to a log and a DistilscopeError says where.
     """
     store = Store(task.root)
     try:
         function = _function(task.function)
-        start = time.perf_counter()  # importing the code is not the step's own time
-        counts: dict[str, Any] = {}
-        with store.writing(task.identity, counts) as output:
-            # A round trip through JSON: the function gets its own copy, and the same types whoever made the step.
-            config = json.loads(canonical(task.identity.config)) | dict(task.local)
-            inputs = {name: Path(path) for name, path in task.inputs.items()}
-            counts.update(function(config, inputs, output, store.scratch(task.identity)))
-        return Receipt(task.identity.fingerprint, time.perf_counter() - start, counts)
+        with store.claim(task.identity):
+            if store.has(task.identity):
+                return Receipt(task.identity.fingerprint, counts=store.manifest(task.identity)["counts"])
+            start = time.perf_counter()  # importing the code is not the step's own time
+            counts: dict[str, Any] = {}
+            with store.writing(task.identity, counts) as output:
+                # A round trip through JSON: the function gets its own copy, and the same types whoever made the step.
+                config = json.loads(canonical(task.identity.config)) | dict(task.local)
+                inputs = {name: _sound(Path(path)) for name, path in task.inputs.items()}
+                counts.update(function(config, inputs, output, store.scratch(task.identity)))
+            return Receipt(task.identity.fingerprint, time.perf_counter() - start, counts)
     except BaseException as error:
         return Receipt(task.identity.fingerprint, error=_portable(error, task, store))
+
+
+_sound = lru_cache(maxsize=4096)(require_sound)
+"""No step works on what has changed since it was written; a worker hashes each artifact once."""
 
 
 def _function(reference: str) -> Any:
@@ -84,12 +96,13 @@ def _portable(error: BaseException, task: Task, store: Store) -> DistilscopeErro
             return error
         base = next(cls for cls in type(error).__mro__ if cls.__module__ == DistilscopeError.__module__)
         return base(str(error))  # it cannot be sent as it is: the nearest class that can, with the same message
-    reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
+    reason = redacted(f"{type(error).__name__}: {error}").strip().splitlines()[0][:300]
     remedy = "use fewer workers, or smaller sizes; " if isinstance(error, MemoryError) else ""
     told = f"the step {task.name} failed with {reason}; {remedy}"
     try:
         log = store.logs() / f"{task.identity.kind}-{task.identity.fingerprint[:12]}.log"
-        log.write_text(f"{task}\n\n{''.join(traceback.format_exception(error))}", encoding="utf-8", errors="backslashreplace")
+        told_in_full = redacted(f"{task}\n\n{''.join(traceback.format_exception(error))}")
+        log.write_text(told_in_full, encoding="utf-8", errors="backslashreplace")
     except (OSError, DistilscopeError) as refusal:
         return DistilscopeError(f"{told}its traceback could not be kept ({refusal})")
     return DistilscopeError(f"{told}the whole traceback is in {log}")

@@ -22,10 +22,10 @@ def serve(connection_handle: int, lock_handle: int) -> None:
     threading.Thread(target=_listen, args=(connection, tasks), daemon=True).start()
     while True:
         connection.send(perform(tasks.get()))
-        _give_memory_back()
+        give_memory_back()
 
 
-def _give_memory_back() -> None:
+def give_memory_back() -> None:
     """Between steps only: within one, freed arrays are kept for the next of their size (see `engine`)."""
     with suppress(OSError, AttributeError):  # glibc alone has it
         ctypes.CDLL(None).malloc_trim(0)
