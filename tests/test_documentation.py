@@ -25,7 +25,7 @@ from small_study import FEW, as_words
 from tiny_folders import write_small_folder
 
 ROOT = Path(__file__).parents[1]
-PAGES = {page.name: page.read_text(encoding="utf-8") for page in (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md")))}
+PAGES = {page.name: page.read_text(encoding="utf-8") for page in (*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")))}
 MARKS = ("needs a cluster", "needs a browser", "minute")
 
 
@@ -209,7 +209,8 @@ def test_files_that_pages_link_to_are_there():
 
 def test_every_page_is_in_the_navigation():
     def pages(entry):
-        return [entry] if isinstance(entry, str) else [page for value in (entry.values() if isinstance(entry, dict) else entry) for page in pages(value)]
+        inner = entry.values() if isinstance(entry, dict) else entry
+        return [entry] if isinstance(entry, str) else [page for value in inner for page in pages(value)]
 
-    told = pages(tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]["nav"])
-    assert {page.name for page in ROOT.glob("docs/*.md")} <= set(told)
+    site = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))
+    assert {page.name for page in ROOT.glob("docs/*.md")} <= set(pages(site["project"]["nav"]))
