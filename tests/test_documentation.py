@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+import distilscope
 from distilscope.cli import _dotted, _parser, main
 from distilscope.commands import _configuration
 from distilscope.examples import EXAMPLES
@@ -90,6 +91,14 @@ def test_every_command_ends_its_help_with_examples_of_itself():
     assert len(listed) > 5
     for line in listed:
         resolved(shlex.split(line))
+
+
+def test_commands_named_in_passing_are_valid():
+    named = {code for page in PAGES.values() for code in re.findall(r"`(distilscope [a-z]+ [^`]+)`", page)}
+    whole = [code for code in named if not re.search(r"RECIPE|FILE|…|\.\.\.|\[", code)]
+    assert len(whole) > 5
+    for code in whole:
+        resolved(shlex.split(code.replace("NATS", "1")))
 
 
 @pytest.fixture(scope="module")
@@ -214,3 +223,7 @@ def test_every_page_is_in_the_navigation():
 
     site = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))
     assert {page.name for page in ROOT.glob("docs/*.md")} <= set(pages(site["project"]["nav"]))
+
+
+def test_the_python_reference_names_what_the_package_offers():
+    assert sorted(re.findall(r"^::: distilscope\.(\w+)$", PAGES["api.md"], re.M)) == distilscope.__all__
