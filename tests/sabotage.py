@@ -1,9 +1,10 @@
 """Trainings shared by processes in which something goes wrong where $SABOTAGE says.
 
-"kill 1 in step 8", "kill 0 in save 2", or "linger in step 3": from there on each step takes long, and $NOTE gets a line with each
-process's id. `python -m sabotage REQUEST` is one of the processes, `train_model` the work that starts them.
+"kill 1 in step 8", "kill 0 in save 2", "abort at exit", or "linger in step 3": from there on each step takes long, and $NOTE gets a line
+with each process's id. `python -m sabotage REQUEST` is one of the processes, `train_model` the work that starts them.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -61,6 +62,8 @@ def arrange(what: str, rank: str) -> None:
             training._backward = counting(training._backward, int(number), die)
         case ["kill", who, "in", "save", number] if who == rank:
             Path.replace = counting(Path.replace, int(number), half_then_die)
+        case ["abort", "at", "exit"]:
+            atexit.register(os.abort)
         case ["linger", "in", "step", number]:
             training._backward = counting(training._backward, int(number), linger)
 

@@ -208,8 +208,11 @@ def store(drawn, tmp_path) -> Store:
 
 @pytest.fixture(scope="module")
 def undisturbed(drawn, tmp_path_factory) -> Store:
+    """Its processes would not survive being taken down in order, and need not."""
     store = Store(shutil.copytree(drawn, tmp_path_factory.mktemp("undisturbed") / "store"))
-    sabotage.run(teacher(2), store.root)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("SABOTAGE", "abort at exit")
+        sabotage.run(teacher(2), store.root)
     return store
 
 

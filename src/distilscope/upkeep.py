@@ -35,10 +35,12 @@ class Soundness:
 def examine_unfinished(store: Store, needs: Iterable[str]) -> Soundness:
     """Of a run that is under way and needs these artifacts ("kind/fingerprint")."""
     folders = [store.root / name for name in sorted(needs)]
-    made = [folder for folder in folders if folder.exists()]
+    made, missing = [], []
+    for folder in folders:
+        (made if folder.exists() else missing).append(folder)
     problems = [problem for folder in made for problem in check(folder)]
-    problems += damaged_checkpoints(store, [folder.name for folder in folders if folder not in made])
-    return Soundness(len(folders), len(folders) - len(made), problems)
+    problems += damaged_checkpoints(store, [folder.name for folder in missing])
+    return Soundness(len(folders), len(missing), problems)
 
 
 def clear_damage(store: Store, steps: Sequence[Step], say: Callable[[str], object]) -> None:

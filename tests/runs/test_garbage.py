@@ -181,7 +181,8 @@ def test_a_note_that_cannot_be_read_stops_it_all(store, tmp_path):
     shutil.rmtree(tmp_path / "other")
     (note,) = [one.file for one in kept_runs(store) if one.folder.name == "run"]
     whole = note.read_text()
-    for text in ("", "[]", whole.replace("0", "1", 1), sealed({"folder": 3}), sealed({"folder": "x", "host": "y", "artifacts": 5})):
+    forged = [{"folder": 3}, *({"folder": "x", "host": "y", "artifacts": artifacts} for artifacts in (5, [3], ["../x"], ["/etc/passwd"]))]
+    for text in ("", "[]", whole.replace("0", "1", 1), *map(sealed, forged)):
         note.write_text(text)
         with pytest.raises(StoreError, match=r"what this run needs cannot be read.*or remove the file"):
             rubbish(store)

@@ -12,8 +12,9 @@ import threading
 import time
 from pathlib import Path
 
-from distilscope.errors import GateError
+from distilscope.errors import GateError, StoppedError
 from distilscope.runs.step import Step
+from distilscope.runs.stopping import told_to_end
 
 WORK = {
     "data": "work:write",
@@ -33,6 +34,8 @@ WORK = {
     "noise": "work:noise",
     "child": "work:child",
     "resume": "work:resume",
+    "told": "work:told",
+    "terminated": "work:terminated",
     "lost": "work:no_such_function",
     "spill": "work:spill",
     "stubborn": "work:stubborn",
@@ -149,6 +152,28 @@ def resume(config, inputs, output, scratch):
         (scratch / "checkpoint").write_text("half way")
         os.kill(os.getpid(), signal.SIGKILL)
     (output / "weights").write_text((scratch / "checkpoint").read_text())
+    return {}
+
+
+def told(config, inputs, output, scratch):
+    """Is told to end in its first life, and stops with what it needs for the second."""
+    with told_to_end() as stopping:
+        if not (scratch / "first").exists():
+            (scratch / "first").touch()
+            os.kill(os.getpid(), signal.SIGTERM)
+            if stopping():
+                raise StoppedError("told to end")
+    (output / "lives").write_text("2")
+    return {}
+
+
+def terminated(config, inputs, output, scratch):
+    """Does not listen when it is told to end in its first life."""
+    if not (scratch / "first").exists():
+        (scratch / "first").touch()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+    (output / "lives").write_text("2")
     return {}
 
 

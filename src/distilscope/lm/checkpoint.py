@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from distilscope.lm.hardware import fetch
 from distilscope.whole_file import whole_file
 
 NAME = "checkpoint.safetensors"
@@ -40,5 +41,5 @@ def _sha256(standing: str, tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256(standing.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).numpy().data)
+        digest.update(fetch(tensor.reshape(-1)).data)
     return digest.hexdigest()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from distilscope.distribution import Key
-from distilscope.errors import UsageError
+from distilscope.errors import UsageError, one_line
 from distilscope.lm.architecture import LlamaConfig
 from distilscope.lm.attention import PaddedView, attend, rotate, rounded, weigh
 from distilscope.lm.hardware import send
@@ -185,7 +185,12 @@ class Llama(nn.Module):
             missing = [name for name in theirs if name not in weights]
             if missing:
                 raise UsageError(f"the weights lack {missing[0]!r}, which this Llama model has; give a complete model folder")
-            state[ours] = torch.cat([weights[name].to(dtype) for name in theirs])
+            try:
+                state[ours] = torch.cat([weights[name].to(dtype) for name in theirs])
+            except RuntimeError as error:
+                raise UsageError(
+                    f"{theirs[0]!r} and its like do not fit together ({one_line(error)}); give a complete model folder"
+                ) from None
         known = {name for theirs in _hf_names(config).values() for name in theirs} | ({"lm_head.weight"} if config.tied else set())
         strange = sorted(name for name in weights if name not in known and not name.endswith("rotary_emb.inv_freq"))
         if strange:

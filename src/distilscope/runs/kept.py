@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from distilscope.errors import StoreError
+from distilscope.errors import StoreError, shown
 from distilscope.runs.sealed import LARGEST, sealed, unsealed
-from distilscope.runs.step import Step
+from distilscope.runs.step import KIND, Step
 from distilscope.runs.store import Store
 from distilscope.whole_file import write_whole
+
+_ARTIFACT = re.compile(f"{KIND.pattern}/[0-9a-f]{{64}}")
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ def _read(store: Store, file: Path) -> KeptRun:
         with file.open(encoding="ascii", newline="") as text:
             record = unsealed(text.read(LARGEST + 1))
         artifacts = frozenset(record["artifacts"])
+        if wrong := next((name for name in artifacts if not _ARTIFACT.fullmatch(name)), None):
+            raise ValueError(f"{shown(wrong)} names no artifact")
         return KeptRun(file, Path(os.path.normpath(store.root.resolve() / record["folder"])), record["host"], artifacts)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreError(

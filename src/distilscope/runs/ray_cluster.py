@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -125,13 +125,18 @@ def _require_answer(address: str) -> None:
             socket.create_connection((host.strip("[]"), int(port)), timeout=REACH).close()
         except (OSError, OverflowError) as error:
             raise DistilscopeError(f"{there_is_none} ({error}); {remedy}") from None
-    try:
-        done = subprocess.run([sys.executable, "-c", _KNOCK, address], capture_output=True, text=True, timeout=PATIENCE, check=False)
-        said, answered = done.stderr, done.returncode == 0
-    except subprocess.TimeoutExpired as late:
-        said, answered = (late.stderr or b"").decode(errors="replace"), False
-    if answered:
-        return
+    with tempfile.TemporaryFile("w+", errors="replace") as told:
+        command = [sys.executable, "-c", _KNOCK, address]
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=told) as knock:
+            for _ in range(round(PATIENCE / 0.25)):  # counted, not timed: while all of us are stopped, nobody's time runs out
+                with suppress(subprocess.TimeoutExpired):
+                    knock.wait(0.25)
+                    break
+            knock.kill()
+        if knock.returncode == 0:
+            return
+        told.seek(0)
+        said = told.read()
     if "InvalidAuthToken" in said or "Unauthenticated" in said:
         raise DistilscopeError(f"the Ray cluster at {address} asks for another token; set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to its own")
     raise DistilscopeError(f"{there_is_none} that takes this machine ({_last_words(said)}); {remedy}")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from distilscope.errors import DistilscopeError
+from distilscope.errors import DistilscopeError, StoppedError
 from distilscope.runs.manifest import versions
 from distilscope.runs.store import Store
 from distilscope.runs.task import Receipt, Task, perform
@@ -33,16 +35,21 @@ class Sender:
 
 
 def perform_all(tasks: Sequence[Task], sender: Sender) -> list[Receipt]:
-    """Receipts of tasks of one store, done one after another, up to the first that fails."""
+    """Receipts of tasks of one store, done one after another, up to the first that fails.
+
+    SIGTERM, by which a node that is shut down ends its processes, ends this one: Ray then starts what is not done again elsewhere.
+    """
     store = Store(tasks[0].root)
     receipts: list[Receipt] = []
     try:
         _require_same(store.root, sender)
-        with _printing_to(store.logs() / f"ray-{socket.gethostname()}-{os.getpid()}.log"):
+        with _printing_to(store.logs() / f"ray-{socket.gethostname()}-{os.getpid()}.log"), _leaving_on_sigterm():
             for task in tasks:
                 for folder in task.inputs.values():
                     store.await_artifact(Path(folder))
                 receipts.append(perform(task))
+                if isinstance(receipts[-1].error, StoppedError):  # this process was told to end, not the run; the checkpoint is kept
+                    _leave()
                 give_memory_back()
                 if receipts[-1].error is not None:
                     break
@@ -67,6 +74,23 @@ def _require_same(root: Path, sender: Sender) -> None:
                 f"the Ray node {node} has {name} {here[name] or 'not installed'}, but this run has {version or 'none'}, "
                 "and results must not depend on the node; install the same everywhere"
             )
+
+
+@contextmanager
+def _leaving_on_sigterm() -> Iterator[None]:
+    """Inside, SIGTERM ends the process on the spot, where Ray's handler would raise an error in the middle of the step."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(*_: object) -> None:
+    os._exit(128 + signal.SIGTERM)
 
 
 @contextmanager
