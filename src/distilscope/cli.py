@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from distilscope.commands import COMMANDS
 from distilscope.confidential import redacted
 from distilscope.errors import DistilscopeError, UsageError, full_disk, one_line, unknown_name
+from distilscope.examples import examples
 
 EXAMPLES = """examples:
   distilscope run smollm2_cpu                        the paper's study on a real model, on two CPU cores
@@ -123,7 +124,12 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
 
     def command(name: str, what: str, epilog: str = "") -> argparse.ArgumentParser:
         sub = subparsers.add_parser(
-            name, help=what, description=what, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+            name,
+            help=what,
+            description=what,
+            epilog="\n".join(filter(None, (epilog, examples(name)))),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
         sub.add_argument("--json", action="store_true", help="one JSON document on standard output, nothing else there")
         subs[name] = sub

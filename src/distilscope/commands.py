@@ -77,7 +77,9 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(results)
         return 0
-    from distilscope.report import recommendation, sweep, table
+    from distilscope.report import sweep, table
+    from distilscope.report.headline import closing
+    from distilscope.reporting import write_report
 
     console, folder = _console(), study.output_folder(config, options.output_dir)
     console.print(table.study_table(results))
@@ -86,14 +88,12 @@ def run(options: argparse.Namespace) -> int:
         console.print(sweep.sweep_table(results))
     if results["matched_entropy"]:
         console.print(table.matched_entropy_table(results))
-    print(table.verdict(results))
-    print(table.earns_its_keep(results))
-    print(recommendation.advice(results["recommendation"], unit=results["unit"]))
-    from distilscope.reporting import write_report
-
-    print(f"Results: {folder / 'results.json'}   Figure: {folder / 'figure4.png'}   To look at: {write_report(folder).path}")
-    weighed = f"Next: distilscope recommend {folder} --max-recall-loss NATS   " if results["recommendation"].get("candidates") else ""
-    print(f"{weighed}Check it: distilscope verify {folder}")
+    print()
+    for line in closing(results):
+        print(line)
+    print(f"\nFolder: {folder}   Report: {write_report(folder).path}")
+    weighed = bool(results["recommendation"].get("candidates"))
+    print(f"Next: distilscope recommend {folder} --max-recall-loss NATS" if weighed else f"Next: distilscope verify {folder}")
     return 0
 
 

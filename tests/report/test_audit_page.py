@@ -54,7 +54,7 @@ DOCUMENT = {
 
 def test_page():
     text = page(DOCUMENT, written_to="x/audit.md")
-    assert "\ndistilscope audit --recipe tiny --seeds 3 --write x/audit.md\n" in text
+    assert "\ndistilscope audit --recipe tiny --seeds 3 --write x/audit.md    # takes minutes\n" in text
     assert "| 1. A trap | P | −20.26 | −3.25 ± 0.50 | −3.00 ± 0.25 | −0.25 ± 0.10 | it is another number |" in text
     assert "|  | \\|gap\\| (nats per token) | – |" in text
     assert (

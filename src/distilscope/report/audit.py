@@ -34,7 +34,7 @@ def tables(results: dict[str, Any]) -> Group:
 def page(results: dict[str, Any], *, written_to: str) -> str:
     """The whole audit as Markdown: the table, then a paragraph on each trap."""
     sizes, versions = results["sizes"], results["versions"]
-    command = f"distilscope audit --recipe {results['recipe']} --seeds {results['seeds']} --write {written_to}"
+    command = f"distilscope audit --recipe {results['recipe']} --seeds {results['seeds']} --write {written_to}    # takes minutes"
     truth = results["ground_truth"]
     lines = [
         "# The traps of the released code, one at a time",

@@ -8,6 +8,7 @@ from typing import Any
 
 from distilscope.estimate import Interval
 from distilscope.grid import named
+from distilscope.report.table import earns_its_keep, verdict
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,12 @@ def headline(results: Mapping[str, Any]) -> Headline:
     costs = f"costs {loss}" if lost else f"gains {loss.removeprefix('−')}"
     against = f"against the direct student it gains {gain} nats of precision and {costs} nats of recall"
     return Headline(f"Draw the teacher's data at {named(setting)}: {against}.", reason, _against_control(results))
+
+
+def closing(results: Mapping[str, Any]) -> tuple[str, str, str]:
+    """A run's last words, a line each: whether the trade-off holds, what to use and why, and whether distilling beats the control."""
+    found = headline(results)
+    return verdict(results), f"{found.answer} {found.why}".replace(_NARROW, " "), earns_its_keep(results)
 
 
 def _against_control(results: Mapping[str, Any]) -> str:
