@@ -192,13 +192,19 @@ def mog(options: argparse.Namespace) -> int:
         _print_json(results)
         return 0
     from distilscope.report import mog as report
+    from distilscope.report.figures.files import write_mixture_figures
+    from distilscope.study import as_json
+    from distilscope.whole_file import write_whole
 
     console = _console()
     console.print(report.table(results))
     if options.as_published:
         console.print(report.as_published_table(results))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "results.json", as_json(results))
+    print(f"Results: {folder / 'results.json'}")
     if page:
-        print("Figures: " + "   ".join(str(path) for path in report.figures(results, folder)) + f"   Explorer: {page}")
+        print("Figures: " + "   ".join(map(str, write_mixture_figures(results, folder))) + f"   Explorer: {page}")
     return 0
 
 
@@ -258,6 +264,20 @@ def _show(path: Path) -> None:
 
     if not webbrowser.open(path.resolve().as_uri()):
         print(f"distilscope: there is no browser to open {path} in; open it yourself", file=sys.stderr)
+
+
+def figures(options: argparse.Namespace) -> int:
+    from distilscope.finished import read_results
+    from distilscope.report.figures.files import write_for_paper
+
+    folder = Path(options.run)
+    results = read_results(folder, mixtures=True)
+    paths = write_for_paper(results, Path(options.output_dir) if options.output_dir else folder / "figures", formats=options.format)
+    if options.json:
+        _print_json({"schema_version": 1, "figures": [str(path) for path in paths]})
+    else:
+        print("\n".join(map(str, paths)))
+    return 0
 
 
 def export(options: argparse.Namespace) -> int:
@@ -367,6 +387,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "measure": measure,
     "recommend": recommend,
     "report": report,
+    "figures": figures,
     "export": export,
     "audit": audit,
     "verify": verify,

@@ -1,4 +1,4 @@
-"""What a finished run left for other commands to read: its results.json."""
+"""What a finished run, or a simulation of mixtures, left for other commands to read: its results.json."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from distilscope.errors import UsageError, one_line, shown
 SCHEMA_VERSION = 1
 
 
-def read_results(folder: Path) -> dict[str, Any]:
-    """The document of a run's results.json. Raises UsageError where the run is not finished or its file is of another schema."""
+def read_results(folder: Path, *, mixtures: bool = False) -> dict[str, Any]:
+    """The document of a run's results.json; with `mixtures`, also that of `distilscope mog`.
+
+    Raises UsageError where the run is not finished or its file is of another schema.
+    """
     path = folder / "results.json"
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}; give the one that `distilscope run` named")
@@ -25,6 +28,10 @@ def read_results(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{path} cannot be read ({type(error).__name__}: {one_line(error)}); run the study again") from None
     if version != SCHEMA_VERSION:
         raise UsageError(f"{folder} holds results of schema {shown(version)}, this version reads {SCHEMA_VERSION}; run the study again")
+    if "mixtures" in results and not mixtures:
+        raise UsageError(
+            f"{folder} holds mixtures of Gaussians, which only `distilscope figures` reads; give the folder of a `distilscope run`"
+        )
     if misfit := _misfit(results, _SHAPE, ""):
         raise UsageError(f"{path} cannot be read ({misfit} is not what a study writes there); run the study again")
     return results
