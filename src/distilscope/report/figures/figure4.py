@@ -139,7 +139,7 @@ class _Scene:
         for role, groups in (("distilled", self.cast.distilled), ("control", self.controls)):
             if groups:
                 colour, face, dash = self._look(role)
-                style = {"color": colour, "markerfacecolor": face, "linestyle": dash if self.numbers else ""}
+                style: dict[str, Any] = {"color": colour, "markerfacecolor": face, "linestyle": dash if self.numbers else ""}
                 handles.append(Line2D([], [], marker=MARKERS[role], markersize=4.5, label=names[role], **style))
         if self.cast.direct:
             handles.append(Line2D([], [], color=ink("direct"), linewidth=0.9, label="direct"))

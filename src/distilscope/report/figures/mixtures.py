@@ -147,7 +147,7 @@ def _legend(figure: Figure, names: Mapping[str, str], *, rows: int = 1) -> None:
     handles = []
     for role, name in names.items():
         marker = MARKERS[role] if role in ("reference", "teacher") else ""
-        line = {"direct": "--", "reference": "-" if "and" in name else ""}.get(role, "-")
+        line: Any = {"direct": "--", "reference": "-" if "and" in name else ""}.get(role, "-")
         handles.append(Line2D([], [], color=ink(role), linestyle=line, linewidth=0.9, marker=marker, markersize=2.6, label=name))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles) // rows)
 

@@ -27,7 +27,7 @@ POINTS = 8
 Drawing = Callable[[float], "Figure"]
 """Draws a figure at a width in inches."""
 
-RC: dict[str, Any] = {
+RC: dict[Any, Any] = {
     "font.family": "STIXGeneral",  # comes with matplotlib, so that a figure is the same everywhere
     "mathtext.fontset": "stix",
     "font.size": POINTS,
