@@ -207,6 +207,16 @@ def _run_options(sub: argparse.ArgumentParser) -> None:
 
 def _ways_out(command: Callable[..., argparse.ArgumentParser]) -> None:
     """What takes a finished run elsewhere."""
+    sub = command("map", "where the texts of p*, teachers and students lie, and precision and recall by nearest neighbours")
+    sub.add_argument("run", metavar="RUN", help="a finished run's folder")
+    sub.add_argument(
+        "--embedder", metavar="REF", help="of sentences: package:NAME, a model folder or hf:ORG/NAME (default: all-MiniLM-L6-v2)"
+    )
+    sub.add_argument(
+        "--per-model", type=int, default=1000, metavar="N", help="texts of each kind of model, all seeds together (default: 1000)"
+    )
+    sub.add_argument("--seed", type=int, default=0, metavar="S", help="of the map (default: 0)")
+
     sub = command("figures", "the paper's figures of a run or of mixtures, for a journal's columns, with captions")
     sub.add_argument("run", metavar="RUN", help="a finished run's folder, or that of `distilscope mog`")
     sub.add_argument("--output-dir", metavar="DIR", help="default: RUN/figures")

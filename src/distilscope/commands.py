@@ -266,13 +266,38 @@ def _show(path: Path) -> None:
         print(f"distilscope: there is no browser to open {path} in; open it yourself", file=sys.stderr)
 
 
+def map_texts(options: argparse.Namespace) -> int:
+    from distilscope.finished import MAP, read_results
+    from distilscope.semantic_map.embedder import DEFAULT, SentenceEmbedder
+    from distilscope.semantic_map.mapping import draw_map
+
+    folder = Path(options.run)
+    results = read_results(folder)
+    embedder = SentenceEmbedder(options.embedder or DEFAULT)
+    found = draw_map(folder, embedder, per_model=options.per_model, seed=options.seed)
+    if found["cut_texts"]:
+        longest = found["embedder"]["longest"]
+        print(f"distilscope: {found['cut_texts']} texts are longer than the {longest} tokens that the embedder reads", file=sys.stderr)
+    figures = [str(folder / f"figure5.{kind}") for kind in ("png", "pdf")]
+    if options.json:
+        document = {name: value for name, value in found.items() if name != "points"}
+        _print_json(document | {"map": str(folder / MAP), "figures": figures})
+        return 0
+    from distilscope.report.second_opinion import second_opinion_table
+
+    _console().print(second_opinion_table(found, results))
+    print(found["note"])
+    print(f"Map: {folder / MAP}   Figure: {figures[0]}   To look at: distilscope report {folder}")
+    return 0
+
+
 def figures(options: argparse.Namespace) -> int:
-    from distilscope.finished import read_results
+    from distilscope.finished import read_map, read_results
     from distilscope.report.figures.files import write_for_paper
 
     folder = Path(options.run)
-    results = read_results(folder, mixtures=True)
-    paths = write_for_paper(results, Path(options.output_dir) if options.output_dir else folder / "figures", formats=options.format)
+    place = Path(options.output_dir) if options.output_dir else folder / "figures"
+    paths = write_for_paper(read_results(folder, mixtures=True), place, map=read_map(folder), formats=options.format)
     if options.json:
         _print_json({"schema_version": 1, "figures": [str(path) for path in paths]})
     else:
@@ -387,6 +412,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "measure": measure,
     "recommend": recommend,
     "report": report,
+    "map": map_texts,
     "figures": figures,
     "export": export,
     "audit": audit,

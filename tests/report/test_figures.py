@@ -20,12 +20,13 @@ from distilscope.estimate import t_interval
 from distilscope.mog.mixture import GaussianMixture
 from distilscope.recipes.mog_paper import MogPaper
 from distilscope.report.figures.figure4 import figure4
+from distilscope.report.figures.figure5 import figure5
 from distilscope.report.figures.files import write_for_paper, write_mixture_figures, write_study_figure
 from distilscope.report.figures.mixtures import density, figure2
 from distilscope.report.figures.style import RC, WIDTHS
 from distilscope.report.groups import Cast
 from distilscope.simulation import simulate
-from result_documents import study_document
+from result_documents import map_of, study_document
 
 KNOBS = ({"top_k": 5}, {"top_p": 0.9, "min_p": 0.1})
 
@@ -57,7 +58,10 @@ def as_written():
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
 @pytest.mark.parametrize("case", DOCUMENTS)
 def test_every_word_has_eight_points_and_stands_on_the_page(case, width):
-    figure = figure4(DOCUMENTS[case](), width, titled=width > 5)
+    require_fitting(figure4(DOCUMENTS[case](), width, titled=width > 5))
+
+
+def require_fitting(figure):
     figure.draw_without_rendering()
     box, (right, top) = figure.get_tightbbox(), figure.get_size_inches()
     assert box.x0 > -0.01
@@ -65,6 +69,38 @@ def test_every_word_has_eight_points_and_stands_on_the_page(case, width):
     assert box.x1 < right + 0.01
     assert box.y1 < top + 0.01
     assert {text.get_fontsize() for text in figure.findobj(Text) if text.get_text().strip()} == {8}
+
+
+MANY = tuple(round(0.4 + 0.1 * at, 1) for at in range(7))
+
+MAPS = {
+    "temperatures": lambda: map_of(study_document()),
+    "more settings than there is room for": lambda: map_of(study_document(temperatures=MANY)),
+    "knobs": lambda: map_of(study_document(knobs=KNOBS)),
+    "one setting": lambda: map_of(study_document(temperatures=(0.8,), seeds=1)),
+    "real data": lambda: map_of(study_document(modelled=False)),
+}
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+@pytest.mark.parametrize("case", MAPS)
+def test_a_map_fits_too(case, width):
+    require_fitting(figure5(MAPS[case](), width))
+
+
+def test_a_map_shows_each_model_before_p_star():
+    map = map_of(study_document(temperatures=MANY))
+    map["neighbours"]["ceiling"] = None
+    figure = figure5(map, 6.75)
+    titles = [axes.get_title() for axes in figure.axes]
+    shown = [f"τ = {tau:g}" for tau in (0.4, 0.6, 0.8, 1.0)]
+    assert titles == [*(f"teacher, {text}" for text in shown), "p*", *(f"student, {text}" for text in shown), "direct student"]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["0.50 | 0.50"] * 4 + [""] + ["0.50 | 0.50"] * 5
+    for axes, (role, temperature) in zip(figure.axes[5:9], [("distilled", tau) for tau in (0.4, 0.6, 0.8, 1.0)], strict=True):
+        behind, before = (part.get_offsets() for part in axes.collections)
+        wanted = [(one["x"], one["y"]) for one in map["points"] if (one["role"], one["temperature"]) == (role, temperature)]
+        assert before.tolist() == [list(place) for place in wanted]
+        assert set(behind[:, 0]) == {0}
 
 
 def heights(axes, marker):

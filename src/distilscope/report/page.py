@@ -9,10 +9,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from distilscope.estimate import Interval
-from distilscope.report import downloads, palette
+from distilscope.report import downloads, palette, second_opinion
 from distilscope.report.charts.frontier import frontier
 from distilscope.report.charts.gates import gates
 from distilscope.report.charts.log_probabilities import log_probabilities
+from distilscope.report.charts.map import MOST, map_of_texts
 from distilscope.report.charts.positions import positions
 from distilscope.report.charts.settings import against_settings
 from distilscope.report.charts.style import Chart
@@ -56,6 +57,7 @@ def page(
         "gates": gates(cast),
         "log-probabilities": shown(log_probabilities, "log_probabilities"),
         "positions": shown(positions, "positions"),
+        "map": None if map is None else map_of_texts(map),
         "trainings": shown(trainings, "trainings"),
     }
     drawn = {name: chart for name, chart in charts.items() if chart}
@@ -80,6 +82,8 @@ def page(
             sweep=_sweep(results),
             samples=samples(cast, read["samples"]) if read["samples"] else None,
             map=map,
+            map_marks=MOST,
+            second_opinion=None if map is None else {"columns": second_opinion.COLUMNS, "rows": second_opinion.rows(map, results)},
             run=run,
             stages=_stages(run),
             glossary=GLOSSARY,
