@@ -88,7 +88,7 @@ def page(
             stages=_stages(run),
             glossary=GLOSSARY,
             bundle=vega_bundle(),
-            downloads=_downloads(results, run, map),
+            downloads=_downloads(results, run),
         )
     )
 
@@ -163,17 +163,13 @@ def _stages(run: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     return [{"name": name, "share": stage["worker_seconds"] / total, **stage} for name, stage in stages.items()]
 
 
-def _downloads(results: Mapping[str, Any], *others: Mapping[str, Any] | None) -> list[downloads.Download]:
+def _downloads(results: Mapping[str, Any], run: Mapping[str, Any] | None) -> list[downloads.Download]:
+    """Without map.json, whose texts would be most of the page."""
     files = [
         downloads.Download.of("results.json", downloads.as_json(results), "application/json"),
         downloads.Download.of("students.csv", downloads.as_csv(results), "text/csv"),
     ]
-    names = ("run.json", "map.json")
-    return files + [
-        downloads.Download.of(name, downloads.as_json(document), "application/json")
-        for name, document in zip(names, others, strict=True)
-        if document is not None
-    ]
+    return files if run is None else [*files, downloads.Download.of("run.json", downloads.as_json(run), "application/json")]
 
 
 def _typeset(text: str) -> str:

@@ -13,7 +13,7 @@ from distilscope.estimate import Interval
 from distilscope.report.groups import Cast
 from distilscope.report.table import setting_label
 
-COLUMNS = ("P = E_q[log p*]", "R = E_p*[log q]", "precision, k-NN", "recall, k-NN")
+COLUMNS = ("P = E_q[log p*]", "R = E_p*[log q]", "precision, k\N{NON-BREAKING HYPHEN}NN", "recall, k\N{NON-BREAKING HYPHEN}NN")
 
 
 @dataclass(frozen=True)

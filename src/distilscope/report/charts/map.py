@@ -1,4 +1,4 @@
-"""The map of texts: p*'s behind each kind of student's, a panel each; every mark says its text."""
+"""The map of texts: p*'s behind the teacher's and its students', at the setting that a reader chooses; every mark says its text."""
 
 from __future__ import annotations
 
@@ -11,46 +11,55 @@ from distilscope.report.charts.style import Chart, data, finished, panel, span
 from distilscope.report.palette import SHAPES, css
 from distilscope.report.table import setting_label
 
-SIDE = 195
+SIDE = 345
 
-MOST = 250
-"""Marks of one kind in a panel: more only hide each other, and slow a page down."""
+MOST = 300
+"""Marks of one kind: more only hide each other, and slow a page down."""
 
 LONGEST = 160
 """Characters of a text beside a mark."""
 
+NAMES = {"teacher": "teacher", "distilled": "distilled student", "direct": "direct student"}
+
+CHOICE = "setting"
+"""What a reader chooses, as the filter and the titles read it."""
+
 
 def map_of_texts(map: Mapping[str, Any]) -> Chart:
-    """Students by setting, then the direct one; the same marks of p* behind all."""
-    kinds = [(one["role"], one["selectivity"]) for one in map["neighbours"]["groups"] if one["role"] != "teacher"]
-    across, upwards = (span([one[name] for one in map["points"]], pad=0.03) for name in ("x", "y"))
-    behind = _marks(map, ("reference", None), across, upwards, css("soft"), 0.35)
+    """A panel for the teacher, for its student and for the direct student, as far as there are any; the first two show one setting."""
+    groups = map["neighbours"]["groups"]
+    settings = list(dict.fromkeys(setting_label(one["selectivity"]) for one in groups if one["selectivity"] is not None))
+    by_role: dict[str, list[dict[str, Any]]] = {role: [] for role in ("reference", *NAMES)}
+    for role, setting in [("reference", None), *((one["role"], one["selectivity"]) for one in groups)]:
+        found = [one for one in map["points"] if (one["role"], one["selectivity"]) == (role, setting)]
+        by_role[role] += [_row(one) | ({} if setting is None else {CHOICE: setting_label(setting)}) for one in _thinned(found)]
+    place = [
+        channel(f"{name}:Q", scale=alt.Scale(domain=list(span([one[name] for one in map["points"]], pad=0.03)), nice=False), axis=None)
+        for channel, name in ((alt.X, "x"), (alt.Y, "y"))
+    ]
+    behind = _marks("reference", by_role["reference"], place, css("soft"), 0.35)
     panels = []
-    for role, setting in sorted(kinds, key=lambda kind: kind[0] == "direct"):
-        layers = [behind, _marks(map, (role, setting), across, upwards, css(role), 0.8)]
-        title = alt.TitleParams(setting_label(setting), color=css(role))
-        panels.append(panel(layers, width=SIDE, height=SIDE, title=title))
+    for role, name in NAMES.items():
+        if not by_role[role]:
+            continue
+        marks, title = _marks(role, by_role[role], place, css(role), 0.8), alt.TitleParams(name, color=css(role))
+        if role != "direct":
+            marks = marks.transform_filter(f"datum.{CHOICE} === {CHOICE}")
+            title.text = alt.ExprRef(f"'{name}, ' + {CHOICE}")
+        panels.append(panel([behind, marks], width=SIDE, height=SIDE, title=title))
+    choices = {"bind": alt.binding_radio(options=settings, name=" ")} if len(settings) > 1 else {}
+    choice = alt.param(name=CHOICE, value=next(iter(settings), ""), **choices)
+    shown, chosen = ", ".join(NAMES[role] for role in NAMES if by_role[role]), f", at one of {', '.join(settings)}" if settings else ""
     words = (
-        "Scatter plots of texts on a plane where texts that mean alike lie near each other: p*'s in grey and, a panel each, those of "
-        f"{', '.join(setting_label(setting) for _, setting in kinds)}. The table below says how much they cover of each other."
+        "Scatter plots of texts on a plane where texts that mean alike lie near each other: p*'s in grey and before them, a panel each, "
+        f"those of the {shown}{chosen}. The table below says how much they cover of each other."
     )
-    return finished(alt.concat(*panels, columns=5, spacing=16), words)
+    return finished(alt.concat(*panels, columns=len(NAMES), spacing=24).add_params(choice), words)
 
 
-def _marks(
-    map: Mapping[str, Any],
-    who: tuple[str, Mapping[str, Any] | None],
-    across: tuple[float, float],
-    upwards: tuple[float, float],
-    colour: str,
-    opacity: float,
-) -> alt.Chart:
-    found = [one for one in map["points"] if (one["role"], one["selectivity"]) == who]
-    rows = [{"x": one["x"], "y": one["y"], "text": _shortened(one["text"])} for one in _thinned(found)]
-    marks = alt.Chart(data(rows)).mark_point(shape=SHAPES[who[0]], size=9, filled=True, opacity=opacity, color=colour)
-    horizontal = alt.X("x:Q", scale=alt.Scale(domain=list(across), nice=False, zero=False), axis=None)
-    vertical = alt.Y("y:Q", scale=alt.Scale(domain=list(upwards), nice=False, zero=False), axis=None)
-    return marks.encode(horizontal, vertical, tooltip=["text:N"])
+def _marks(role: str, rows: Sequence[dict[str, Any]], place: Sequence[alt.X | alt.Y], colour: str, opacity: float) -> alt.Chart:
+    marks = alt.Chart(data(rows)).mark_point(shape=SHAPES[role], size=24 if role == "teacher" else 12, filled=True, opacity=opacity, color=colour)
+    return marks.encode(*place, tooltip=["text:N"])
 
 
 def _thinned(points: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
@@ -58,5 +67,6 @@ def _thinned(points: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]
     return points if len(points) <= MOST else [points[at * len(points) // MOST] for at in range(MOST)]
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+def _row(point: Mapping[str, Any]) -> dict[str, Any]:
+    text = point["text"]
+    return {"x": point["x"], "y": point["y"], "text": text if len(text) <= LONGEST else f"{text[:LONGEST]}…"}
