@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import AutoModel, BertConfig, BertModel
+from transformers import AutoModel, BertConfig, BertModel, MPNetConfig, MPNetModel
 
 from distilscope.cli import main
 from distilscope.errors import UsageError
@@ -76,11 +76,12 @@ class TestNeighbours:
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefgh"]
 
 
-def write_embedder(folder, *, pooling=None, longest=6):
+def write_embedder(folder, *, pooling=None, longest=6, model=BertModel):
     """A tiny encoder over letters, whose tokenizer puts [CLS] and [SEP] around a text and asks for padding and another length."""
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
-    BertModel(config).save_pretrained(folder)
+    kind = {BertModel: BertConfig, MPNetModel: MPNetConfig}[model]
+    config = kind(vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    model(config).save_pretrained(folder)
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
@@ -95,8 +96,10 @@ def write_embedder(folder, *, pooling=None, longest=6):
 
 
 class TestEmbedder:
-    def test_vectors_are_means_over_tokens_of_length_1(self, tmp_path):
-        embedder = SentenceEmbedder(str(write_embedder(tmp_path / "e", pooling={"pooling_mode_mean_tokens": True})))
+    @pytest.mark.parametrize("model", [BertModel, MPNetModel])
+    def test_vectors_are_means_over_tokens_of_length_1(self, model, tmp_path):
+        """As in all-MiniLM-L6-v2 and all-mpnet-base-v2."""
+        embedder = SentenceEmbedder(str(write_embedder(tmp_path / "e", pooling={"pooling_mode_mean_tokens": True}, model=model)))
         texts = ["ab", "h", "abcdefgh", "", "ab"]
         found = embedder.embed(texts)
         model = AutoModel.from_pretrained(tmp_path / "e")
@@ -224,6 +227,7 @@ class TestMap:
         assert "Where the texts lie." in html
         assert "p*, other draws" in html
 
+    @pytest.mark.filterwarnings("ignore:Spectral initialisation failed")  # where few texts lie far apart; UMAP then begins at random
     def test_the_command(self, run, tmp_path, capsys):
         """With a real layout and a real, if tiny, encoder."""
         arguments = ["map", str(run), "--embedder", str(write_embedder(tmp_path / "e", longest=400)), "--per-model", "12"]

@@ -274,6 +274,7 @@ def map_texts(options: argparse.Namespace) -> int:
     folder = Path(options.run)
     results = read_results(folder)
     embedder = SentenceEmbedder(options.embedder or DEFAULT)
+    print("distilscope: embedding texts and laying them out; thousands take a few minutes without a GPU", file=sys.stderr)
     found = draw_map(folder, embedder, per_model=options.per_model, seed=options.seed)
     if found["cut_texts"]:
         longest = found["embedder"]["longest"]

@@ -163,14 +163,24 @@ def test_the_map_has_a_section_only_where_there_is_a_map():
     assert by_id(shown("three temperatures"), "map") is None
     found = read(page(results=results, exhibit=absent("gone"), map=map_of(results, texts=("alpha", "</script>", "b" * 500))))
     assert by_id(found, "map") is not None
-    places = {(row["x"], row["y"]): row["text"] for row in marks(found, "map") if "text" in row}
-    assert {text for (x, _), text in places.items() if x == 0} == {"alpha", "</script>", f"{'b' * 160}…"}
-    assert {x for x, _ in places} == {0, 4, 5, 6, 7}
+    drawn = [row for row in marks(found, "map") if "text" in row]
+    assert {row["text"] for row in drawn} == {"alpha", "</script>", f"{'b' * 160}…"}
+    at = ["τ = 0.7", "τ = 0.85", "τ = 1"]
+    assert {row["x"]: row.get("setting") for row in drawn} == dict(enumerate([None, *at, None, *at]))
+    assert by_id(found, "map").all("legend")[0].whole() == "Teacher's setting"
     cells = next(rows(table) for table in found.all("table") if "nearest neighbours" in table.whole())
     assert cells["◆ p*, other draws"] == ["–", "–", "0.90 ± 0.10", "0.50 ± 0.10"]
     assert cells["■ direct"] == [*rows(found.all("table")[0])["■ direct"][:2], "0.50 ± 0.10", "0.50 ± 0.10"]
     assert any(link.attributes.get("href") == "#map" for link in found.all("a"))
-    assert any(link.attributes.get("download") == "map.json" for link in found.all("a"))
+
+
+def test_a_page_of_five_seeds_with_a_map_stays_small():
+    """Of a thousand long texts of each kind: below 8 MB, and the map in less than one."""
+    results = study_document(seeds=5, temperatures=(0.5, 0.6, 0.7, 0.85, 1.0))
+    map = map_of(results, texts=tuple(f"{at:04} {'long ' * 400}" for at in range(1000)))
+    bare, mapped = (len(page(results=results, exhibit=exhibit_of(results), map=one).encode()) for one in (None, map))
+    assert mapped < 8e6
+    assert mapped - bare < 1e6
 
 
 HOSTILE = (

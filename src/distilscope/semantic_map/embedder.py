@@ -144,4 +144,4 @@ def _longest(folder: Path) -> int:
     """Tokens that are read of a text, special ones included."""
     said = _beside(folder, "", "sentence_bert_config.json").get("max_seq_length")
     positions = read_config(folder).get("max_position_embeddings", 512)
-    return min(said, positions) if isinstance(said, int) and said > 2 else positions
+    return min(said if isinstance(said, int) and said > 2 else 512, positions)  # some count more positions than they have tokens for

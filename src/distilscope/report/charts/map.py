@@ -47,8 +47,8 @@ def map_of_texts(map: Mapping[str, Any]) -> Chart:
             marks = marks.transform_filter(f"datum.{CHOICE} === {CHOICE}")
             title.text = alt.ExprRef(f"'{name}, ' + {CHOICE}")
         panels.append(panel([behind, marks], width=SIDE, height=SIDE, title=title))
-    choices = {"bind": alt.binding_radio(options=settings, name=" ")} if len(settings) > 1 else {}
-    choice = alt.param(name=CHOICE, value=next(iter(settings), ""), **choices)
+    radios = alt.binding_radio(options=settings, name=" ") if len(settings) > 1 else alt.Undefined
+    choice = alt.param(name=CHOICE, value=next(iter(settings), ""), bind=radios)
     shown, chosen = ", ".join(NAMES[role] for role in NAMES if by_role[role]), f", at one of {', '.join(settings)}" if settings else ""
     words = (
         "Scatter plots of texts on a plane where texts that mean alike lie near each other: p*'s in grey and before them, a panel each, "
@@ -58,7 +58,8 @@ def map_of_texts(map: Mapping[str, Any]) -> Chart:
 
 
 def _marks(role: str, rows: Sequence[dict[str, Any]], place: Sequence[alt.X | alt.Y], colour: str, opacity: float) -> alt.Chart:
-    marks = alt.Chart(data(rows)).mark_point(shape=SHAPES[role], size=24 if role == "teacher" else 12, filled=True, opacity=opacity, color=colour)
+    size = 24 if role == "teacher" else 12  # a triangle fills half of its square
+    marks = alt.Chart(data(rows)).mark_point(shape=SHAPES[role], size=size, filled=True, opacity=opacity, color=colour)
     return marks.encode(*place, tooltip=["text:N"])
 
 
