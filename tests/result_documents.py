@@ -216,3 +216,35 @@ def exhibit_of(results: dict[str, Any], *, texts: tuple[str, ...] = ("alpha", "b
         "trainings": [who | {"seed": seed, "history": curve, "chosen_step": 30} for who in learners for seed in range(seeds)],
         "samples": {"columns": [reference, *columns], "students": students, "rows": rows},
     }
+
+
+def map_of(results: dict[str, Any], *, texts: tuple[str, ...] = ("alpha", "beta", "gamma", "delta")) -> dict[str, Any]:
+    """A map.json that could stand beside such a document: everyone wrote these texts, each kind at a place of its own."""
+    one = {"mean": 0.5, "half_width": 0.1, "n": results["seeds"]}
+    base = [student for student in results["students"] if not student["variant"]]
+    records = [*({**teacher, "training": "teacher"} for teacher in results["teacher"]), *base]
+    kinds = {(record["training"], repr(record["selectivity"])): record for record in records}
+    who = [
+        {"role": role, "selectivity": record["selectivity"], "temperature": record["temperature"]} for (role, _), record in kinds.items()
+    ]
+    reference = {"role": "reference", "selectivity": None, "temperature": None}
+    return {
+        "schema_version": 1,
+        "recipe": results["recipe"],
+        "note": "A map proves nothing.",
+        "embedder": {"reference": "letters"},
+        "cut_texts": 0,
+        "settings": {"n_neighbors": 5, "min_dist": 0.001, "metric": "cosine", "seed": 0, "per_model": 4},
+        "neighbours": {
+            "k": 3,
+            "n_reference": len(texts),
+            "n_candidate": len(texts),
+            "groups": [kind | {"precision": one, "recall": one} for kind in who],
+            "ceiling": {"precision": one | {"mean": 0.9}, "recall": one},
+        },
+        "points": [
+            {**kind, "seed": None if kind["role"] == "reference" else 0, "x": float(place), "y": at / 2, "text": text}
+            for place, kind in enumerate([reference, *who])
+            for at, text in enumerate(texts)
+        ],
+    }

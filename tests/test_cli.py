@@ -88,6 +88,8 @@ BAD = {
     "an explorer off the plane": (["mog", "--dimension", "3", "--open", "--seeds", "1"], "leave out --open"),
     "report no run": (["report", "no/such/run"], "there is no folder no/such/run"),
     "report an unfinished run": (["report", "."], "lacks results.json"),
+    "figures of no run": (["figures", "no/such/run"], "there is no folder no/such/run"),
+    "figures in another format": (["figures", ".", "--format", "eps"], "invalid choice: 'eps'"),
     "export no run": (["export", "no/such/run"], "there is no folder no/such/run"),
     "export half a seed": (["export", ".", "--seed", "0.5"], "invalid int value"),
     "recommend no run": (["recommend", "no/such/run"], "there is no folder no/such/run"),
@@ -162,7 +164,8 @@ def test_plan_of_the_papers_study_loads_no_model_and_adds_up(capsys, tmp_path, m
 
 def test_help_is_quick_and_loads_no_torch():
     code = "import sys; sys.argv = ['distilscope', '--help']\nfrom distilscope.cli import main\ntry: main()\nexcept SystemExit: pass\n"
-    code += "assert not {'torch', 'numpy', 'transformers', 'rich', 'scipy', 'ray'} & set(sys.modules), sys.modules.keys()"
+    heavy = {"torch", "numpy", "transformers", "rich", "scipy", "ray", "umap", "sklearn"}
+    code += f"assert not {heavy} & set(sys.modules), sys.modules.keys()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "examples:" in done.stdout
@@ -202,6 +205,20 @@ def test_mog_prints_json_alone(capsys, tmp_path, monkeypatch):
     students = json.loads(out)["students"]
     assert code == 0
     assert [(s["training"], s["beta"]) for s in students if s["seed"] == 0] == [("direct", None), ("distilled", 1.0), ("distilled", "inf")]
+
+
+def test_mog_leaves_results_that_figures_draws_again(capsys, tmp_path):
+    assert run(["mog", "--beta", "1", "--seeds", "1", "--output-dir", tmp_path], capsys)[0] == 0
+    code, out, err = run(["figures", tmp_path, "--format", "png", "--json"], capsys)
+    folder = tmp_path / "figures"
+    names = ["figure1-single.png", "figure1-double.png", "figure2-single.png", "figure2-double.png", "captions.md"]
+    assert (code, err) == (0, "")
+    assert json.loads(out)["figures"] == [str(folder / name) for name in names]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(names)
+    for command in ("recommend", "report", "export"):
+        code, out, err = run([command, tmp_path], capsys)
+        assert (code, out) == (2, "")
+        assert "holds mixtures of Gaussians" in err
 
 
 def finished(folder, results):

@@ -15,6 +15,7 @@ from distilscope.cli import main
 from distilscope.distillation import Distillation
 from distilscope.lm.sequences import Sequences
 from distilscope.recipes import recipe
+from distilscope.report.figures.figure4 import figure4
 from distilscope.runs.store import Store
 from distilscope.study import recorded
 from tiny_folders import TEXT, trained_bpe, write_small_folder
@@ -247,9 +248,10 @@ class TestReferenceDraws:
         assert "p* is data" in run(folder, command="recommend", code=2)
 
     def test_only_recall_is_drawn(self, on_data):
-        folder, _, _ = on_data
-        image = matplotlib.image.imread(folder / "figure4.png")
-        assert image.shape[1] < 1.1 * image.shape[0] * 4.5 / 4.2
+        folder, results, _ = on_data
+        (panel,) = figure4(results, 6.75).axes
+        assert panel.get_title(loc="left").startswith("recall")
+        assert matplotlib.image.imread(folder / "figure4.png").shape[1] < 0.6 * 6.75 * 300
 
 
 # --- what is refused, at once and plainly

@@ -236,7 +236,7 @@ class TestExport:
 
     def test_a_store_that_is_gone(self, tiny, tmp_path, monkeypatch):
         monkeypatch.setenv("DISTILSCOPE_STORE", str(tmp_path / "elsewhere"))
-        with pytest.raises(StoreError, match="no longer holds what is to be exported"):
+        with pytest.raises(StoreError, match="missing, so the artifact does not exist"):
             export(tiny[0], output_dir=tmp_path / "out", setting="0.7")
         assert not any(tmp_path.iterdir())
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from distilscope.commands import COMMANDS
 from distilscope.confidential import redacted
 from distilscope.errors import DistilscopeError, UsageError, full_disk, one_line, unknown_name
 from distilscope.examples import examples
+from distilscope.report.figures.style import FORMATS
 
 EXAMPLES = """examples:
   distilscope run smollm2_cpu                        the paper's study on a real model, on two CPU cores
@@ -191,13 +192,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     sub.add_argument("run", metavar="RUN", help="a finished run's folder")
     sub.add_argument("--open", action="store_true", help="show it in a browser")
 
-    sub = command("export", "the teacher's data and the students of a run, as datasets, TRL and transformers read them", EXPORT)
-    sub.add_argument("run", metavar="RUN", help="a finished run's folder")
-    sub.add_argument("--output-dir", metavar="DIR", help="default: RUN/export")
-    sub.add_argument(
-        "--setting", metavar="SETTING", help="the teacher's, such as temperature=0.8 or top_k=50 (default: the recommended one)"
-    )
-    sub.add_argument("--seed", type=int, default=0, metavar="N", help="whose teacher and students (default: 0)")
+    _ways_out(command)
 
     sub = command("audit", "each trap of the paper's released code switched on alone, beside the definition", AUDIT)
     sub.add_argument("--recipe", default="smollm2_cpu", metavar="RECIPE", help="smollm2_cpu (the default) or tiny")
@@ -225,6 +220,32 @@ def _run_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--budget", type=_number, metavar="MINUTES", help="choose num-train, num-eval and seeds so that the run takes so long")
     sub.add_argument("--workers", type=int, help="processes side by side (default, and at most: the cores there are); changes no byte")
     sub.add_argument("--repair", action="store_true", help="hash every artifact again first, and make again exactly what is damaged")
+
+
+def _ways_out(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """What takes a finished run elsewhere."""
+    sub = command("map", "where the texts of p*, teachers and students lie, and precision and recall by nearest neighbours")
+    sub.add_argument("run", metavar="RUN", help="a finished run's folder")
+    sub.add_argument(
+        "--embedder", metavar="REF", help="of sentences: package:NAME, a model folder or hf:ORG/NAME (default: all-MiniLM-L6-v2)"
+    )
+    sub.add_argument(
+        "--per-model", type=int, default=1000, metavar="N", help="texts of each kind of model, all seeds together (default: 1000)"
+    )
+    sub.add_argument("--seed", type=int, default=0, metavar="S", help="of the map (default: 0)")
+
+    sub = command("figures", "the paper's figures of a run or of mixtures, for a journal's columns, with captions")
+    sub.add_argument("run", metavar="RUN", help="a finished run's folder, or that of `distilscope mog`")
+    sub.add_argument("--output-dir", metavar="DIR", help="default: RUN/figures")
+    sub.add_argument("--format", nargs="+", choices=FORMATS, default=FORMATS, metavar="FORMAT", help="pdf, svg, png (default: all)")
+
+    sub = command("export", "the teacher's data and the students of a run, as datasets, TRL and transformers read them", EXPORT)
+    sub.add_argument("run", metavar="RUN", help="a finished run's folder")
+    sub.add_argument("--output-dir", metavar="DIR", help="default: RUN/export")
+    sub.add_argument(
+        "--setting", metavar="SETTING", help="the teacher's, such as temperature=0.8 or top_k=50 (default: the recommended one)"
+    )
+    sub.add_argument("--seed", type=int, default=0, metavar="N", help="whose teacher and students (default: 0)")
 
 
 def _measure_options(sub: argparse.ArgumentParser) -> None:

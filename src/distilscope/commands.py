@@ -209,13 +209,19 @@ def mog(options: argparse.Namespace) -> int:
         _print_json(results)
         return 0
     from distilscope.report import mog as report
+    from distilscope.report.figures.files import write_mixture_figures
+    from distilscope.study import as_json
+    from distilscope.whole_file import write_whole
 
     console = _console()
     console.print(report.table(results))
     if options.as_published:
         console.print(report.as_published_table(results))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "results.json", as_json(results))
+    print(f"Results: {folder / 'results.json'}")
     if page:
-        print("Figures: " + "   ".join(str(path) for path in report.figures(results, folder)) + f"   Explorer: {page}")
+        print("Figures: " + "   ".join(map(str, write_mixture_figures(results, folder))) + f"   Explorer: {page}")
     return 0
 
 
@@ -275,6 +281,46 @@ def _show(path: Path) -> None:
 
     if not webbrowser.open(path.resolve().as_uri()):
         print(f"distilscope: there is no browser to open {path} in; open it yourself", file=sys.stderr)
+
+
+def map_texts(options: argparse.Namespace) -> int:
+    from distilscope.finished import MAP, read_results
+    from distilscope.semantic_map.embedder import DEFAULT, SentenceEmbedder
+    from distilscope.semantic_map.mapping import draw_map
+
+    folder = Path(options.run)
+    results = read_results(folder)
+    embedder = SentenceEmbedder(options.embedder or DEFAULT)
+    print("distilscope: embedding texts and laying them out; thousands take a few minutes without a GPU", file=sys.stderr)
+    found = draw_map(folder, embedder, per_model=options.per_model, seed=options.seed)
+    if found["cut_texts"]:
+        longest = found["embedder"]["longest"]
+        print(f"distilscope: {found['cut_texts']} texts are longer than the {longest} tokens that the embedder reads", file=sys.stderr)
+    figures = [str(folder / f"figure5.{kind}") for kind in ("png", "pdf")]
+    if options.json:
+        document = {name: value for name, value in found.items() if name != "points"}
+        _print_json(document | {"map": str(folder / MAP), "figures": figures})
+        return 0
+    from distilscope.report.second_opinion import second_opinion_table
+
+    _console().print(second_opinion_table(found, results))
+    print(found["note"])
+    print(f"Map: {folder / MAP}   Figure: {figures[0]}   To look at: distilscope report {folder}")
+    return 0
+
+
+def figures(options: argparse.Namespace) -> int:
+    from distilscope.finished import read_map, read_results
+    from distilscope.report.figures.files import write_for_paper
+
+    folder = Path(options.run)
+    place = Path(options.output_dir) if options.output_dir else folder / "figures"
+    paths = write_for_paper(read_results(folder, mixtures=True), place, map=read_map(folder), formats=options.format)
+    if options.json:
+        _print_json({"schema_version": 1, "figures": [str(path) for path in paths]})
+    else:
+        print("\n".join(map(str, paths)))
+    return 0
 
 
 def export(options: argparse.Namespace) -> int:
@@ -384,6 +430,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "measure": measure,
     "recommend": recommend,
     "report": report,
+    "map": map_texts,
+    "figures": figures,
     "export": export,
     "audit": audit,
     "verify": verify,

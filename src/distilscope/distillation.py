@@ -201,6 +201,9 @@ class Study:
     ground_truth: Step | None
     """None where real data stands in for it."""
     prompts: Step
+    data: tuple[Step, ...]
+    """D, the sequences that the teacher and the direct student learn, or the rows of data in its place."""
+    validation: tuple[Step, ...]
     test: tuple[Step, ...]
     teachers: tuple[Measured, ...]
     students: tuple[Measured, ...]

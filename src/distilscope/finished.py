@@ -1,4 +1,4 @@
-"""What a finished run left for other commands to read: its results.json."""
+"""What a finished run, or a simulation of mixtures, left for other commands to read: its results.json, and maybe a map.json."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ from distilscope.errors import UsageError, one_line, shown
 
 SCHEMA_VERSION = 1
 
+MAP = "map.json"
+MAP_SCHEMA_VERSION = 1
 
-def read_results(folder: Path) -> dict[str, Any]:
-    """The document of a run's results.json. Raises UsageError where the run is not finished or its file is of another schema."""
+
+def read_results(folder: Path, *, mixtures: bool = False) -> dict[str, Any]:
+    """The document of a run's results.json; with `mixtures`, also that of `distilscope mog`.
+
+    Raises UsageError where the run is not finished or its file is of another schema.
+    """
     path = folder / "results.json"
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}; give the one that `distilscope run` named")
@@ -25,9 +31,28 @@ def read_results(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{path} cannot be read ({type(error).__name__}: {one_line(error)}); run the study again") from None
     if version != SCHEMA_VERSION:
         raise UsageError(f"{folder} holds results of schema {shown(version)}, this version reads {SCHEMA_VERSION}; run the study again")
+    if "mixtures" in results and not mixtures:
+        raise UsageError(
+            f"{folder} holds mixtures of Gaussians, which only `distilscope figures` reads; give the folder of a `distilscope run`"
+        )
     if misfit := _misfit(results, _SHAPE, ""):
         raise UsageError(f"{path} cannot be read ({misfit} is not what a study writes there); run the study again")
     return results
+
+
+def read_map(folder: Path) -> dict[str, Any] | None:
+    """The document of a run's map.json, or None where `distilscope map` has not left one. Raises UsageError for what is no map."""
+    path = folder / MAP
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        why = "its schema is another one" if found["schema_version"] != MAP_SCHEMA_VERSION else _misfit(found, _MAP_SHAPE, "")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        found, why = None, f"{type(error).__name__}: {one_line(error)}"
+    if why:
+        raise UsageError(f"{path} cannot be read ({why}); remove it, or draw the map again with `distilscope map {folder}`")
+    return found
 
 
 def _refuse(constant: str) -> float:
@@ -71,6 +96,19 @@ _SHAPE: dict[str, Any] = {
     "students": [_STUDENT],
     "controls": [_STUDENT],
     "sources": {"prompts": {"sha256": _text, "number": _whole, "longest": _whole}},
+}
+_INTERVALS: dict[str, Any] = {name: {"mean": _number, "half_width": _number, "n": _whole} for name in ("precision", "recall")}
+_MAP_SHAPE: dict[str, Any] = {
+    "note": _text,
+    "embedder": {"reference": _text},
+    "neighbours": {
+        "k": _whole,
+        "n_reference": _whole,
+        "n_candidate": _whole,
+        "groups": [{"role": _text, "selectivity": _knobs, **_INTERVALS}],
+        "ceiling": _INTERVALS,
+    },
+    "points": [{"role": _text, "selectivity": _knobs, "x": _number, "y": _number, "text": _text}],
 }
 """What commands read, where it stands: each value is of this kind, or null, or absent; a name not listed may hold anything."""
 

@@ -121,6 +121,8 @@ class _Planner:
             config=self.config,
             ground_truth=self.truth,
             prompts=self.prompts,
+            data=data,
+            validation=self.validation,
             test=self.test,
             teachers=tuple(one for one in measured if one.training == "teacher"),
             students=tuple(one for one in students if one.evaluation == at_evaluation),

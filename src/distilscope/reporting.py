@@ -10,7 +10,7 @@ from typing import Any
 
 from distilscope.errors import DistilscopeError, UsageError
 from distilscope.exhibit import absent, gather
-from distilscope.finished import read_results
+from distilscope.finished import read_map, read_results
 from distilscope.runs.store import Store
 from distilscope.study import recorded, store_folder
 from distilscope.whole_file import write_whole
@@ -35,7 +35,7 @@ def write_report(folder: Path) -> Written:
 
     results = read_results(folder)
     exhibit = _exhibit(folder)
-    html = page(results=results, exhibit=exhibit, run=_beside(folder / "run.json"), map=_beside(folder / "map.json"))
+    html = page(results=results, exhibit=exhibit, run=_beside(folder / "run.json"), map=read_map(folder))
     write_whole(folder / NAME, html)
     missing = {name: part["missing"] for name, part in exhibit.items() if isinstance(part, Mapping) and "missing" in part}
     return Written(folder / NAME, missing)

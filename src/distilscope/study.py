@@ -61,7 +61,7 @@ def run(
     that are not as they were written.
     Raises UsageError for a bad setting, GateError where a check before a number fails, DistilscopeError where the machine does.
     """
-    from distilscope.report.figure4 import figure4
+    from distilscope.report.figures.files import write_study_figure
 
     require_engine(engine, ray_address, workers)
     config = study_recipe(recipe) if isinstance(recipe, str) else recipe
@@ -85,7 +85,7 @@ def run(
         if records or not (folder / "run.json").exists():
             where = {"engine": engine, "ray_address": ray_address, "workers": tasks.slots if tasks else number}
             write_whole(folder / "run.json", as_json(_about(config, records, began, where)))
-        figure4(results, folder)
+        write_study_figure(results, folder)
     return results
 
 

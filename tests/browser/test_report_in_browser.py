@@ -9,7 +9,7 @@ import pytest
 from distilscope.report.page import page
 from distilscope.report.palette import COLOURS
 from html_pages import data, read
-from result_documents import exhibit_of, study_document
+from result_documents import exhibit_of, map_of, study_document
 
 pytestmark = pytest.mark.browser
 
@@ -24,7 +24,7 @@ def results():
 @pytest.fixture(scope="module")
 def report(results, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(page(results=results, exhibit=exhibit_of(results, texts=TEXTS)), encoding="utf-8")
+    path.write_text(page(results=results, exhibit=exhibit_of(results, texts=TEXTS), map=map_of(results, texts=TEXTS)), encoding="utf-8")
     return path
 
 
@@ -45,7 +45,7 @@ def test_it_opens_offline_without_a_request_or_a_complaint(visit, report):
     visited = visit(report)
     assert visited.requests == [report.as_uri()]
     assert visited.complaints == []
-    assert visited.page.locator("[data-chart] svg").count() == 6
+    assert visited.page.locator("[data-chart] svg").count() == 7
     assert "broken" not in visited.page.title()
 
 
@@ -109,12 +109,59 @@ def test_texts_are_shown_as_they_are(visit, report):
 
 def test_columns_come_and_go(visit, report):
     visited = visit(report)
-    boxes = visited.page.locator(".choices input")
+    boxes = visited.page.locator("#samples .choices input")
     assert visited.page.locator(".texts thead th").count() == 1 + 4
     boxes.last.check()
     assert visited.page.locator(".texts thead th").count() == 1 + 5
     boxes.first.uncheck()
     assert "p*" not in visited.page.locator(".texts thead").inner_text().split("sort")[0]
+
+
+def seen_of_the_map(visited):
+    """Of each panel its title and, of the marks before p*'s, how far across they stand, as shares of the panel's width."""
+    return visited.page.locator("[data-chart=map] svg").evaluate("""svg => {
+        const middle = box => box.x + box.width / 2;
+        return [...svg.querySelectorAll('.mark-group.role-scope > g')].map(panel => {
+            const frame = panel.querySelector('.background').getBoundingClientRect();
+            const marks = [...panel.querySelectorAll('.mark-symbol')].at(-1).querySelectorAll('path');
+            const across = [...marks].map(mark => (middle(mark.getBoundingClientRect()) - frame.x) / frame.width);
+            return [panel.querySelector('.role-title-text text').textContent, ...across];
+        });
+    }""")
+
+
+def test_the_map_shows_the_setting_that_is_chosen(visit, report):
+    """Each kind stands at a place of its own: p* at 0, teachers from 1, the direct student at 4, distilled ones from 5 to 7."""
+    visited = visit(report)
+    choices = visited.page.locator("#map .choices input")
+    assert [choices.nth(at).get_attribute("value") for at in range(choices.count())] == ["τ = 0.7", "τ = 0.85", "τ = 1"]
+
+    def require(setting, *places):
+        found = seen_of_the_map(visited)
+        assert [title for title, *_ in found] == [f"teacher, {setting}", f"distilled student, {setting}", "direct student"]
+        for (_, *across), place in zip(found, places, strict=True):
+            assert across == pytest.approx([0.03 / 1.06 + place / 7 / 1.06] * len(TEXTS), abs=0.005)
+
+    require("τ = 0.7", 1, 5, 4)
+    visited.page.get_by_label("τ = 1", exact=True).check()
+    require("τ = 1", 3, 7, 4)
+    visited.page.keyboard.press("ArrowUp")
+    require("τ = 0.85", 2, 6, 4)
+    assert (visited.requests, visited.complaints) == ([report.as_uri()], [])
+
+
+def test_a_mark_of_the_map_says_its_text(visit, report):
+    visited = visit(report)
+    marks = visited.page.locator("[data-chart=map] svg .mark-symbol").last.locator("path")
+    marks.first.scroll_into_view_if_needed()
+    said = set()
+    for at in range(marks.count()):
+        box = marks.nth(at).bounding_box()
+        for _ in range(2):  # the second move is within the mark
+            visited.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=4)
+        said.add(visited.page.locator(".tip").text_content())
+    assert said == {text if len(text) <= 160 else f"{text[:160]}…" for text in TEXTS}
+    assert "broken" not in visited.page.title()
 
 
 def test_by_keyboard_alone(visit, report):
@@ -136,7 +183,7 @@ def test_by_keyboard_alone(visit, report):
     keys.press("Enter")
     assert numbers(visited) != before
     assert visited.page.evaluate("document.activeElement.className") == "sort"
-    visited.page.locator(".choices input").first.focus()
+    visited.page.locator("#samples .choices input").first.focus()
     keys.press("Space")
     assert visited.page.locator(".texts thead th").count() == 4
 

@@ -1,5 +1,6 @@
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ import torch
 from distilscope.errors import DistilscopeError, UsageError
 from distilscope.lm import gguf_file, reference
 from distilscope.lm.model_folder import stopping_ids
-from distilscope.lm.reference import digest, load, model_folder
+from distilscope.lm.reference import digest, hub_file, load, model_folder
 from fake_models import ragged
 from tiny_folders import logits_of, small_llama, write_gguf, write_small_folder
 
@@ -150,6 +151,20 @@ def test_paths_that_are_no_model(tmp_path, name, says):
         load(str(tmp_path / name))
 
 
+def test_a_model_folder_inside_a_package_is_used_where_it_lies(tmp_path, monkeypatch):
+    package = tmp_path / "site" / "carries_a_folder"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    write_small_folder(package / "model")
+    (package / "1_Pooling").mkdir()
+    (package / "1_Pooling" / "config.json").write_text("{}")  # of no model: no weights lie beside it
+    assert model_folder("package:carries_a_folder") == package / "model"
+    write_small_folder(package / "another")
+    with pytest.raises(UsageError, match="or model folders where one is needed; give its path"):
+        model_folder("package:carries_a_folder")
+
+
 @pytest.mark.parametrize("name", ["hf:not a name", "hf:a/b/c", "hf:", "hf:../x"])
 def test_a_bad_hub_name_is_refused_before_any_network(name):
     with pytest.raises(UsageError, match="hf:ORG/NAME"):
@@ -164,6 +179,22 @@ def test_a_hub_that_cannot_be_reached_is_no_usage_error(tmp_path, monkeypatch):
     with pytest.raises(DistilscopeError, match="hf:some/model cannot be had from the hub") as caught:
         load("hf:some/model")
     assert caught.value.exit_code == 1
+    with pytest.raises(DistilscopeError, match="hf:some/model cannot be had from the hub"):
+        hub_file("some/model", "1_Pooling/config.json")
+
+
+def test_a_further_file_of_a_model_on_the_hub(tmp_path, monkeypatch):
+    import huggingface_hub
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    def download(name, file):
+        if file == "gone.json":
+            raise RemoteEntryNotFoundError("404", response=SimpleNamespace(headers={}, request=None))
+        return str(tmp_path / name / file)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    assert hub_file("some/model", "1_Pooling/config.json") == tmp_path / "some/model/1_Pooling/config.json"
+    assert hub_file("some/model", "gone.json") is None
 
 
 # --- identity

@@ -6,11 +6,9 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from distilscope.distribution import Key
 from distilscope.errors import UsageError
-from distilscope.mog.mixture import GaussianMixture
 from distilscope.recipes.mog_paper import MogPaper
-from distilscope.report.mog import _density, as_published_table, figures, table
+from distilscope.report.mog import as_published_table, table
 from distilscope.simulation import simulate
 
 
@@ -53,32 +51,3 @@ def test_the_published_numbers_stand_beside_ours(results):
     without = {name: value for name, value in results.items() if name != "as_published"}
     with pytest.raises(UsageError, match="--as-published"):
         as_published_table(without)
-
-
-def test_the_density_drawn_is_the_mixtures():
-    mixture = GaussianMixture.of(weights=[0.3, 0.7], means=[[0.0, 1.0], [1.0, 0.0]], covariances=[[[1, 0.5], [0.5, 1]], [[0.1, 0], [0, 2]]])
-    x = mixture.sample(24, Key(0))
-    np.testing.assert_allclose(_density(mixture.as_json(), x.numpy().reshape(4, 6, 2)).reshape(-1), mixture.log_prob(x).exp(), rtol=1e-10)
-
-
-def test_figures_are_files_with_the_same_bytes_each_time(results, tmp_path):
-    first, again = figures(results, tmp_path / "a"), figures(results, tmp_path / "b")
-    assert [path.name for path in first] == ["figure-1.png", "figure-1.pdf", "figure-2.png", "figure-2.pdf"]
-    for one, other in zip(first, again, strict=True):
-        assert one.read_bytes() == other.read_bytes()
-    assert first[0].read_bytes().startswith(b"\x89PNG")
-    assert first[1].read_bytes().startswith(b"%PDF")
-
-
-def test_figures_show_the_beta_asked_for(results, tmp_path):
-    default, chosen = (figures(results, tmp_path / str(beta), beta=beta)[2].read_bytes() for beta in (None, 1.0))
-    assert default != chosen
-    assert default == figures(results, tmp_path / "inf", beta="inf")[2].read_bytes()
-    with pytest.raises(UsageError, match="beta 7 was not simulated; choose one of 1, inf"):
-        figures(results, tmp_path, beta=7.0)
-
-
-def test_figures_are_two_dimensional(results, tmp_path):
-    flat = results | {"config": results["config"] | {"dimension": 1}}
-    with pytest.raises(UsageError, match="--dimension 2"):
-        figures(flat, tmp_path)

@@ -17,7 +17,7 @@ from distilscope.exhibit import absent
 from distilscope.report.page import page
 from distilscope.report.table import setting_label
 from html_pages import Element, by_id, data, marks, read
-from result_documents import exhibit_of, study_document
+from result_documents import exhibit_of, map_of, study_document
 
 RUN = {
     "seconds": 90.0,
@@ -161,11 +161,26 @@ def test_what_cannot_be_read_is_said_and_the_rest_is_shown():
 def test_the_map_has_a_section_only_where_there_is_a_map():
     results = document("three temperatures")
     assert by_id(shown("three temperatures"), "map") is None
-    found = read(page(results=results, exhibit=absent("gone"), map={"points": [[0.5, "</script>"]]}))
+    found = read(page(results=results, exhibit=absent("gone"), map=map_of(results, texts=("alpha", "</script>", "b" * 500))))
     assert by_id(found, "map") is not None
-    assert data(found, "map-data") == {"points": [[0.5, "</script>"]]}
+    drawn = [row for row in marks(found, "map") if "text" in row]
+    assert {row["text"] for row in drawn} == {"alpha", "</script>", f"{'b' * 160}…"}
+    at = ["τ = 0.7", "τ = 0.85", "τ = 1"]
+    assert {row["x"]: row.get("setting") for row in drawn} == dict(enumerate([None, *at, None, *at]))
+    assert by_id(found, "map").all("legend")[0].whole() == "Teacher's setting"
+    cells = next(rows(table) for table in found.all("table") if "nearest neighbours" in table.whole())
+    assert cells["◆ p*, other draws"] == ["–", "–", "0.90 ± 0.10", "0.50 ± 0.10"]
+    assert cells["■ direct"] == [*rows(found.all("table")[0])["■ direct"][:2], "0.50 ± 0.10", "0.50 ± 0.10"]
     assert any(link.attributes.get("href") == "#map" for link in found.all("a"))
-    assert any(link.attributes.get("download") == "map.json" for link in found.all("a"))
+
+
+def test_a_page_of_five_seeds_with_a_map_stays_small():
+    """Of a thousand long texts of each kind: below 8 MB, and the map in less than one."""
+    results = study_document(seeds=5, temperatures=(0.5, 0.6, 0.7, 0.85, 1.0))
+    map = map_of(results, texts=tuple(f"{at:04} {'long ' * 400}" for at in range(1000)))
+    bare, mapped = (len(page(results=results, exhibit=exhibit_of(results), map=one).encode()) for one in (None, map))
+    assert mapped < 8e6
+    assert mapped - bare < 1e6
 
 
 HOSTILE = (
@@ -181,8 +196,10 @@ def test_hostile_texts_stay_texts():
     results["ground_truth"]["prompt"] = "<img src=x onerror=alert(2)>"
     results["recipe"] = "</title><script>alert(3)</script>"
     exhibit = absent("<img src=x onerror=alert(5)>") | {"samples": exhibit_of(results, texts=HOSTILE)["samples"]}
-    found = read(page(results=results, exhibit=exhibit, run=RUN | {"command": ["<b onclick=alert(4)>"]}))
+    map = map_of(results, texts=HOSTILE) | {"note": "<img src=x onerror=alert(6)>"}
+    found = read(page(results=results, exhibit=exhibit, run=RUN | {"command": ["<b onclick=alert(4)>"]}, map=map))
     assert len(found.all("title")) == 1
+    assert {row["text"] for row in marks(found, "map") if "text" in row} == set(HOSTILE)
     assert not found.all("img")
     assert not any(name.startswith("on") for tag in ("b", "p", "td", "h1", "q") for one in found.all(tag) for name in one.attributes)
     ours = sum(one.attributes.get("type") == "application/json" for one in found.all("script"))

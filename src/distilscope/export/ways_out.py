@@ -9,7 +9,7 @@ from typing import Any
 
 from distilscope import __version__
 from distilscope.distillation import Measured, Study
-from distilscope.errors import StoreError, UsageError
+from distilscope.errors import UsageError
 from distilscope.export.chosen import chosen_setting, knobs
 from distilscope.export.student_folder import write_student
 from distilscope.export.teacher_data import write_teacher_data
@@ -99,13 +99,15 @@ class _Exporter:
     def _student(self, folder: Path, taught: dict[str, float | int] | None) -> Path:
         one = self._of_seed(self.study.students, taught)
         card = model_card(self.results, taught, self.seed, self.origin)
-        write_student(folder, self._artifact(one.model), drawn_at=one.evaluation, horizon=self.study.config.ground_truth.horizon, card=card)
+        write_student(
+            folder, self.store.sound(one.model), drawn_at=one.evaluation, horizon=self.study.config.ground_truth.horizon, card=card
+        )
         return folder
 
     def _data(self, folder: Path, taught: dict[str, float | int], about: dict[str, Any]) -> None:
         folder.mkdir()
         one = self._of_seed(self.study.teachers, taught)
-        tokens = self._artifact(self.study.prompts.inputs["tokenizer"])
+        tokens = self.store.sound(self.study.prompts.inputs["tokenizer"])
         tokenizer = read_tokenizer(tokens)
         assert tokenizer is not None  # the study's prompts were read with it
         facts = {"horizon": self.study.config.ground_truth.horizon, "stopping": sorted(stopping_ids(tokens)), "unit": "nats"}
@@ -119,12 +121,4 @@ class _Exporter:
 
     def _tiles(self, teacher: Measured) -> Iterator[Sequences]:
         for step in teacher.draws:
-            yield read_draws({"draws/0": self._artifact(step)}, "draws")
-
-    def _artifact(self, step: Any) -> Path:
-        if not self.store.has(step):
-            raise StoreError(
-                f"the store {self.store.root} no longer holds what is to be exported ({step.title}); "
-                "the same `distilscope run` command makes it again"
-            )
-        return self.store.path(step)
+            yield read_draws({"draws/0": self.store.sound(step)}, "draws")

@@ -1,4 +1,4 @@
-"""Where models come from: `hf:ORG/NAME`, a local folder, a .gguf file, or `package:NAME` (a GGUF inside a Python package)."""
+"""Where models come from: `hf:ORG/NAME`, a local folder, a .gguf file, or `package:NAME` (a GGUF file or a folder in a Python package)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import importlib.util
 import os
 import shutil
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -131,7 +132,7 @@ def _converted(path: Path) -> Path:
 
 
 def _in_package(name: str) -> Path:
-    """The one .gguf file inside an installed package, found without importing it."""
+    """The one .gguf file or model folder inside an installed package, found without importing it."""
     try:
         spec = importlib.util.find_spec(name) if name.isidentifier() else None
     except ValueError:  # of a module that did not come from a file, such as __main__
@@ -140,20 +141,42 @@ def _in_package(name: str) -> Path:
         install = _INSTALL.get(name, f"pip install --no-deps {name.replace('_', '-')}")
         remedy = f"run `{install}` and try again" if name.isidentifier() and name.isascii() else "a package's name has letters and _ alone"
         raise UsageError(f"the package {shown(name)} is not installed here; {remedy}")
-    files = sorted(Path(next(iter(spec.submodule_search_locations))).glob("*.gguf"))
-    if len(files) != 1:
-        raise UsageError(f"the package {shown(name)} holds {len(files)} .gguf files where one is needed; give the file's path")
-    return files[0]
+    inside = Path(next(iter(spec.submodule_search_locations)))
+    folders = (path.parent for path in inside.rglob("config.json") if any(path.parent.glob("*.safetensors")))
+    found = sorted(inside.glob("*.gguf")) or sorted(folders)
+    if len(found) != 1:
+        raise UsageError(f"the package {shown(name)} holds {len(found)} .gguf files or model folders where one is needed; give its path")
+    return found[0]
+
+
+def hub_file(name: str, file: str) -> Path | None:
+    """A further file of a model on the hub; None where the model has none of that name."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    with _asking_hub(name):
+        try:
+            return Path(hf_hub_download(name, file))
+        except RemoteEntryNotFoundError:
+            return None
 
 
 def _from_hub(name: str, *, fetch: bool = True) -> Path:
     """A model's snapshot; without `fetch`, only one that is here already."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     wanted = ["*.json", "*.safetensors", "*.model", "README.md"]  # the card says under which licence it is
-    try:
+    with _asking_hub(name):
         return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["*/*"], local_files_only=not fetch))
+
+
+@contextmanager
+def _asking_hub(name: str) -> Iterator[None]:
+    """Turns what the hub or the way to it says into an error with a remedy."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        yield
     except HFValidationError:
         raise UsageError(f"{shown(f'hf:{name}')} is no model name; write it as hf:ORG/NAME") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:

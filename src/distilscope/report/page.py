@@ -10,10 +10,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from distilscope.estimate import Interval
 from distilscope.quantities import in_bytes
-from distilscope.report import downloads, palette
+from distilscope.report import downloads, palette, second_opinion
 from distilscope.report.charts.frontier import frontier
 from distilscope.report.charts.gates import gates
 from distilscope.report.charts.log_probabilities import log_probabilities
+from distilscope.report.charts.map import MOST, map_of_texts
 from distilscope.report.charts.positions import positions
 from distilscope.report.charts.settings import against_settings
 from distilscope.report.charts.style import Chart
@@ -57,6 +58,7 @@ def page(
         "gates": gates(cast),
         "log-probabilities": shown(log_probabilities, "log_probabilities"),
         "positions": shown(positions, "positions"),
+        "map": None if map is None else map_of_texts(map),
         "trainings": shown(trainings, "trainings"),
     }
     drawn = {name: chart for name, chart in charts.items() if chart}
@@ -81,11 +83,13 @@ def page(
             sweep=_sweep(results),
             samples=samples(cast, read["samples"]) if read["samples"] else None,
             map=map,
+            map_marks=MOST,
+            second_opinion=None if map is None else {"columns": second_opinion.COLUMNS, "rows": second_opinion.rows(map, results)},
             run=run,
             stages=_stages(run),
             glossary=GLOSSARY,
             bundle=vega_bundle(),
-            downloads=_downloads(results, run, map),
+            downloads=_downloads(results, run),
         )
     )
 
@@ -160,17 +164,13 @@ def _stages(run: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     return [{"name": name, "share": stage["worker_seconds"] / total, **stage} for name, stage in stages.items()]
 
 
-def _downloads(results: Mapping[str, Any], *others: Mapping[str, Any] | None) -> list[downloads.Download]:
+def _downloads(results: Mapping[str, Any], run: Mapping[str, Any] | None) -> list[downloads.Download]:
+    """Without map.json, whose texts would be most of the page."""
     files = [
         downloads.Download.of("results.json", downloads.as_json(results), "application/json"),
         downloads.Download.of("students.csv", downloads.as_csv(results), "text/csv"),
     ]
-    names = ("run.json", "map.json")
-    return files + [
-        downloads.Download.of(name, downloads.as_json(document), "application/json")
-        for name, document in zip(names, others, strict=True)
-        if document is not None
-    ]
+    return files if run is None else [*files, downloads.Download.of("run.json", downloads.as_json(run), "application/json")]
 
 
 def _typeset(text: str) -> str:

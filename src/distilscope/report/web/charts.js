@@ -15,7 +15,8 @@
   const drawn = [...document.querySelectorAll("[data-chart]")].map((place) => {
     const spec = JSON.parse(document.getElementById(`chart-${place.dataset.chart}`).textContent);
     // `ast`: expressions are interpreted, so that the page's policy need not allow code made from text.
-    return vegaEmbed(place, spec, { mode: "vega", renderer: "svg", ast: true, actions: false, defaultStyle: false, tooltip });
+    const bind = place.parentElement.querySelector(".bindings") ?? undefined; // where a figure's own switches go
+    return vegaEmbed(place, spec, { mode: "vega", renderer: "svg", ast: true, actions: false, defaultStyle: false, tooltip, bind });
   });
   Promise.all(drawn).then(() => { document.documentElement.dataset.drawn = Math.round(performance.now()); });
 }

@@ -1,0 +1,28 @@
+"""Points of many dimensions laid out on a plane, with the paper's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from distilscope.errors import UsageError
+
+SETTINGS: dict[str, Any] = {"n_neighbors": 5, "min_dist": 0.001, "metric": "cosine"}
+"""Of UMAP, as in appendix A of the paper."""
+
+Layout = Callable[[Float[np.ndarray, "n d"], int], Float[np.ndarray, "n 2"]]
+"""Vectors and a seed to places on a plane."""
+
+
+def umap() -> Layout:
+    """UMAP, which gives the same plane for the same vectors and seed, on one thread. UsageError where it is not installed."""
+    try:
+        from umap import UMAP
+    except ImportError:
+        raise UsageError(
+            "a map needs umap-learn, which is not installed here; run `pip install 'distilscope[map]'` and try again"
+        ) from None
+    return lambda vectors, seed: UMAP(**SETTINGS, random_state=seed, n_jobs=1).fit_transform(vectors)
