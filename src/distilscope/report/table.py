@@ -110,7 +110,7 @@ def over_seeds(students: list[dict[str, Any]], path: tuple[str, ...]) -> str:
     return str(t_interval(finite))
 
 
-def earns_its_keep(results: dict[str, Any]) -> str:
+def earns_its_keep(results: Mapping[str, Any]) -> str:
     """Whether distillation does more than sampling the direct student more sharply would, in a sentence."""
     found = results["frontier"]["control"]
     if found["precision_difference"] is None:
@@ -121,7 +121,7 @@ def earns_its_keep(results: dict[str, Any]) -> str:
     )
 
 
-def verdict(results: dict[str, Any]) -> str:
+def verdict(results: Mapping[str, Any]) -> str:
     """What the trend test says, in a sentence."""
     found = results["trade_off"]
     if found["p_precision"] is None:
