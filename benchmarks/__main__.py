@@ -61,7 +61,7 @@ def _groups(only: str, runs: int, machine: dict[str, float]) -> tuple[list[tuple
         for _ in range(runs):
             for name in names:
                 print(name, file=sys.stderr)
-                found[name].append(_measure(name, CASES[name].processes))
+                found[name].append(_measure(name, CASES[name].processes, CASES[name].threads))
         ours = [run["rate"] for run in found[names[0]]]
         for name, times in found.items():
             ratio = statistics.median(mine / run["rate"] for mine, run in zip(ours, times, strict=True))
@@ -77,9 +77,10 @@ def _groups(only: str, runs: int, machine: dict[str, float]) -> tuple[list[tuple
     return lines, stages
 
 
-def _measure(name: str, processes: int = 1) -> dict[str, float]:
+def _measure(name: str, processes: int = 1, threads: int | None = None) -> dict[str, float]:
     """One run of a case in its own process, so that its peak memory is its own; or in several at once, whose figures are added."""
-    environment = MEMORY | os.environ | ({"OMP_NUM_THREADS": "1"} if processes > 1 else {})
+    threads = 1 if processes > 1 else threads
+    environment = MEMORY | os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     command = [sys.executable, "-m", "benchmarks", "--case", name]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) for _ in range(processes)]
     found = [json.loads(process.communicate()[0].splitlines()[-1]) for process in started]

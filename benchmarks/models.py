@@ -28,6 +28,8 @@ SMALL = Size(hidden_size=192, intermediate_size=512, layers=4, heads=3, kv_heads
 TOGETHER = ", two side by side on one thread each"
 """How `distilscope run` works on two cores: the rate and the memory are those of both."""
 
+ALONE = ", on one thread"
+
 Timed = Callable[[], int]
 """Does the work; returns the useful tokens it dealt with."""
 
@@ -40,6 +42,8 @@ class Case:
     stage: Callable[[], Stage] | None = None
     processes: int = 1
     """How many work at once, on one thread each where there are several."""
+    threads: int | None = None
+    """All that there are, where there is one process and nothing is said."""
 
 
 def reference_config() -> LlamaConfig:

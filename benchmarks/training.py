@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from benchmarks.machine import Stage
-from benchmarks.models import PROMPT, SMALL, TOGETHER, Case, Timed, in_transformers, random_sequences, small_folder
+from benchmarks.models import ALONE, PROMPT, SMALL, TOGETHER, Case, Timed, in_transformers, random_sequences, small_folder
 from distilscope.distribution import Key
 from distilscope.lm.hardware import resolved_dtype
 from distilscope.lm.llama import Llama
@@ -97,6 +97,7 @@ def _stage() -> Stage:
 CASES = {
     "train: this package" + TOGETHER: Case(ours, _stage, processes=2),
     "train: this package": Case(ours, _stage),
+    "train: this package" + ALONE: Case(ours, _stage, threads=1),
     "train: Trainer, padded to the longest": Case(lambda: trainer(None), _stage),
     "train: Trainer, padded to 512 as the paper pads": Case(lambda: trainer(512), _stage),
 }

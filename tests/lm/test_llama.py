@@ -49,7 +49,7 @@ def row_by_row(model, sequences) -> torch.Tensor:
 
 @every_shape
 @pytest.mark.parametrize("prompt", [(1,), (2, 0, 4, 1)], ids=["prompt of one", "prompt of four"])
-@pytest.mark.parametrize("lengths", [LENGTHS, [4, 4, 4], [1]], ids=["ragged", "equal", "single"])
+@pytest.mark.parametrize("lengths", [LENGTHS, [4, 4, 4], [1], [4, 2, 2]], ids=["ragged", "equal", "single", "filling rows"])
 def test_logits_are_those_of_transformers(changes, prompt, lengths):
     network = network_of(changes)
     sequences = ragged(lengths, network.vocabulary, prompt)

@@ -127,10 +127,11 @@ def backward(network: Llama, batch: Sequences, plan: Training) -> float:
 
 
 @pytest.mark.parametrize("prompt", [(1,), (3, 1, 4)], ids=["prompt of one", "prompt of three"])
-def test_loss_and_gradient_are_those_of_transformers(prompt):
+@pytest.mark.parametrize("lengths", [LENGTHS, [4, 2, 2], [6, 6]], ids=["ragged", "filling rows", "equal"])
+def test_loss_and_gradient_are_those_of_transformers(prompt, lengths):
     """The stopping token counted, the prompt and what pads excluded, the mean over tokens and not over sequences."""
-    data, network = ragged(LENGTHS, 5, prompt), student()
-    longest = len(prompt) + max(LENGTHS)
+    data, network = ragged(lengths, 5, prompt), student()
+    longest = len(prompt) + max(lengths)
     ids, labels = torch.zeros(len(data), longest, dtype=torch.long), torch.full((len(data), longest), -100)
     for i, row in enumerate(data):
         whole = torch.tensor([*prompt, *row.tolist()])
@@ -138,7 +139,7 @@ def test_loss_and_gradient_are_those_of_transformers(prompt):
         labels[i, len(prompt) : len(whole)] = whole[len(prompt) :]
     theirs = to_transformers(network).requires_grad_(True)
     loss = theirs(
-        input_ids=ids, attention_mask=(torch.arange(longest) < torch.tensor(LENGTHS)[:, None] + len(prompt)).long(), labels=labels
+        input_ids=ids, attention_mask=(torch.arange(longest) < torch.tensor(lengths)[:, None] + len(prompt)).long(), labels=labels
     ).loss
     loss.backward()
 

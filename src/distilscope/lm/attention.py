@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,16 +27,25 @@ with those before it. On a CPU in bfloat16 that is 1.1 to 2 times as fast as the
 in float32."""
 
 
-def attend(q: Float[Tensor, "b h l d"], k: Float[Tensor, "b kv l d"], v: Float[Tensor, "b kv l d"]) -> Float[Tensor, "b h l d"]:
-    """Causal attention, its softmax in fp32. Queries that share a key-value head stand together, so that neither is repeated in memory."""
+def attend(
+    q: Float[Tensor, "b h l d"], k: Float[Tensor, "b kv l d"], v: Float[Tensor, "b kv l d"], unseen: Float[Tensor, "#b l l"]
+) -> Float[Tensor, "b h l d"]:
+    """Attention, its softmax in fp32, from each position to those where `unseen` is 0, none of them later, and not where it is -inf.
+
+    Queries that share a key-value head stand together, so that neither is repeated in memory.
+    """
     length, shared = q.shape[-2], q.shape[1] // k.shape[1]
     grouped, blocks = q.unflatten(1, (-1, shared)), []
     for start, end in _blocks(length):
         block = grouped[:, :, :, start:end].flatten(2, 3)
-        future = torch.full((end - start, end), -math.inf, device=q.device).triu(start + 1).repeat(shared, 1)
-        found = weigh(torch.matmul(block, k[:, :, :end].transpose(-1, -2)), v[:, :, :end], future)
-        blocks.append(found.unflatten(2, (shared, -1)))
+        products = torch.matmul(block, k[:, :, :end].transpose(-1, -2)).unflatten(2, (shared, -1))
+        blocks.append(weigh(products, v[:, :, :end], unseen[:, None, None, start:end, :end]).unflatten(2, (shared, -1)))
     return (blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=3)).flatten(1, 2)
+
+
+def later(length: int, where: torch.device) -> Float[Tensor, "1 l l"]:
+    """What a position of a single sequence does not see, as `attend` takes it."""
+    return torch.full((1, length, length), -math.inf, device=where).triu(1)
 
 
 def _blocks(length: int) -> list[tuple[int, int]]:
@@ -45,39 +54,57 @@ def _blocks(length: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], length], strict=True))
 
 
-def weigh(products: Float[Tensor, "*b q l"], v: Float[Tensor, "*b l d"], bias: Float[Tensor, ...]) -> Float[Tensor, "*b q d"]:
+def weigh(products: Float[Tensor, "b h *q l"], v: Float[Tensor, "b h l d"], bias: Float[Tensor, ...]) -> Float[Tensor, "b h q d"]:
     """The values weighted by the softmax, in fp32, of scaled query-key products plus a bias of 0 or -inf."""
     weights = torch.add(bias, products, alpha=v.shape[-1] ** -0.5).softmax(-1)
-    return torch.matmul(weights.to(v.dtype), v)
+    return torch.matmul(weights.to(v.dtype).flatten(2, -2), v)
 
 
 class PaddedView:
-    """Sequences laid end to end, seen as (batch, longest, ...) for attention alone, and back.
+    """Sequences laid end to end, seen for attention alone as rows of one length that short ones share, (rows, room, ...); and back.
 
-    Where they differ in length at least one row follows the last token; every row past it is ballast that no token ever sees. The
-    padding shows a row of ballast, and ballast takes what stands at padding; no gradient reaches either.
+    Unless sequences fill a row each, at least one position follows the last token, and every one past it is ballast that no token ever
+    sees. The padding shows a position of ballast, and ballast takes what stands at padding; no gradient reaches either.
     """
 
     def __init__(self, lengths: Sequence[int], grain: int, where: torch.device) -> None:
-        self.batch, self.longest, tokens = len(lengths), rounded(max(lengths), 16), sum(lengths)
-        self.even = min(lengths) == self.longest
-        rows = rounded(tokens if self.even else tokens + 1, grain)
-        self.ballast = rows - tokens
+        tokens, self.room = sum(lengths), rounded(max(lengths), 16)
+        self.full = min(lengths) == self.room
+        row, offset = _places(lengths, self.room)
+        used = int(row.max()) + 1
+        # a row of padding where there would be none: ballast would take a token's gradient
+        self.rows = used + (not self.full and used * self.room == tokens)
+        self.ballast = rounded(tokens + (not self.full), grain) - tokens
         positions = np.concatenate([np.arange(n) for n in lengths])
         self.positions = send(np.pad(positions, (0, self.ballast)), where)
-        shown = np.full(self.batch * self.longest, tokens)
-        places = np.repeat(np.arange(self.batch) * self.longest, lengths) + positions
-        shown[places] = np.arange(tokens)
+        shown, whose = np.full(self.rows * self.room, tokens), np.full(self.rows * self.room, -1)
+        places = np.repeat(row * self.room + offset, lengths) + positions
+        shown[places], whose[places] = np.arange(tokens), np.repeat(np.arange(len(lengths)), lengths)
         self.shown = send(shown, where)
         self.places = send(np.pad(places, (0, self.ballast), constant_values=int(shown.argmax())), where)
+        self.unseen = later(self.room, where)
+        if len(lengths) > used:
+            owner = send(whose.reshape(self.rows, self.room), where)
+            self.unseen = self.unseen.masked_fill(owner[:, :, None] != owner[:, None], -math.inf)
+        """As `attend` takes it: a position sees its own sequence up to itself."""
 
-    def pad(self, x: Float[Tensor, "t h d"]) -> Float[Tensor, "b h l d"]:
-        x = x[: self.batch * self.longest] if self.even else _Rearranged.apply(x, self.shown, self.places)
-        return x.unflatten(0, (self.batch, self.longest)).transpose(1, 2)
+    def pad(self, x: Float[Tensor, "t h d"]) -> Float[Tensor, "rows h room d"]:
+        x = x[: self.rows * self.room] if self.full else _Rearranged.apply(x, self.shown, self.places)
+        return x.unflatten(0, (self.rows, self.room)).transpose(1, 2)
 
-    def flat(self, x: Float[Tensor, "b h l d"]) -> Float[Tensor, "t hd"]:
+    def flat(self, x: Float[Tensor, "rows h room d"]) -> Float[Tensor, "t hd"]:
         x = x.transpose(1, 2).flatten(2).flatten(0, 1)
-        return F.pad(x, (0, 0, 0, self.ballast)) if self.even else _Rearranged.apply(x, self.places, self.shown)
+        return F.pad(x, (0, 0, 0, self.ballast)) if self.full else _Rearranged.apply(x, self.places, self.shown)
+
+
+def _places(lengths: Sequence[int], room: int) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """Row and offset of each sequence: the longest first, each into the first row with room for it."""
+    row, offset, left = np.zeros(len(lengths), dtype=np.int64), np.zeros(len(lengths), dtype=np.int64), np.full(len(lengths), room)
+    for i in np.argsort(-np.asarray(lengths), kind="stable"):
+        row[i] = first = (left >= lengths[i]).argmax()
+        offset[i] = room - left[first]
+        left[first] -= lengths[i]
+    return row, offset
 
 
 class _Rearranged(torch.autograd.Function):

@@ -21,9 +21,10 @@ from torch.nn import functional as F
 from distilscope.distribution import Key
 from distilscope.errors import UsageError, one_line
 from distilscope.lm.architecture import LlamaConfig
-from distilscope.lm.attention import PaddedView, attend, rotate, rounded, weigh
+from distilscope.lm.attention import PaddedView, attend, later, rotate, rounded, weigh
 from distilscope.lm.hardware import send
 from distilscope.lm.network import PIECE
+from distilscope.lm.norm import rms_norm
 from distilscope.lm.packing import linear, packed
 from distilscope.lm.sequences import Prompts, Sequences
 
@@ -43,7 +44,7 @@ class _Block(nn.Module):
     def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (t, heads, d), keys and values (t, kv_heads, d); queries and keys rotated."""
         c = self.config
-        heads = linear(_norm(x, self.input_norm, c), self.qkv).unflatten(-1, (-1, c.head_dim))
+        heads = linear(rms_norm(x, self.input_norm, c.rms_norm_eps), self.qkv).unflatten(-1, (-1, c.head_dim))
         # split, not sliced: the gradient of a slice is a whole array of zeros
         turned, v = heads.split((c.num_heads + c.num_kv_heads, c.num_kv_heads), dim=1)
         q, k = rotate(turned, cos, sin).split((c.num_heads, c.num_kv_heads), dim=1)
@@ -52,7 +53,7 @@ class _Block(nn.Module):
     def finish(self, x: Tensor, attended: Float[Tensor, "t hd"]) -> Tensor:
         """Adds the attention's output and then the feed-forward network's to the residual stream."""
         x = x + linear(attended, self.output)
-        gate, up = linear(_norm(x, self.post_norm, self.config), self.gate_up).chunk(2, dim=-1)
+        gate, up = linear(rms_norm(x, self.post_norm, self.config.rms_norm_eps), self.gate_up).chunk(2, dim=-1)
         return x + linear(F.silu(gate) * up, self.down)
 
     def packed(self) -> _Block:
@@ -62,10 +63,6 @@ class _Block(nn.Module):
         for name, weight in self.named_parameters():
             setattr(block, name, nn.Parameter(packed(weight) if weight.dim() == 2 else weight.detach(), requires_grad=False))
         return block
-
-
-def _norm(x: Tensor, gain: Tensor, config: LlamaConfig) -> Tensor:
-    return F.rms_norm(x, (config.hidden_size,), gain, config.rms_norm_eps)
 
 
 GRAIN = 64
@@ -133,8 +130,8 @@ class Llama(nn.Module):
         cos, sin = self.rotary(view.positions, x.dtype)
         for block in self._products[0]:
             q, k, v = (view.pad(part) for part in block.project(x, cos, sin))
-            x = block.finish(x, view.flat(attend(q, k, v)))
-        return _norm(x, self.norm, self.config)[:tokens]
+            x = block.finish(x, view.flat(attend(q, k, v, view.unseen)))
+        return rms_norm(x, self.norm, self.config.rms_norm_eps)[:tokens]
 
     def scores(self, hidden: Float[Tensor, "t d"]) -> Float[Tensor, "t v"]:
         """Next-token logits in the number format of the product; what exponentiates them turns them to fp32 first."""
@@ -269,11 +266,11 @@ class LlamaDecoder:
         where, length = self.network.device, len(prompt)
         x = F.embedding(send(prompt, where), self.network.embedding)
         cos, sin = self.network.rotary(torch.arange(length, device=where), x.dtype)
-        rows = send(slots, where)
+        rows, unseen = send(slots, where), later(length, where)
         for layer, block in enumerate(self.blocks):
             q, k, v = (part.transpose(0, 1) for part in block.project(x, cos, sin))
             self.keys[layer][rows, :, :length], self.values[layer][rows, :, :length] = k, v
-            attended = attend(q[None], k[None], v[None])[0]
+            attended = attend(q[None], k[None], v[None], unseen)[0]
             x = block.finish(x, attended.transpose(0, 1).flatten(1))
 
     def _make_room(self, length: int) -> None:
@@ -299,4 +296,4 @@ class LlamaDecoder:
             products = torch.matmul(q.unflatten(1, (c.num_kv_heads, -1)), keys.transpose(-1, -2))
             x = block.finish(x, weigh(products, values, bias).flatten(1))
         self.position = np.minimum(self.position + 1, len(self.columns) - 1)
-        return linear(_norm(x, self.network.norm, c), self.head)
+        return linear(rms_norm(x, self.network.norm, c.rms_norm_eps), self.head)

@@ -1,0 +1,34 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from distilscope.lm.norm import rms_norm
+
+
+def inputs() -> tuple[torch.Tensor, torch.Tensor]:
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(5, 12, generator=random) * torch.tensor([1e-4, 1.0, 3.0, 100.0, 0.0])[:, None]  # eps counts in the first and last
+    return x.requires_grad_(), torch.linspace(-0.5, 1.5, 12).requires_grad_()
+
+
+def test_values_and_gradients_are_those_of_torch():
+    slope = torch.randn(5, 12, generator=torch.Generator().manual_seed(1))
+    (x, gain), (their_x, their_gain) = inputs(), inputs()
+    ours = rms_norm(x, gain, 1e-5)
+    theirs = F.rms_norm(their_x.double(), (12,), their_gain.double(), 1e-5)
+    torch.testing.assert_close(ours.double(), theirs, atol=1e-6, rtol=1e-6)
+    ours.backward(slope)
+    theirs.backward(slope.double())
+    torch.testing.assert_close(x.grad, their_x.grad, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(gain.grad, their_gain.grad, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_under_autocast_the_result_is_rounded_and_the_gradient_is_not(dtype):
+    x, gain = inputs()
+    with torch.autocast("cpu", dtype):
+        ours = rms_norm(x, gain, 1e-5)
+    assert torch.equal(ours, rms_norm(x, gain, 1e-5).to(dtype))
+    ours.sum().backward()
+    assert x.grad is not None
+    assert x.grad.dtype == gain.grad.dtype == torch.float32
