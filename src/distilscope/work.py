@@ -129,8 +129,9 @@ def train_share(
     group: Group = ALONE,
 ) -> None:
     """One process's part in a training; the first of them writes the model. SIGTERM makes all of them save and end."""
-    data, validation = read_draws(inputs, "data"), read_draws(inputs, "validation")
-    data = data.take(np.arange(config["sequences"]))
+    data, validation = read_draws(inputs, "data", recorded=False), read_draws(inputs, "validation", recorded=False)
+    if config["sequences"] < len(data):
+        data = data.take(np.arange(config["sequences"]))
     key, tokenizer = key_of(config["key"]), inputs["tokenizer"]
     if "start" in inputs:
         network = _to_train(inputs["start"])
@@ -192,9 +193,10 @@ def score_draws(config: Mapping[str, Any], inputs: Mapping[str, Path], output: P
     return {"sequences": len(draws), "tokens": len(draws.ids)}
 
 
-def read_draws(inputs: Mapping[str, Path], name: str) -> Sequences:
-    """The tiles `name/0`, `name/1`, ... of an input, put together in order."""
-    return Sequences.concatenate(Sequences.load(tile / "sequences.safetensors") for tile in numbered(inputs, name))
+def read_draws(inputs: Mapping[str, Path], name: str, *, recorded: bool = True) -> Sequences:
+    """The tiles `name/0`, `name/1`, ... of an input, put together in order; with the log-probabilities that were recorded, or without."""
+    tiles = (Sequences.load(tile / "sequences.safetensors") for tile in numbered(inputs, name))
+    return Sequences.concatenate(tiles if recorded else (replace(tile, log_prob=None) for tile in tiles))
 
 
 def numbered(inputs: Mapping[str, T], name: str) -> list[T]:

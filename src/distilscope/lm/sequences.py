@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,9 @@ class Sequences:
         prompts = [np.array(prompt, dtype=np.int64) for prompt in self.prompts]
         return [np.concatenate([prompts[which], row[:-1]]) for which, row in zip(self.prompt_of.tolist(), self, strict=True)]
 
-    @property
+    @cached_property
     def offsets(self) -> Int[np.ndarray, " n_plus_1"]:
+        """Where each sequence begins among `ids`, and at last where they end. Kept: every batch asks for it."""
         return np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)])
 
     def __iter__(self) -> Iterator[np.ndarray]:
