@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from distilscope.budget import LEAST, choose, fits_data, ladder, smallest_differences
-from distilscope.calibration import Calibration, Rate, miniature
+from distilscope.calibration import TRAINING_STEPS, Calibration, Rate, lengthened, miniature, work_of
 from distilscope.cli import main
 from distilscope.configuration import override
 from distilscope.errors import UsageError
@@ -42,6 +43,29 @@ def test_a_rate_finds_what_is_fixed_and_what_grows(fixed, per_flop, less, ratio)
     assert found.seconds(100 * less * ratio) >= true.seconds(100 * less * ratio) * (1 - 1e-6)
 
 
+def test_draws_of_one_network_are_one_work_and_trainings_are_lengthened():
+    from distilscope.planning import plan
+    from distilscope.runs.step import order
+    from distilscope.sources import Sources
+
+    config = miniature(tiny(), 16)
+    sources = Sources.locate(config)
+    study = plan(config, sources)
+    works: dict[str, set[str]] = {}
+    for step in order(study.targets):
+        works.setdefault(work_of(step), set()).add(step.stage)
+    assert {"draw D", "draw D_val", "draw test set"} in works.values()
+    assert {"draw D'"} in works.values()
+    longer = lengthened(config, sources, 1.0)
+    for before, after in ((config.teacher.training, longer.teacher.training), (config.student.training, longer.student.training)):
+        assert before.steps(16) < after.steps(16) == pytest.approx(TRAINING_STEPS, rel=0.2)
+        assert after.evaluations / before.evaluations == after.epochs / before.epochs
+    large = replace(config.teacher.size, hidden_size=1024, intermediate_size=4096, layers=16)
+    assert (
+        lengthened(replace(config, teacher=replace(config.teacher, size=large)), sources, 1.0).teacher.training == config.teacher.training
+    )
+
+
 def test_noise_does_not_make_work_free():
     assert Rate.through((1e9, 3.0), (3e9, 3.0)).seconds(30e9) == pytest.approx(1.5 + 15)
     assert Rate.through((1e9, 4.0), (3e9, 2.0)).per_flop == pytest.approx(0.5 * 2 / 3e9)
@@ -55,8 +79,8 @@ def test_the_prediction_plays_the_plan_through():
 
     config = miniature(tiny(), 16)
     study = plan(config, Sources.locate(config))
-    stages = {step.stage for step in order(study.targets)}
-    each_takes_a_second = measured(rates={stage: Rate(1.0, 0.0) for stage in stages}, startup=5.0)
+    works = {work_of(step) for step in order(study.targets)}
+    each_takes_a_second = measured(rates={work: Rate(1.0, 0.0) for work in works}, startup=5.0)
     steps = len(order(study.targets))
     assert each_takes_a_second.predict(study, 1) == pytest.approx(5.0 + steps)
     assert 5.0 + steps / 2 <= each_takes_a_second.predict(study, 2) < 5.0 + steps

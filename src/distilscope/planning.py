@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from distilscope import costs
+from distilscope.costs import Cost
 from distilscope.distillation import Distillation, Knobs, Learner, Measured, Study, Variant
 from distilscope.distribution import Key
 from distilscope.errors import UsageError
@@ -90,7 +92,8 @@ class _Planner:
             for role, size in sizes.items()
         }
         self.dtypes = {"ground_truth": truth.dtype, "teacher": config.teacher.dtype, "student": config.student.dtype}
-        self.disk: dict[Step, int] = {}
+        self.tile_needs = Needs(gpus=config.resources.tile_gpus)
+        self.costs: dict[Step, Cost] = {}
         self.truth: Step | None = None
         """None where real data stands in for it."""
         if sources.data:
@@ -104,7 +107,7 @@ class _Planner:
         chosen = {"sha256": sources.prompts.sha256}
         local = {"texts": sources.prompts.texts}
         self.prompts = Step("prompts", chosen, {"tokenizer": self.tokens}, CODE["prompts"], "read prompts", 0.0, local=local)
-        self.disk[self.prompts] = 8 * len(sources.prompts.texts)
+        self.costs[self.prompts] = Cost(disk=8 * len(sources.prompts.texts))
 
     def study(self) -> Study:
         truth = self.config.ground_truth
@@ -124,7 +127,7 @@ class _Planner:
             controls=tuple(
                 one for one in students if one.training == "direct" and one.variant == base and one.evaluation in self.config.settings
             ),
-            disk=self.disk,
+            costs=self.costs,
             parameters={role: architecture.parameters for role, architecture in self.architecture.items()},
             sources=self.sources.as_json(),
         )
@@ -149,7 +152,7 @@ class _Planner:
             }
             inputs = {"tokenizer": self.tokens, "prompts": self.prompts}
             tiles.append(Step("data", what_rows, inputs, CODE["data"], f"read {what}", 0.0, rows * horizon, local=local))
-            self.disk[tiles[-1]] = rows * (2 * horizon + 9)
+            self.costs[tiles[-1]] = Cost(tokens=rows * horizon, disk=rows * (2 * horizon + 9))
         return tuple(tiles)
 
     def seed(self, seed: int, data: tuple[Step, ...]) -> list[Measured]:
@@ -220,9 +223,11 @@ class _Planner:
         return self.made(kind, role, config | {"dtype": self.dtypes[role]}, inputs, {"folder": source.folder}, stage)
 
     def made(self, kind: str, role: str, config: dict[str, Any], inputs: dict[str, Step], local: dict[str, str], stage: str) -> Step:
-        parameters = self.architecture[role].parameters
-        step = Step(kind, config, inputs, CODE[kind], stage=stage, cost=20.0 * parameters, local=local)
-        self.disk[step] = parameters * (4 if self.dtypes[role] == "float32" else 2)
+        return self.step(kind, config, inputs, stage, costs.of_model(self.architecture[role], self.dtypes[role]), local=local)
+
+    def step(self, kind: str, config: dict[str, Any], inputs: dict[str, Step], stage: str, cost: Cost, **others: Any) -> Step:
+        step = Step(kind, config, inputs, CODE[kind], stage, cost.flops, cost.tokens, **others)
+        self.costs[step] = cost
         return step
 
     def draw(self, role: str, model: Step, key: Key, knobs: Knobs, number: int, stage: str) -> tuple[Step, ...]:
@@ -240,10 +245,15 @@ class _Planner:
                 "selectivity": knobs,
                 "dtype": self.dtypes[role],
             }
-            tokens = draws * truth.horizon
-            cost = tokens * self.architecture[role].flops_per_token
-            tiles.append(Step("draws", what, {"model": model, "prompts": self.prompts}, CODE["draws"], stage, cost, tokens))
-            self.disk[tiles[-1]] = tokens * (2 + 4) + draws * 9
+            cost = costs.of_draws(
+                self.architecture[role],
+                self.dtypes[role],
+                draws=draws,
+                horizon=truth.horizon,
+                context=self.sources.prompts.longest,
+                slots=config.slots,
+            )
+            tiles.append(self.step("draws", what, {"model": model, "prompts": self.prompts}, stage, cost, needs=self.tile_needs))
         return tuple(tiles)
 
     def learner(self, role: str, size: Any, data: tuple[Step, ...], number: int, key: Key, stage: str) -> Step:
@@ -262,16 +272,18 @@ class _Planner:
                 return start
             inputs |= {"start": start}
         architecture = size.architecture(self.vocabulary, self.context) if source is None else self.architecture[role]
-        tokens = learner.training.epochs * number * self.config.ground_truth.horizon
-        held_out = learner.training.evaluations * sum(tile.tokens for tile in self.validation)
-        cost = (3 * tokens + held_out) * architecture.flops_per_token
+        cost = costs.of_training(
+            architecture,
+            learner.training,
+            sequences=number,
+            horizon=self.config.ground_truth.horizon,
+            held_out=sum(tile.tokens for tile in self.validation),
+        )
         alone = what | {"training": what["training"] | {"processes": 1}}
         alike = Step("training", alone, inputs, CODE["training"]).fingerprint  # the same training, in any number of processes
         processes, gpus = learner.training.processes, self.config.resources.train_gpus
         needs = Needs(processes=processes, gpus=max(gpus, processes) if gpus else 0)
-        step = Step("training", what, inputs, CODE["training"], stage, cost, tokens, local={"alike": alike}, needs=needs)
-        self.disk[step] = 4 * architecture.parameters
-        return step
+        return self.step("training", what, inputs, stage, cost, local={"alike": alike}, needs=needs)
 
     def score(
         self,
@@ -295,10 +307,13 @@ class _Planner:
                 **whose,
                 "others": [{"selectivities": list(settings), "dtype": self.dtypes[other]} for other, _, settings in others],
             }
-            tokens = first * self.config.ground_truth.horizon
-            cost = tokens * sum(self.architecture[each].flops_per_token for each in roles)
-            steps.append(Step("scores", what, inputs | {"draws/0": drawn}, CODE["scores"], stage, cost, tokens))
-            self.disk[steps[-1]] = tokens * (12 + 8 * sum(len(settings) for _, _, settings in others))
+            cost = costs.of_scores(
+                [(self.architecture[each], self.dtypes[each]) for each in roles],
+                draws=first,
+                horizon=self.config.ground_truth.horizon,
+                settings=sum(len(settings) for _, _, settings in others),
+            )
+            steps.append(self.step("scores", what, inputs | {"draws/0": drawn}, stage, cost, needs=self.tile_needs))
         return tuple(steps)
 
 

@@ -20,6 +20,7 @@ from distilscope.configuration import as_settings, override, read_yaml
 from distilscope.distillation import Distillation, Study
 from distilscope.errors import UsageError, one_line, unknown_name
 from distilscope.finished import read_results
+from distilscope.outlook import require_space
 from distilscope.planning import plan
 from distilscope.readiness import require_ready
 from distilscope.recipes import STUDIES
@@ -70,6 +71,7 @@ def run(
     sources = Sources.locate(config)
     require_ready(config, sources)
     study = plan(config, sources)
+    require_space(study, store)
     watch, steps, number = watch or Silence(), study.targets, side_by_side(workers)
     with keeping(store, folder, steps):
         with store.lock() if repair else nullcontext():
@@ -172,39 +174,4 @@ def _about(config: Distillation, records: list[Record], began: float, where: Map
         "versions": {name: version(name) for name in ("distilscope", "torch", "numpy", "transformers", "safetensors")}
         | {"python": platform.python_version()},
         "stages": stages,
-    }
-
-
-def describe(study: Study, store: Store, *, flops_per_second: float) -> dict[str, Any]:
-    """What would run and why, by stage: steps, tokens, FLOPs, disk, and time at the stated rate. Loads no model."""
-    from distilscope.runs.execute import needed
-    from distilscope.runs.step import order
-
-    missing = set(needed(study.targets, store))
-    stages: dict[str, dict[str, Any]] = {}
-    for step in order(study.targets):
-        stage = stages.setdefault(step.stage, {"stage": step.stage, "steps": 0, "to_run": 0, "tokens": 0, "flops": 0.0, "disk_bytes": 0})
-        stage["steps"] += 1
-        if step in missing:
-            stage["to_run"] += 1
-            stage["tokens"] += step.tokens
-            stage["flops"] += step.cost
-            stage["disk_bytes"] += study.disk[step]
-    for stage in stages.values():
-        stage["seconds"] = stage["flops"] / flops_per_second
-        kept = stage["steps"] - stage["to_run"]
-        stage["why"] = (
-            "in the store" if not stage["to_run"] else "not in the store" if not kept else f"{kept} in the store, {stage['to_run']} not"
-        )
-    rows = list(stages.values())
-    total = {name: sum(row[name] for row in rows) for name in ("steps", "to_run", "tokens", "flops", "disk_bytes", "seconds")}
-    return {
-        "schema_version": 1,
-        "recipe": study.config.recipe,
-        "flops_per_second": flops_per_second,
-        "stages": rows,
-        "total": total,
-        "config": as_settings(study.config),
-        "teacher_parameters": study.parameters["teacher"],
-        "student_parameters": study.parameters["student"],
     }

@@ -41,5 +41,5 @@ def smollm2_paper() -> Distillation:
         student=Learner(Size(576, 1536, 30, 9, 3), _TRAINING, dtype="auto"),
         num_teacher_eval=10_000,
         tile=16_384,
-        slots=1024,
+        slots=512,  # p*'s keys and values take 100 MB a slot, and a GPU has 80 GB
     )

@@ -157,7 +157,7 @@ class RayTasks:
         gpus = f" and {needs.gpus} GPUs" if needs.gpus else ""
         raise DistilscopeError(
             f"a step needs {needs.cores} cores{gpus} on one machine, but no node of the Ray cluster has them; "
-            f"{'lower --resources.train_gpus, or ' if needs.gpus else ''}add such a node"
+            f"{'lower --resources.train_gpus or tile_gpus, or ' if needs.gpus else ''}add such a node"
         )
 
     def _failure(self, group: list[Task], error: Exception) -> DistilscopeError:

@@ -1,0 +1,69 @@
+"""What steps take, by counting: FLOPs, bytes on disk, and bytes of memory where the network lives. Tokens are upper bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from distilscope.lm.architecture import LlamaConfig
+from distilscope.lm.training import Training
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one step."""
+
+    flops: float = 0.0
+    tokens: int = 0
+    disk: int = 0
+    memory: int = 0
+    """What fills a GPU: weights, states, caches, activations and logits; about, and without what libraries take for themselves."""
+
+
+def of_model(architecture: LlamaConfig, dtype: str) -> Cost:
+    """Of preparing a model: it is read, cut and written."""
+    return Cost(20.0 * architecture.parameters, disk=architecture.parameters * BYTES[dtype])
+
+
+def of_draws(architecture: LlamaConfig, dtype: str, *, draws: int, horizon: int, context: int, slots: int) -> Cost:
+    """Of a tile, drawn after prompts of at most `context` tokens."""
+    tokens, used = draws * horizon, min(slots, draws)
+    cached = 2 * architecture.num_layers * architecture.num_kv_heads * architecture.head_dim * BYTES[dtype] * (context + horizon)
+    choosing = 4 * 4 * architecture.vocab_size  # logits and what a choice makes of them, in float32
+    return Cost(
+        tokens * architecture.flops_per_token,
+        tokens,
+        disk=tokens * (2 + 4) + draws * 9,  # an id and its log-probability; a length, an end and a prompt
+        memory=architecture.parameters * BYTES[dtype] + used * (cached + choosing),
+    )
+
+
+def of_training(architecture: LlamaConfig, training: Training, *, sequences: int, horizon: int, held_out: int) -> Cost:
+    """Three forward passes' worth for each token that is learnt, one for each of the `held_out` tokens at each evaluation.
+
+    Activations after Korthikanti et al. (2205.05198, section 4.1): 34 h + 5 a s bytes per token and layer in 16 bits.
+    """
+    tokens = training.epochs * sequences * horizon
+    width = BYTES[training.precision] / 2
+    layer = width * (34 * architecture.hidden_size + 5 * architecture.num_heads * horizon)
+    at_once = min(training.microbatch_tokens, training.batch_sequences * horizon)
+    return Cost(
+        (3 * tokens + training.evaluations * held_out) * architecture.flops_per_token,
+        tokens,
+        disk=4 * architecture.parameters,
+        # weights, gradient, two moments and the best weights so far, in float32
+        memory=5 * 4 * architecture.parameters + int(at_once * (architecture.num_layers * layer + 12 * architecture.vocab_size)),
+    )
+
+
+def of_scores(models: Sequence[tuple[LlamaConfig, str]], *, draws: int, horizon: int, settings: int) -> Cost:
+    """Of scoring a tile under all these models at once, the others at `settings` settings altogether."""
+    tokens = draws * horizon
+    return Cost(
+        tokens * sum(architecture.flops_per_token for architecture, _ in models),
+        tokens,
+        disk=tokens * (12 + 8 * settings),
+        memory=sum(architecture.parameters * BYTES[dtype] for architecture, dtype in models),
+    )
