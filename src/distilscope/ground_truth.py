@@ -172,6 +172,12 @@ class PromptSet:
     texts: str = field(default="[]", compare=False)
     """The texts themselves, as JSON; no part of a study's record."""
 
+    @property
+    def typical(self) -> int:
+        """Tokens of a prompt, on average, about: a token of English has some four bytes."""
+        texts = json.loads(self.texts)
+        return max(1, round(sum(len(text.encode()) for text in texts) / (4 * len(texts)))) if texts else 1
+
     @classmethod
     def of(cls, truth: GroundTruth, source: Source) -> PromptSet:
         template = chat_template(Path(source.folder)) if truth.chat_template else None

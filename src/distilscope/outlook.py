@@ -47,8 +47,8 @@ def describe(
 ) -> dict[str, Any]:
     """What would run and why, by stage. Loads no model.
 
-    GPU-hours are of steps that compute with a network, at this utilisation of the GPU, by kind. Reading is counted as if each task read all
-    its inputs anew; a worker keeps models between its tasks.
+    GPU-hours are of steps that compute with a network, at this utilisation of the GPU, by kind. Reading is counted as if each process of
+    each task read all its inputs anew, of a tokenizer's model next to nothing; a worker keeps models between its tasks.
     """
     missing = set(needed(study.targets, store))
     stages: dict[str, dict[str, Any]] = {}
@@ -59,13 +59,13 @@ def describe(
         stage["steps"] += 1
         if step in missing:
             cost = study.costs[step]
-            read = sum(study.costs[source].disk for source in step.inputs.values())
+            read = step.needs.processes * sum(study.costs[source].disk for name, source in step.inputs.items() if name != "tokenizer")
             stage["to_run"] += 1
             stage["tokens"] += step.tokens
             stage["flops"] += step.cost
             stage["disk_bytes"] += cost.disk
             stage["read_bytes"] += read
-            stage["network_bytes"] += read + cost.disk
+            stage["network_bytes"] += read + cost.disk + cost.checkpoints
             stage["memory_bytes"] = max(stage["memory_bytes"], cost.memory)
             stage["seconds"] += clock.seconds(step)
             stage["gpu_hours"] += gpu_seconds(step, gpu, utilisation) / 3600

@@ -277,7 +277,8 @@ class _Planner:
             learner.training,
             sequences=number,
             horizon=self.config.ground_truth.horizon,
-            held_out=sum(tile.tokens for tile in self.validation),
+            prompt=self.sources.prompts.typical,
+            held_out=self.config.ground_truth.num_validation,
         )
         alone = what | {"training": what["training"] | {"processes": 1}}
         alike = Step("training", alone, inputs, CODE["training"]).fingerprint  # the same training, in any number of processes
@@ -311,6 +312,7 @@ class _Planner:
                 [(self.architecture[each], self.dtypes[each]) for each in roles],
                 draws=first,
                 horizon=self.config.ground_truth.horizon,
+                prompt=self.sources.prompts.typical,
                 settings=sum(len(settings) for _, _, settings in others),
             )
             steps.append(self.step("scores", what, inputs | {"draws/0": drawn}, stage, cost, needs=self.tile_needs))

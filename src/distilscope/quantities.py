@@ -4,15 +4,22 @@ from __future__ import annotations
 
 
 def in_bytes(number: int | float) -> str:
+    """Two figures or more: "59 B", "3.4 GB", "755 GB"."""
     for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.0f} {unit}"
+        if number < 999.5:
+            return f"{number:.1f} {unit}" if number < 9.95 and unit != "B" else f"{number:.0f} {unit}"
         number /= 1000
-    return f"{number:.1f} TB"
+    return f"{number:,.1f} TB"
 
 
-def in_time(seconds: float) -> str:
-    for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds / 86_400:,.0f} days"
+def duration(seconds: float) -> str:
+    """About how long, as one says it: "40 s", "6 min", "2 h 10 min", "3 d 4 h"."""
+    minutes = round(seconds / 60)
+    if seconds < 59.5:
+        return f"{max(round(seconds), 1)} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    hours = round(seconds / 3600)
+    return f"{hours // 24} d {hours % 24} h"

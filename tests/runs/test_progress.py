@@ -9,7 +9,8 @@ import threading
 
 import pytest
 
-from distilscope.runs.forecast import Forecast, duration
+from distilscope.quantities import duration
+from distilscope.runs.forecast import Forecast
 from distilscope.runs.progress import Bar, Lines, Silence, Watcher, watcher
 from distilscope.runs.step import Step
 

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from distilscope.estimate import Interval
+from distilscope.quantities import in_bytes
 from distilscope.report import downloads, palette
 from distilscope.report.charts.frontier import frontier
 from distilscope.report.charts.gates import gates
@@ -104,7 +105,7 @@ def environment() -> Environment:
         loader=PackageLoader("distilscope.report", "web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     found.globals |= {"glyphs": palette.GLYPHS, "colour_variables": palette.variables}
-    found.filters |= {"typeset": _typeset, "size": _size, "duration": _duration}
+    found.filters |= {"typeset": _typeset, "size": in_bytes, "duration": _duration}
     return found
 
 
@@ -175,10 +176,6 @@ def _downloads(results: Mapping[str, Any], *others: Mapping[str, Any] | None) ->
 def _typeset(text: str) -> str:
     """Numbers and formulas of a terminal as a page shows them: true minus signs, and room around the bars of a divergence."""
     return text.replace("-", "−").replace("‖", "\N{THIN SPACE}‖\N{THIN SPACE}")
-
-
-def _size(number: int) -> str:
-    return f"{number / 1000:,.0f} kB" if number >= 1000 else f"{number} B"
 
 
 def _duration(seconds: float) -> str:

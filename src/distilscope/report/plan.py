@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from distilscope.quantities import in_bytes, in_time
+from distilscope.quantities import duration, in_bytes
 
 LONG = 3600 * 24 * 365
 """Seconds beyond which a time is left out: nobody would wait for it."""
@@ -36,7 +36,7 @@ def plan_table(plan: dict[str, Any]) -> Table:
             in_bytes(row["disk_bytes"]),
             in_bytes(row["network_bytes"]),
             _hours(row["gpu_hours"]),
-            *([in_time(row["seconds"])] if clock else []),
+            *([duration(row["seconds"])] if clock else []),
         )
         table.add_row(row["stage"], *cells, row["why"])
     return table
@@ -60,8 +60,8 @@ def _notes(plan: dict[str, Any]) -> list[str]:
     if plan["calibration"]:
         measured = plan["calibration"]
         notes.append(
-            f"measured in {in_time(measured['seconds'])} on the study in miniature; with {measured['workers']} workers the whole takes "
-            f"about {in_time(measured['predicted_seconds'])}"
+            f"measured in {duration(measured['seconds'])} on the study in miniature; with {measured['workers']} workers the whole takes "
+            f"about {duration(measured['predicted_seconds'])}"
         )
     return notes
 

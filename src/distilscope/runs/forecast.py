@@ -74,16 +74,3 @@ class Forecast:
         if done <= 0 or done < ENOUGH * self._total:
             return None
         return cost * sum(self._seconds.values()) / done
-
-
-def duration(seconds: float) -> str:
-    """About how long, as one says it: "40 s", "6 min", "2 h 10 min", "3 d 4 h"."""
-    minutes = round(seconds / 60)
-    if seconds < 59.5:
-        return f"{max(round(seconds), 1)} s"
-    if minutes < 60:
-        return f"{minutes} min"
-    if minutes < 24 * 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    hours = round(seconds / 3600)
-    return f"{hours // 24} d {hours % 24} h"

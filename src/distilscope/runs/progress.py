@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Protocol, cast, runtime_checkable
 
-from distilscope.runs.forecast import Forecast, duration
+from distilscope.quantities import duration
+from distilscope.runs.forecast import Forecast
 from distilscope.runs.step import Step
 
 Clock = Callable[[], float]
