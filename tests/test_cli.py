@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from transformers import PreTrainedTokenizerFast
@@ -152,7 +153,11 @@ def test_plan_of_the_papers_study_loads_no_model_and_adds_up(capsys, tmp_path, m
     held_out = 5 * 5 * 10 * 100_000 * 512  # ten evaluations of each student
     flops = plan["student_parameters"] * (6 * stages["train students"]["tokens"] + 2 * held_out)
     assert stages["train students"]["flops"] == pytest.approx(flops, rel=0.01)
-    assert plan["total"]["seconds"] == pytest.approx(plan["total"]["flops"] / 1e15)
+    total = plan["total"]
+    assert total["seconds"] == pytest.approx(total["flops"] / 1e15)
+    bytes_and_hours = f"{total['disk_bytes'] / 1e9:.0f} GB | {total['network_bytes'] / 1e12:.0f} TB | {total['gpu_hours']:.0f}"
+    said = f"| all | {total['steps']:,} | {total['flops']:.1e} | {bytes_and_hours} |".replace("e+", "e")
+    assert said in (Path(__file__).parents[1] / "docs" / "scaling.md").read_text()
 
 
 def test_help_is_quick_and_loads_no_torch():

@@ -52,8 +52,8 @@ def _notes(plan: dict[str, Any]) -> list[str]:
     notes = [
         f"teacher {plan['teacher_parameters']:,} and students {plan['student_parameters']:,} parameters; "
         "tokens are upper bounds: a sequence may end early",
-        f"network: each task reads all that it needs anew and writes to a shared store, of which {in_bytes(plan['store']['free_bytes'])} "
-        "are free",
+        "network: each task reads all that it needs anew and writes to a shared store, trainings their checkpoints too; "
+        f"{in_bytes(plan['store']['free_bytes'])} are free there",
         f"{gpu['name']} hours: of its {gpu['flops_per_second']:.3g} FLOP/s these shares are used, by assumption: {shares}; however many of "
         f"them there are, a chain of steps takes {_hours(plan['shortest_gpu_hours'])} hours (training.processes shortens it)",
     ]
