@@ -227,7 +227,6 @@ class TestMap:
         assert "Where the texts lie." in html
         assert "p*, other draws" in html
 
-    @pytest.mark.filterwarnings("ignore:Spectral initialisation failed")  # where few texts lie far apart; UMAP then begins at random
     def test_the_command(self, run, tmp_path, capsys):
         """With a real layout and a real, if tiny, encoder."""
         arguments = ["map", str(run), "--embedder", str(write_embedder(tmp_path / "e", longest=400)), "--per-model", "12"]

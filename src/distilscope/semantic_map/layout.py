@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -25,4 +26,10 @@ def umap() -> Layout:
         raise UsageError(
             "a map needs umap-learn, which is not installed here; run `pip install 'distilscope[map]'` and try again"
         ) from None
-    return lambda vectors, seed: UMAP(**SETTINGS, random_state=seed, n_jobs=1).fit_transform(vectors)
+
+    def lay_out(vectors: Float[np.ndarray, "n d"], seed: int) -> Float[np.ndarray, "n 2"]:
+        with warnings.catch_warnings():  # where few texts lie far apart UMAP begins at random, by the seed too
+            warnings.filterwarnings("ignore", "Spectral initialisation failed")
+            return UMAP(**SETTINGS, random_state=seed, n_jobs=1).fit_transform(vectors)
+
+    return lay_out
