@@ -50,6 +50,8 @@ bench: install
 	$(BIN)/python -m benchmarks --write docs/performance.md
 	$(BIN)/python -m benchmarks.whole --write docs/performance.md
 	$(BIN)/python -m benchmarks.prediction --write docs/performance.md
+	$(BIN)/python -m benchmarks.engines --write docs/performance.md
+	$(BIN)/python -m benchmarks.store --write docs/performance.md
 	$(BIN)/python -m benchmarks.growth --write docs/performance.md --figure docs/images/growth.png
 
 clean:

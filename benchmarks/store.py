@@ -1,6 +1,6 @@
 """A store with a million sequences in it: time and peak memory of listing, verifying and resuming it, and how fast it is hashed.
 
-python -m benchmarks.store [--sequences 1000000] [--folder DIR]
+python -m benchmarks.store [--sequences 1000000] [--folder DIR] [--write docs/performance.md]
 
 D's tiles hold random ids, 64 tokens a sequence; p* and the prompts are real, so that the tiles that are resumed are really drawn; what else
 the study would have is a small file each. Every time is of a fresh process and of files that are not in memory.
@@ -17,8 +17,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import page
+
 HORIZON, TILE, RESUMED = 64, 512, 8
 SETTINGS = ["tiny", "--seeds", "1", "--temperatures", "1.0", "--horizon", str(HORIZON), "--tile", str(TILE), "--num-distill", str(TILE)]
+COLUMNS = ("work", "seconds", "peak memory of the largest process", "MB/s")
 COMMAND = [sys.executable, "-c", "from distilscope.cli import main; main()"]
 
 
@@ -26,23 +29,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.store", description=__doc__)
     parser.add_argument("--sequences", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path, help="where the store is made, and stays (default: a temporary folder)")
+    parser.add_argument("--write", type=Path, help="a Markdown file whose part between two marks is replaced by the table")
     parser.add_argument("--part", choices=["make", "hash", "resume"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
         {"make": make, "hash": hash_all, "resume": resume}[options.part](options.folder, options.sequences)
         return
     with tempfile.TemporaryDirectory(prefix="distilscope-") as place:
-        measure(options.folder or Path(place), options.sequences)
+        title, rows = measure(options.folder or Path(place), options.sequences)
+    page.show(title, [(COLUMNS, rows)])
+    if options.write:
+        page.write(options.write, "python -m benchmarks.store", title, [(COLUMNS, rows)])
 
 
-def measure(folder: Path, sequences: int) -> None:
+def measure(folder: Path, sequences: int) -> tuple[str, list[tuple[str, ...]]]:
+    """What was measured of which store."""
     again = [sys.executable, "-m", "benchmarks.store", "--folder", str(folder), "--sequences", str(sequences), "--part"]
     if not (folder / "results.json").exists():
-        seconds, _ = timed([*again, "make"])
-        print(f"made in {seconds:.0f} s")
+        timed([*again, "make"])
     files = [path for path in (folder / "store").rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
-    print(f"{sequences:,} sequences of {HORIZON} tokens: {len(files):,} files, {size / 1e6:,.0f} MB")
+    title = f"{sequences:,} sequences of {HORIZON} tokens: {len(files):,} files, {size / 1e6:,.0f} MB. {page.machine()}."
+    rows: list[tuple[str, ...]] = []
     study = [*SETTINGS, "--num-train", str(sequences), "--output-dir", str(folder)]
     cases = {
         "list (distilscope plan)": [*COMMAND, "plan", *study],
@@ -54,12 +62,13 @@ def measure(folder: Path, sequences: int) -> None:
     for name, command in cases.items():
         forget(files)
         seconds, peak = timed(command)
-        rate = f", {size / 1e6 / seconds:,.0f} MB/s" if command[0] == "sh" else ""
-        print(f"{name}: {seconds:.1f} s, peak {peak / 1e6:,.0f} MB{rate}", flush=True)
+        rate = f"{size / 1e6 / seconds:,.0f}" if command[0] == "sh" else ""
+        rows.append((name, f"{seconds:.1f}", f"{peak / 1e6:,.0f} MB", rate))
     forget(files)
     done = subprocess.run([*again, "hash"], capture_output=True, text=True, check=True)
     seconds = float(done.stdout)
-    print(f"the hashing of verify alone, without starting up: {seconds:.1f} s, {size / 1e6 / seconds:,.0f} MB/s")
+    rows.append(("the hashing of verify alone", f"{seconds:.1f}", "", f"{size / 1e6 / seconds:,.0f}"))
+    return title, rows
 
 
 def timed(command: list[str]) -> tuple[float, float]:
