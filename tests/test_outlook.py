@@ -158,10 +158,12 @@ def test_a_run_that_cannot_fit_ends_before_it_draws(capsys, tmp_path, monkeypatc
 
 
 @pytest.mark.slow
-def test_a_calibrated_plan_says_what_it_measured(capsys, tmp_path):
+def test_a_calibrated_plan_says_what_it_measured_and_beside_what(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.getloadavg", lambda: (3.2, 0.0, 0.0))
     words = ("tiny", "--horizon", 8, "--num-train", 256, "--num-eval", 64, "--seeds", 1, "--output-dir", tmp_path)
     code, out, err = run(capsys, "plan", *words, "--calibrate", "--json")
     assert code == 0, err
+    assert "in the last minute 3.2 processes ran or waited for a core" in err
     found = json.loads(out)
     assert found["time_by"] == "calibration"
     assert all(stage["seconds"] > 0 for stage in found["stages"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -119,6 +120,12 @@ def plan(options: argparse.Namespace) -> int:
         from distilscope.calibration import calibrate
 
         workers = side_by_side(None)
+        if (load := os.getloadavg()[0]) > 1:
+            print(
+                f"distilscope: in the last minute {load:.1f} processes ran or waited for a core; what is measured beside others holds "
+                "for such times at best, so calibrate on a machine at rest",
+                file=sys.stderr,
+            )
         print("Measuring how fast this machine is, at a few sequences of each model ...", file=sys.stderr)
         measured = calibrate(config, sources, workers=workers)
         clock = outlook.Clock("calibration", measured.step_seconds, measured=measured.as_json(laid_out, workers))
