@@ -250,7 +250,7 @@ class TestReferenceDraws:
     def test_only_recall_is_drawn(self, on_data):
         folder, results, _ = on_data
         (panel,) = figure4(results, 6.75).axes
-        assert panel.get_title(loc="left").startswith("recall")
+        assert panel.get_title().startswith("recall")
         assert matplotlib.image.imread(folder / "figure4.png").shape[1] < 0.6 * 6.75 * 300
 
 

@@ -1,8 +1,8 @@
 """What README and the pages of docs/ tell a reader to type is what the package takes, page by page, in a folder like the reader's.
 
 A line of an `sh` block runs as it stands. What cannot is marked where the reader sees it, in the line's comment or in a comment line that
-holds for the rest of its block: "needs a cluster" and "needs a browser" are read and not run; "minutes" runs with sizes cut to seconds
-(a budget, an audit: planned or read, for tests of their own run them).
+holds for the rest of its block: what "needs a cluster", "a browser" or "the hub" is read and not run; "minutes" runs with sizes cut to
+seconds (a budget, an audit: planned or read, for tests of their own run them).
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from tiny_folders import write_small_folder
 
 ROOT = Path(__file__).parents[1]
 PAGES = {page.name: page.read_text(encoding="utf-8") for page in (*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")))}
-MARKS = ("needs a cluster", "needs a browser", "minute")
+NOT_RUN = ("needs a cluster", "needs a browser", "needs the hub")
+MARKS = (*NOT_RUN, "minute")
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def test_a_pages_commands_run(page, done, capsys):
         program, *words = line.words
         if program == "distilscope":
             resolved(line.words)
-            if line.mark in MARKS[:2] or (line.mark and words[0] != "run"):
+            if line.mark in NOT_RUN or (line.mark and words[0] != "run"):
                 continue
             if line.mark:
                 words = planned(words) if "--budget" in words else cut(words)
@@ -178,7 +179,7 @@ def test_a_pages_commands_run(page, done, capsys):
         elif program == ".":
             assert words[0].split("/")[0] == re.findall(r"^VENV := (.+)$", (ROOT / "Makefile").read_text(), re.M)[0]
         else:
-            assert line.mark in MARKS[:2], f"{page} tells to run {line.text!r}: mark it, or say here how it is run"
+            assert line.mark in NOT_RUN, f"{page} tells to run {line.text!r}: mark it, or say here how it is run"
 
 
 @pytest.mark.slow
