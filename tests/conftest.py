@@ -31,6 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--soak", type=int, default=1, metavar="N", help="try each fault N times, and each parser 500 N inputs (default: once, and 100)"
     )
+    parser.addoption("--picture", nargs=2, metavar=("REPORT", "PNG"), help="with -k picture: of a report of your own, and where to keep it")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

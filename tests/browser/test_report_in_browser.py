@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import matplotlib.image
+import numpy as np
 import pytest
 
 from distilscope.report.page import page
@@ -53,6 +56,15 @@ def test_it_draws_within_two_seconds(visit, report):
     """Best of three: other work on the machine only makes it slower."""
     times = [int(visit(report).page.evaluate("document.documentElement.dataset.drawn")) for _ in range(3)]
     assert min(times) < 2000
+
+
+def test_a_picture_of_its_upper_part(visit, report, request, tmp_path):
+    """README's: `pytest -m browser -k picture --picture runs/smollm2_cpu/report.html docs/images/report.png`."""
+    of, file = request.config.getoption("picture") or (report, tmp_path / "report.png")
+    visit(Path(of).resolve(), width=1500).page.screenshot(path=file, clip={"x": 0, "y": 0, "width": 1500, "height": 1432})
+    pixels = matplotlib.image.imread(file)
+    assert pixels.shape[:2] == (1432, 1500)
+    assert len(np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)) > 50, "it is not blank"
 
 
 def test_the_recommended_setting_wears_a_ring(visit, report, results):
