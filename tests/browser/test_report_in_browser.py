@@ -61,7 +61,7 @@ def test_it_draws_within_two_seconds(visit, report):
 def test_a_picture_of_its_upper_part(visit, report, request, tmp_path):
     """README's: `pytest -m browser -k picture --picture runs/smollm2_cpu/report.html docs/images/report.png`."""
     of, file = request.config.getoption("picture") or (report, tmp_path / "report.png")
-    visit(Path(of).resolve(), width=1500).page.screenshot(path=file, clip={"x": 0, "y": 0, "width": 1500, "height": 1432})
+    visit(Path(of).resolve(), width=1500).page.screenshot(path=file, full_page=True, clip={"x": 0, "y": 0, "width": 1500, "height": 1432})
     pixels = matplotlib.image.imread(file)
     assert pixels.shape[:2] == (1432, 1500)
     assert len(np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)) > 50, "it is not blank"
