@@ -28,9 +28,9 @@ in float32."""
 
 
 def attend(
-    q: Float[Tensor, "b h l d"], k: Float[Tensor, "b kv l d"], v: Float[Tensor, "b kv l d"], unseen: Float[Tensor, "#b l l"]
+    q: Float[Tensor, "b h l d"], k: Float[Tensor, "b kv l d"], v: Float[Tensor, "b kv l d"], unseen: Float[Tensor, "b l l"] | None = None
 ) -> Float[Tensor, "b h l d"]:
-    """Attention, its softmax in fp32, from each position to those where `unseen` is 0, none of them later, and not where it is -inf.
+    """Causal attention, its softmax in fp32; where sequences share a row `unseen` says what to add, -inf at all that is not to be seen.
 
     Queries that share a key-value head stand together, so that neither is repeated in memory.
     """
@@ -38,14 +38,13 @@ def attend(
     grouped, blocks = q.unflatten(1, (-1, shared)), []
     for start, end in _blocks(length):
         block = grouped[:, :, :, start:end].flatten(2, 3)
+        if unseen is None:  # a block at a time: for all positions at once it would grow with their square
+            bias = torch.full((end - start, end), -math.inf, device=q.device).triu(start + 1)
+        else:
+            bias = unseen[:, None, None, start:end, :end]
         products = torch.matmul(block, k[:, :, :end].transpose(-1, -2)).unflatten(2, (shared, -1))
-        blocks.append(weigh(products, v[:, :, :end], unseen[:, None, None, start:end, :end]).unflatten(2, (shared, -1)))
+        blocks.append(weigh(products, v[:, :, :end], bias).unflatten(2, (shared, -1)))
     return (blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=3)).flatten(1, 2)
-
-
-def later(length: int, where: torch.device) -> Float[Tensor, "1 l l"]:
-    """What a position of a single sequence does not see, as `attend` takes it."""
-    return torch.full((1, length, length), -math.inf, device=where).triu(1)
 
 
 def _blocks(length: int) -> list[tuple[int, int]]:
@@ -82,11 +81,13 @@ class PaddedView:
         shown[places], whose[places] = np.arange(tokens), np.repeat(np.arange(len(lengths)), lengths)
         self.shown = send(shown, where)
         self.places = send(np.pad(places, (0, self.ballast), constant_values=int(shown.argmax())), where)
-        self.unseen = later(self.room, where)
+        self.unseen = None
+        """As `attend` takes it."""
         if len(lengths) > used:
             owner = send(whose.reshape(self.rows, self.room), where)
-            self.unseen = self.unseen.masked_fill(owner[:, :, None] != owner[:, None], -math.inf)
-        """As `attend` takes it: a position sees its own sequence up to itself."""
+            later = torch.ones(self.room, self.room, dtype=torch.bool, device=where).triu(1)
+            apart = (owner[:, :, None] != owner[:, None]) | later
+            self.unseen = torch.zeros(apart.shape, device=where).masked_fill_(apart, -math.inf)
 
     def pad(self, x: Float[Tensor, "t h d"]) -> Float[Tensor, "rows h room d"]:
         x = x[: self.rows * self.room] if self.full else _Rearranged.apply(x, self.shown, self.places)

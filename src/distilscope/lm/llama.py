@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from distilscope.distribution import Key
 from distilscope.errors import UsageError, one_line
 from distilscope.lm.architecture import LlamaConfig
-from distilscope.lm.attention import PaddedView, attend, later, rotate, rounded, weigh
+from distilscope.lm.attention import PaddedView, attend, rotate, rounded, weigh
 from distilscope.lm.hardware import send
 from distilscope.lm.network import PIECE
 from distilscope.lm.norm import rms_norm
@@ -266,11 +266,11 @@ class LlamaDecoder:
         where, length = self.network.device, len(prompt)
         x = F.embedding(send(prompt, where), self.network.embedding)
         cos, sin = self.network.rotary(torch.arange(length, device=where), x.dtype)
-        rows, unseen = send(slots, where), later(length, where)
+        rows = send(slots, where)
         for layer, block in enumerate(self.blocks):
             q, k, v = (part.transpose(0, 1) for part in block.project(x, cos, sin))
             self.keys[layer][rows, :, :length], self.values[layer][rows, :, :length] = k, v
-            attended = attend(q[None], k[None], v[None], unseen)[0]
+            attended = attend(q[None], k[None], v[None])[0]
             x = block.finish(x, attended.transpose(0, 1).flatten(1))
 
     def _make_room(self, length: int) -> None:
