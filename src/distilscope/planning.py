@@ -106,8 +106,8 @@ class _Planner:
             self.tokens = self.truth = self.imported("ground_truth", "ground_truth", sources.tokenizer, {}, "prepare p*")
         chosen = {"sha256": sources.prompts.sha256}
         local = {"texts": sources.prompts.texts}
-        self.prompts = Step("prompts", chosen, {"tokenizer": self.tokens}, CODE["prompts"], "read prompts", 0.0, local=local)
-        self.costs[self.prompts] = Cost(disk=8 * len(sources.prompts.texts))
+        cost = Cost(disk=8 * len(sources.prompts.texts))
+        self.prompts = self.step("prompts", chosen, {"tokenizer": self.tokens}, "read prompts", cost, local=local)
 
     def study(self) -> Study:
         truth = self.config.ground_truth
@@ -153,8 +153,8 @@ class _Planner:
                 "horizon": horizon,
             }
             inputs = {"tokenizer": self.tokens, "prompts": self.prompts}
-            tiles.append(Step("data", what_rows, inputs, CODE["data"], f"read {what}", 0.0, rows * horizon, local=local))
-            self.costs[tiles[-1]] = Cost(tokens=rows * horizon, disk=rows * (2 * horizon + 9))
+            cost = Cost(tokens=rows * horizon, disk=rows * (2 * horizon + 9))
+            tiles.append(self.step("data", what_rows, inputs, f"read {what}", cost, local=local))
         return tuple(tiles)
 
     def seed(self, seed: int, data: tuple[Step, ...]) -> list[Measured]:
