@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import page
+from benchmarks.command import DISTILSCOPE
 
 HORIZON, TILE, RESUMED = 64, 512, 8
 SETTINGS = ["tiny", "--seeds", "1", "--temperatures", "1.0", "--horizon", str(HORIZON), "--tile", str(TILE), "--num-distill", str(TILE)]
 COLUMNS = ("work", "seconds", "peak memory of the largest process", "MB/s")
-COMMAND = [sys.executable, "-c", "from distilscope.cli import main; main()"]
 
 
 def main() -> None:
@@ -53,8 +53,8 @@ def measure(folder: Path, sequences: int) -> tuple[str, list[tuple[str, ...]]]:
     rows: list[tuple[str, ...]] = []
     study = [*SETTINGS, "--num-train", str(sequences), "--output-dir", str(folder)]
     cases = {
-        "list (distilscope plan)": [*COMMAND, "plan", *study],
-        "verify (distilscope verify)": [*COMMAND, "verify", str(folder)],
+        "list (distilscope plan)": [sys.executable, *DISTILSCOPE, "plan", *study],
+        "verify (distilscope verify)": [sys.executable, *DISTILSCOPE, "verify", str(folder)],
         f"resume ({RESUMED} tiles drawn again by two workers)": [*again, "resume"],
         "sha256sum": ["sh", "-c", f"find {folder}/store -type f -print0 | xargs -0 sha256sum"],
         "cat": ["sh", "-c", f"find {folder}/store -type f -print0 | xargs -0 cat"],
