@@ -15,12 +15,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks import page
 from distilscope.runs.engine import MEMORY
 
+if TYPE_CHECKING:
+    from benchmarks.models import Case
+
 COLUMNS = ("work", "useful tokens/s", "this package is faster by", "of the floor", "peak memory")
 STAGES = ("stage", "MFLOP per token", "kB per token", "tokens/s by counting", "tokens/s of its matrix products alone")
+
+AT_LEAST = 2.0
+"""Seconds that a piece of work is timed for, over and over where it takes less."""
 
 
 def main() -> None:
@@ -61,7 +68,7 @@ def _groups(only: str, runs: int, machine: dict[str, float]) -> tuple[list[tuple
         for _ in range(runs):
             for name in names:
                 print(name, file=sys.stderr)
-                found[name].append(_measure(name, CASES[name].processes, CASES[name].threads))
+                found[name].append(_measure(name, CASES[name]))
         ours = [run["rate"] for run in found[names[0]]]
         for name, times in found.items():
             ratio = statistics.median(mine / run["rate"] for mine, run in zip(ours, times, strict=True))
@@ -77,10 +84,12 @@ def _groups(only: str, runs: int, machine: dict[str, float]) -> tuple[list[tuple
     return lines, stages
 
 
-def _measure(name: str, processes: int = 1, threads: int | None = None) -> dict[str, float]:
+def _measure(name: str, case: Case | None = None) -> dict[str, float]:
     """One run of a case in its own process, so that its peak memory is its own; or in several at once, whose figures are added."""
-    threads = 1 if processes > 1 else threads
-    environment = MEMORY | os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    processes = case.processes if case else 1
+    threads = 1 if processes > 1 else case and case.threads
+    settings = MEMORY if case and case.as_worker else {}
+    environment = settings | os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     command = [sys.executable, "-m", "benchmarks", "--case", name]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) for _ in range(processes)]
     found = [json.loads(process.communicate()[0].splitlines()[-1]) for process in started]
@@ -103,9 +112,10 @@ def _time(name: str) -> dict[str, float]:
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # what preparing took and the allocator kept is no part of the timed work
     Path("/proc/self/clear_refs").write_text("5")  # from here on the peak is that of the timed part
-    start = time.perf_counter()
-    tokens = timed()
-    seconds = time.perf_counter() - start
+    start, tokens, seconds = time.perf_counter(), 0, 0.0
+    while seconds < AT_LEAST:
+        tokens += timed()
+        seconds = time.perf_counter() - start
     peak = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return {"rate": tokens / seconds, "peak": peak * 1024.0, "floor": case.stage().floor() if case.stage else 0.0}
 

@@ -108,16 +108,13 @@ def _small_stage() -> Stage:
 
 CASES: dict[str, Case] = {}
 for _rows in (64, 256):
-    CASES[f"draw, {_rows} rows: this package{TOGETHER}"] = Case(partial(ours, _rows), partial(_stage, _rows), processes=2)
+    CASES[f"draw, {_rows} rows: this package{TOGETHER}"] = Case(partial(ours, _rows), partial(_stage, _rows), processes=2, as_worker=True)
+    CASES[f"draw, {_rows} rows: this package"] = Case(partial(ours, _rows), partial(_stage, _rows), as_worker=True)
     CASES |= {
-        f"draw, {_rows} rows: {what}": Case(partial(draw, _rows, *how), partial(_stage, _rows))
-        for what, draw, how in (
-            ("this package", ours, ()),
-            ("generate, top_k = vocabulary (the paper's call)", generate, (WHOLE,)),
-            ("generate, top_k = 0", generate, (0,)),
-        )
+        f"draw, {_rows} rows: generate, {what}": Case(partial(generate, _rows, top_k), partial(_stage, _rows))
+        for what, top_k in (("top_k = vocabulary (the paper's call)", WHOLE), ("top_k = 0", 0))
     }
 CASES |= {
-    "draw from a small model, 1024 rows: this package": Case(small_ours, _small_stage),
+    "draw from a small model, 1024 rows: this package": Case(small_ours, _small_stage, as_worker=True),
     "draw from a small model, 1024 rows: transformers' forward, dynamic cache": Case(small_forward, _small_stage),
 }

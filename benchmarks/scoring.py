@@ -91,10 +91,10 @@ def _stage(kind: str) -> Stage:
 CASES: dict[str, Case] = {}
 for _kind in LENGTHS:
     CASES |= {
-        f"score, {_kind}: {what}": Case(partial(score, _kind), partial(_stage, _kind))
-        for what, score in (("this package", ours), ("full logits", full_logits))
+        f"score, {_kind}: this package": Case(partial(ours, _kind), partial(_stage, _kind), as_worker=True),
+        f"score, {_kind}: full logits": Case(partial(full_logits, _kind), partial(_stage, _kind)),
     }
 CASES |= {
-    f"measure, {MEASURED} x {MEASURED_TOKENS} tokens: distilscope measure": Case(measure),
-    f"measure, {MEASURED} x {MEASURED_TOKENS} tokens: drawing and scoring alone": Case(alone),
+    f"measure, {MEASURED} x {MEASURED_TOKENS} tokens: distilscope measure": Case(measure, as_worker=True),
+    f"measure, {MEASURED} x {MEASURED_TOKENS} tokens: drawing and scoring alone": Case(alone, as_worker=True),
 }

@@ -95,9 +95,9 @@ def _stage() -> Stage:
 
 
 CASES = {
-    "train: this package" + TOGETHER: Case(ours, _stage, processes=2),
-    "train: this package": Case(ours, _stage),
-    "train: this package" + ALONE: Case(ours, _stage, threads=1),
+    "train: this package" + TOGETHER: Case(ours, _stage, processes=2, as_worker=True),
+    "train: this package": Case(ours, _stage, as_worker=True),
+    "train: this package" + ALONE: Case(ours, _stage, threads=1, as_worker=True),
     "train: Trainer, padded to the longest": Case(lambda: trainer(None), _stage),
     "train: Trainer, padded to 512 as the paper pads": Case(lambda: trainer(512), _stage),
 }

@@ -47,7 +47,7 @@ class Network(Protocol):
     def decoder(self, prompts: Prompts, slots: int, horizon: int) -> Decoder: ...
 
 
-PIECE = 128
+PIECE = 256
 """Positions whose logits over the whole vocabulary are computed at once."""
 
 HELD = 1 << 20
