@@ -20,8 +20,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 run: install
 	$(BIN)/distilscope run smollm2_cpu
 
+# two processes: much of the time is small studies that wait for themselves
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # a headless Chromium, the distribution's own; apt-get brings it where it is missing
 test-browser: install
@@ -31,9 +32,9 @@ test-browser: install
 	$(PIP) --constraint constraints.txt --editable '.[browser]'
 	$(BIN)/python -m pytest -m browser
 
-# every fault of docs/reliability.md twenty times, each parser with 10 000 inputs: half an hour on two free cores
+# every fault of docs/reliability.md twenty times, each parser with 10 000 inputs: forty minutes on two free cores
 soak: install
-	$(BIN)/python -m pytest --soak 20 tests/runs/test_faults.py tests/runs/test_ray_faults.py tests/test_fuzz.py
+	$(BIN)/python -m pytest --soak 20 -n 2 --dist worksteal tests/runs/test_faults.py tests/runs/test_ray_faults.py tests/test_fuzz.py
 
 check: install
 	$(BIN)/ruff check .

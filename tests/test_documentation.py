@@ -20,7 +20,7 @@ import pytest
 
 import distilscope
 from distilscope.cli import _dotted, _parser, main
-from distilscope.commands import _configuration
+from distilscope.commands.studies import configuration
 from distilscope.examples import EXAMPLES
 from small_study import FEW, as_words
 from tiny_folders import write_small_folder
@@ -73,7 +73,7 @@ def resolved(words: list[str]) -> None:
         assert not rest
     elif not options.recipe.endswith(".yaml"):
         options.settings, options.own = _dotted(rest), []
-        _configuration(options)
+        configuration(options)
 
 
 @pytest.mark.parametrize("words", [shlex.split(line) for examples in EXAMPLES.values() for line, _ in examples], ids=" ".join)

@@ -95,8 +95,7 @@ def fit(
         sources.data.require(next(ladder(config, fixed)).ground_truth)
     require_ready(candidates[0], sources)
     slots = side_by_side(workers)
-    say("Measuring how fast this machine is, at a few sequences of each model ...")
-    measured = calibrate(config, sources, workers=slots)
+    measured = calibrate(config, sources, workers=slots, say=say)
     chosen = choose(candidates, minutes, measured, predict=lambda one: measured.predict(plan(one, sources), slots))
     record = {"schema_version": 1, "minutes": minutes, "given": _given(config), "fixed": sorted(fixed), "chosen": asdict(chosen)}
     write_whole(folder / FILE, as_json(record))

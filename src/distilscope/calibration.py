@@ -8,9 +8,10 @@ Trainings are repeated over their few sequences, since a library prepares code f
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -89,8 +90,17 @@ def work_of(step: Step) -> str:
     return f"draw in {step.config['dtype']} at {step.cost / step.tokens:.6g} FLOPs a token" if step.kind == "draws" else step.stage
 
 
-def calibrate(config: Distillation, sources: Sources, *, workers: int) -> Calibration:
-    """Runs the study twice at a few sequences, in seconds with a model of a hundred million weights. No number of it is kept."""
+def calibrate(config: Distillation, sources: Sources, *, workers: int, say: Callable[[str], object]) -> Calibration:
+    """Runs the study twice at a few sequences, in seconds with a model of a hundred million weights. No number of it is kept.
+
+    `say` hears that it begins, and that the machine is busy where it is.
+    """
+    if (load := os.getloadavg()[0]) > 1:
+        say(
+            f"distilscope: in the last minute {load:.1f} processes ran or waited for a core; what is measured beside others holds "
+            "for such times at best, so measure on a machine at rest"
+        )
+    say("Measuring how fast this machine is, at a few sequences of each model ...")
     began = time.monotonic()
     few = min(64, max(16, 512 // config.ground_truth.horizon))
     with tempfile.TemporaryDirectory(prefix="distilscope-") as folder:

@@ -13,10 +13,10 @@ def in_bytes(number: int | float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """About how long, as one says it: "40 s", "6 min", "2 h 10 min", "3 d 4 h"."""
+    """About how long, as one says it: "0.3 s", "40 s", "6 min", "2 h 10 min", "3 d 4 h"."""
     minutes = round(seconds / 60)
     if seconds < 59.5:
-        return f"{max(round(seconds), 1)} s"
+        return f"{max(seconds, 0.1):.1f} s" if seconds < 0.95 else f"{seconds:.0f} s"
     if minutes < 60:
         return f"{minutes} min"
     if minutes < 24 * 60:

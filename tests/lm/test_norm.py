@@ -32,3 +32,14 @@ def test_under_autocast_the_result_is_rounded_and_the_gradient_is_not(dtype):
     ours.sum().backward()
     assert x.grad is not None
     assert x.grad.dtype == gain.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+def test_without_a_gradient_it_is_rounded_once(dtype):
+    x, gain = (one.detach().to(dtype) for one in inputs())
+    before = x.clone()
+    exact = F.rms_norm(x.double(), (12,), gain.double(), 1e-5)
+    ours = rms_norm(x, gain, 1e-5)
+    assert ours.dtype == dtype
+    torch.testing.assert_close(ours.double(), exact, atol=1e-7, rtol=0.51 * torch.finfo(dtype).eps + 1e-6)
+    assert torch.equal(x, before)

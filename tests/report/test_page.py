@@ -224,7 +224,7 @@ def test_the_recommended_setting_comes_with_its_sampling_options():
 
 def test_costs_add_up():
     table = next(table for table in shown("one seed").all("table") if "worker time" in table.whole())
-    assert rows(table)["draw D"] == ["2", "1,000", "60 s", "33%"]
+    assert rows(table)["draw D"] == ["2", "1,000", "1 min", "33%"]
     assert rows(table)["train students"][-1] == "67%"
 
 

@@ -135,7 +135,9 @@ def test_thousands_of_steps_are_forecast_at_once(clock):
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [
-        (0.0, "1 s"),
+        (0.0, "0.1 s"),
+        (0.31, "0.3 s"),
+        (0.97, "1 s"),
         (40.2, "40 s"),
         (59.6, "1 min"),
         (360.0, "6 min"),

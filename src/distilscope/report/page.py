@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from distilscope.estimate import Interval
-from distilscope.quantities import in_bytes
+from distilscope.quantities import duration, in_bytes
 from distilscope.report import downloads, palette, second_opinion
 from distilscope.report.charts.frontier import frontier
 from distilscope.report.charts.gates import gates
@@ -109,7 +109,7 @@ def environment() -> Environment:
         loader=PackageLoader("distilscope.report", "web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     found.globals |= {"glyphs": palette.GLYPHS, "colour_variables": palette.variables}
-    found.filters |= {"typeset": _typeset, "size": in_bytes, "duration": _duration}
+    found.filters |= {"typeset": _typeset, "size": in_bytes, "duration": duration}
     return found
 
 
@@ -176,9 +176,3 @@ def _downloads(results: Mapping[str, Any], run: Mapping[str, Any] | None) -> lis
 def _typeset(text: str) -> str:
     """Numbers and formulas of a terminal as a page shows them: true minus signs, and room around the bars of a divergence."""
     return text.replace("-", "−").replace("‖", "\N{THIN SPACE}‖\N{THIN SPACE}")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
