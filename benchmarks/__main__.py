@@ -70,18 +70,27 @@ def _groups(only: str, runs: int, machine: dict[str, float]) -> tuple[list[tuple
                 print(name, file=sys.stderr)
                 found[name].append(_measure(name, CASES[name]))
         ours = [run["rate"] for run in found[names[0]]]
+        floors: dict[tuple[int, int | None], list[float]] = {}
+        for name, times in found.items():
+            floors.setdefault(_width(CASES[name]), []).extend(run["floor"] for run in times)
         for name, times in found.items():
             ratio = statistics.median(mine / run["rate"] for mine, run in zip(ours, times, strict=True))
             peak, rate = (statistics.median(run[key] for run in times) for key in ("peak", "rate"))
-            share = statistics.median(run["rate"] / run["floor"] for run in times) if times[0]["floor"] else None
+            floor = statistics.median(floors[_width(CASES[name])])
+            share = rate / floor if floor else None
             faster, of_floor = "" if name == names[0] else f"{ratio:.1f} x", f"{share:.0%}" if share else ""
             lines.append((name, f"{rate:,.0f}", faster, of_floor, f"{peak / 1e6:,.0f} MB"))
         if stage := CASES[names[0]].stage:
-            counted, floor = stage(), statistics.median(run["floor"] for run in found[names[0]])
+            counted, floor = stage(), statistics.median(floors[_width(CASES[names[0]])])
             roof = counted.roof(machine[str(counted.dtype).removeprefix("torch.")], machine["bandwidth"])
             each = (counted.flops_per_token / 1e6, counted.bytes_per_token / 1e3, roof, floor)
             stages.append((group, *(f"{number:,.0f}" for number in each)))
     return lines, stages
+
+
+def _width(case: Case) -> tuple[int, int | None]:
+    """Cases of a group with the same have the same floor."""
+    return case.processes, case.threads
 
 
 def _measure(name: str, case: Case | None = None) -> dict[str, float]:

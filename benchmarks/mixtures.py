@@ -48,6 +48,6 @@ def _points() -> torch.Tensor:
 
 
 CASES = {
-    "fit 10 000 mixtures of 4 to 100 points (fits/s): this package": Case(ours, as_worker=True),
+    "fit 10 000 mixtures of 4 to 100 points (fits/s): this package": Case(ours),
     "fit 10 000 mixtures of 4 to 100 points (fits/s): scikit-learn": Case(scikit_learn),
 }

@@ -95,6 +95,6 @@ for _kind in LENGTHS:
         f"score, {_kind}: full logits": Case(partial(full_logits, _kind), partial(_stage, _kind)),
     }
 CASES |= {
-    f"measure, {MEASURED} x {MEASURED_TOKENS} tokens: distilscope measure": Case(measure, as_worker=True),
-    f"measure, {MEASURED} x {MEASURED_TOKENS} tokens: drawing and scoring alone": Case(alone, as_worker=True),
+    f"measure, {MEASURED} x {MEASURED_TOKENS} tokens: distilscope measure": Case(measure),
+    f"measure, {MEASURED} x {MEASURED_TOKENS} tokens: drawing and scoring alone": Case(alone),
 }

@@ -38,12 +38,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test of a fault takes `chance`: what is random in it, another each time."""
     if "chance" in metafunc.fixturenames:
         times = range(metafunc.config.getoption("soak"))
-        metafunc.parametrize("chance", [random.Random(number) for number in times], ids=[str(number) for number in times])
+        metafunc.parametrize("chance", times, indirect=True)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     soak = config.getoption("soak")
     settings.register_profile("fuzz", settings.get_profile("repeatable"), max_examples=100 if soak == 1 else 500 * soak)
+
+
+@pytest.fixture
+def chance(request: pytest.FixtureRequest) -> random.Random:
+    """What is random in a fault: the same in each of its tries, whichever tests ran before."""
+    return random.Random(request.param)
 
 
 @pytest.fixture(scope="session")

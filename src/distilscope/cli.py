@@ -12,6 +12,7 @@ from distilscope.commands import COMMANDS
 from distilscope.confidential import redacted
 from distilscope.errors import DistilscopeError, UsageError, full_disk, one_line, unknown_name
 from distilscope.examples import examples
+from distilscope.recipes import STUDIES
 from distilscope.report.figures.style import FORMATS
 
 EXAMPLES = """examples:
@@ -24,7 +25,7 @@ EXAMPLES = """examples:
   distilscope report runs/smollm2_cpu --open         the run as one page to look at
   distilscope mog --beta 1 5 100                     the paper's mixtures of Gaussians
 
-exit codes: 0 done; 1 a check, a verification or the machine failed; 2 bad usage or input; 143 after SIGTERM
+exit codes: 0 done; 1 a check, a verification or the machine failed; 2 bad usage or input; 130 after Ctrl-C; 143 after SIGTERM
 """
 
 EXPORT = """writes into DIR:
@@ -33,7 +34,7 @@ EXPORT = """writes into DIR:
   direct/              the student that learnt p*'s own draws
 """
 
-AUDIT = "on the default recipe the audit takes about 7 minutes on two cores; what is done is kept, and more seeds go on from there\n"
+AUDIT = "on the default recipe the audit takes longer than the study itself; what is done is kept, and more seeds go on from there\n"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -144,7 +145,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     )
     _run_options(command("run", "run a study: draw, train, distil, measure", study))
     sub = command("plan", "say what a study would run and why, in tokens, FLOPs, disk, network and time", study)
-    sub.add_argument("recipe", metavar="RECIPE|FILE.yaml")
+    sub.add_argument("recipe", metavar="RECIPE|FILE.yaml", help=f"{', '.join(STUDIES)}, or a file of settings")
     sub.add_argument("--output-dir", metavar="DIR", help="default: runs/RECIPE")
     sub.add_argument("--gpu", metavar="NAME", help="count with this GPU: b200, h200, h100 (the default), a100, l40s, l4 or a10")
     sub.add_argument(
@@ -211,13 +212,18 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
 
 
 def _run_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("recipe", metavar="RECIPE|FILE.yaml")
+    sub.add_argument("recipe", metavar="RECIPE|FILE.yaml", help=f"{', '.join(STUDIES)}, or a file of settings")
     sub.add_argument("--output-dir", metavar="DIR", help="default: runs/RECIPE")
     sub.add_argument("--engine", choices=["local", "ray"], default="local", help="where steps run; ray: as tasks of a Ray cluster")
     sub.add_argument(
         "--ray-address", metavar="ADDRESS", help="HOST:PORT of a running Ray cluster, or auto (default: one is started on this machine)"
     )
-    sub.add_argument("--budget", type=_number, metavar="MINUTES", help="choose num-train, num-eval and seeds so that the run takes so long")
+    sub.add_argument(
+        "--budget",
+        type=_number,
+        metavar="MINUTES",
+        help="choose num-train, num-validation, num-eval and seeds so that the run takes so long",
+    )
     sub.add_argument("--workers", type=int, help="processes side by side (default, and at most: the cores there are); changes no byte")
     sub.add_argument("--repair", action="store_true", help="hash every artifact again first, and make again exactly what is damaged")
 

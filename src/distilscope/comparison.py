@@ -140,7 +140,11 @@ def compare(*, candidate: Scored, reference: Scored, one_space: bool = True) -> 
 
 
 def precision_recall(*, reference: Distribution[Any], candidate: Distribution[Any], n: int, key: Key) -> PrecisionRecall:
-    """Monte Carlo over `n` draws of each side: any two distributions over the same space."""
+    """Precision and recall in nats per draw, with standard errors: plain Monte Carlo over `n` draws of each side, of any two
+    distributions over the same space.
+
+    No gate stands before these numbers; `measure` has both, and control variates. Raises UsageError for fewer than 2 draws.
+    """
     if n < 2:
         raise UsageError(f"n is {n}, but a standard error needs at least 2 draws of each side")
 

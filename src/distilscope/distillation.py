@@ -79,7 +79,7 @@ class Sweep:
     student_sizes: tuple[str, ...] = ()
     """More students from scratch, each WIDTHxLAYERS, such as 96x3."""
     num_distill: tuple[int, ...] = ()
-    """More sizes of D', each at most the study's `num_distill`: the first draws of it."""
+    """More sizes of D', each below the study's `num_distill`: the first draws of it."""
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,8 @@ class FrontierComparison:
     """Precision of one frontier minus that of another at matched recall, in nats per draw, with t-intervals over seeds."""
 
     difference: Interval | None
-    """Averaged over the recalls at which both frontiers of every seed can be read; None where there are none."""
+    """Averaged over the recalls at which both frontiers of every seed can be read (each is the most precision at that recall or more); None
+    where there are none."""
     overlap: tuple[float, float] | None
     """Those recalls, from lowest to highest."""
     seeds: int

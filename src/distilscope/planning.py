@@ -21,7 +21,7 @@ from distilscope.lm.hardware import resolved_dtype
 from distilscope.runs.step import Needs, Step
 from distilscope.sources import Sources
 
-CODE = {"ground_truth": 1, "model": 1, "prompts": 1, "data": 1, "draws": 6, "training": 6, "scores": 6}
+CODE = {"ground_truth": 1, "model": 1, "prompts": 1, "data": 1, "draws": 6, "training": 7, "scores": 6}
 """Raised when what a kind of step computes changes."""
 
 

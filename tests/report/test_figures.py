@@ -172,7 +172,7 @@ def test_captions_say_what_was_measured(tmp_path):
     ("write", "results", "names"),
     [
         (write_study_figure, study_document, ["figure4.png", "figure4.pdf"]),
-        (write_mixture_figures, mixtures, ["figure-1.png", "figure-1.pdf", "figure-2.png", "figure-2.pdf"]),
+        (write_mixture_figures, mixtures, ["figure1.png", "figure1.pdf", "figure2.png", "figure2.pdf"]),
         (lambda results, folder: write_for_paper(results, folder, formats=["svg"])[:1], study_document, ["figure4-single.svg"]),
     ],
 )

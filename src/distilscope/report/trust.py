@@ -96,18 +96,18 @@ def _control(cast: Cast) -> Iterator[Finding]:
         yield Finding(
             False,
             "the direct student, drawn more sharply, does better",
-            "Distillation is beaten by the control: the direct student drawn more sharply has more precision at equal recall.",
+            "Distillation is beaten by the control: the direct student drawn more sharply has more precision at the same recall or more.",
         )
     elif "beats" in found.get("verdict", ""):
         yield Finding(
             True,
             "it beats the direct student drawn more sharply",
-            "Distillation beats the control: it has more precision at equal recall than the direct student drawn more sharply.",
+            "Distillation beats the control: it has more precision at the same recall or more than the direct student drawn more sharply.",
         )
     elif found.get("reason"):
         yield Finding(None, "not shown to beat the control", f"Whether distillation beats the control is not shown: {found['reason']}.")
     elif found:
-        text = "Neither is shown to have more precision at equal recall: distillation, or the direct student drawn more sharply."
+        text = "Neither is shown to have more precision at the same recall or more: distillation, or the direct student drawn more sharply."
         yield Finding(False, "not shown to beat the control", text)
 
 

@@ -26,7 +26,7 @@ def write_study_figure(results: Mapping[str, Any], folder: Path) -> list[Path]:
 
 def write_mixture_figures(results: Mapping[str, Any], folder: Path) -> list[Path]:
     """Figures 1 and 2 of a simulation of mixtures, as PNG and PDF. Raises UsageError unless it is in 2 dimensions."""
-    return write({"figure-1": partial(figure1, results), "figure-2": partial(figure2, results)}, folder, ("png", "pdf"), {"double": ""})
+    return write({"figure1": partial(figure1, results), "figure2": partial(figure2, results)}, folder, ("png", "pdf"), {"double": ""})
 
 
 def write_map_figure(map: Mapping[str, Any], folder: Path) -> list[Path]:
