@@ -138,6 +138,23 @@ def test_draws_of_one_cluster_are_not_counted_as_independent():
     assert np.mean(naive) < 0.75
 
 
+def test_sides_that_follow_the_same_prompts_have_errors_that_go_together():
+    """A prompt's own level is in both sides' log-probabilities under p, and cancels in what precision gains on p's own draws."""
+    random, covered, errors, alone = np.random.default_rng(0), [], [], []
+    prompts = np.tile(np.arange(40), 5)
+    for _ in range(400):
+        level = 10 * random.normal(size=40)[prompts]
+        q = Scored(np.full(200, -1.0), -50 + level + random.normal(size=200), clusters=prompts)
+        p = Scored(-52 + level + random.normal(size=200), np.full(200, -60.0), clusters=prompts)
+        found = compare(candidate=q, reference=p, one_space=False)
+        covered.append(abs(found.precision_gain.mean - 2) <= 1.96 * found.precision_gain.stderr)
+        errors.append(found.precision_gain.stderr)
+        alone.append(found.precision.stderr)
+        assert found.per(2.0).precision_gain.stderr == pytest.approx(found.precision_gain.stderr / 2)
+    assert 0.90 <= np.mean(covered) <= 0.99
+    assert np.mean(errors) < 0.1 * np.mean(alone)
+
+
 def test_one_cluster_is_none():
     values = np.random.default_rng(0).normal(size=50)
     assert Mean(50, clusters=np.zeros(50, dtype=int)).estimate(values) == Mean(50).estimate(values)

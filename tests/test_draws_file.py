@@ -100,6 +100,12 @@ def test_they_are_scored_in_the_tiles_that_they_were_made_in(models, tmp_path, n
     assert plain(measure(reference=models.p, candidate=models.q, draws=tmp_path, dtype="float32")) == plain(first)
 
 
+@pytest.mark.parametrize("own", [{"prompt": "The"}, {"prompts": PROMPTS}, {"num_samples": 40}, {"max_new_tokens": 6}, {"seed": 3}])
+def test_they_have_their_own_settings_and_take_no_others(models, kept, own):
+    with pytest.raises(UsageError, match=rf"{next(iter(own)).replace('_', '-')} is given beside draws"):
+        again(models, kept[0], **own)
+
+
 def test_a_folder_holds_draws_parquet_and_given_draws_can_be_kept_again(models, kept, tmp_path):
     path, first = kept
     again(models, path, keep_draws=tmp_path / "folder")

@@ -10,6 +10,8 @@ import pytest
 import torch
 import transformers
 
+from distilscope import planning
+from distilscope.study import examine
 from small_study import FEW, SMALL, distilscope, hashes, words
 from tiny_folders import trained_bpe
 
@@ -115,6 +117,12 @@ class TestTiny:
             victim.write_bytes(whole)
         assert done.returncode == 1
         assert str(victim) in done.stdout
+
+    def test_verify_knows_the_artifacts_of_a_run_that_another_version_made(self, tiny, monkeypatch):
+        folder, _, _ = tiny
+        monkeypatch.setitem(planning.CODE, "draws", planning.CODE["draws"] + 1)
+        found = examine(folder)
+        assert (found.artifacts, found.problems) == (len(list(folder.glob("store/[!.]*/*/manifest.json"))), [])
 
 
 @pytest.mark.slow

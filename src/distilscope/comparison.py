@@ -32,6 +32,8 @@ class PrecisionRecall:
     reference_entropy: Estimate
     kl_candidate_reference: Estimate
     kl_reference_candidate: Estimate
+    covariance: float = 0.0
+    """Of precision and reference_entropy, whose draws may follow the same prompts; in the square of their unit."""
 
     @property
     def precision_gain(self) -> Estimate:
@@ -39,7 +41,8 @@ class PrecisionRecall:
         if self.precision.mean is None or self.reference_entropy.mean is None:
             return self.precision
         errors = (self.precision.stderr, self.reference_entropy.stderr)
-        stderr = None if None in errors else math.hypot(*(error for error in errors if error is not None))  # draws of two sides
+        variance = None if None in errors else sum(error**2 for error in errors if error is not None) + 2 * self.covariance
+        stderr = None if variance is None else math.sqrt(max(0.0, variance))  # rounding
         return Estimate(self.precision.mean + self.reference_entropy.mean, stderr, self.precision.n)
 
     @property
@@ -50,13 +53,16 @@ class PrecisionRecall:
 
     def per(self, constant: float) -> PrecisionRecall:
         """In another unit, such as nats per token: every estimate divided by one constant, so that students stay comparable."""
-        return PrecisionRecall(*(getattr(self, field.name).scaled(constant) for field in fields(self)))
+        return PrecisionRecall(*(getattr(self, name).scaled(constant) for name in ESTIMATES), covariance=self.covariance / constant**2)
 
     def as_json(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name).as_json() for field in fields(self)} | {
+        return {name: getattr(self, name).as_json() for name in ESTIMATES} | {
             "delta_precision": self.precision_gain.as_json(),
             "delta_recall": self.recall_gain.as_json(),
         }
+
+
+ESTIMATES = tuple(field.name for field in fields(PrecisionRecall) if field.name != "covariance")
 
 
 @dataclass(frozen=True)
@@ -86,23 +92,23 @@ class Scored:
             )
 
     @cached_property
-    def _mean(self) -> Mean:
+    def mean(self) -> Mean:
         controls = [c for c in (self.own_deviation, self.other_deviation) if c is not None]
         return Mean(len(self.own), controls=controls, clusters=self.clusters)
 
     @property
     def entropy(self) -> Estimate:
-        return self._mean.estimate(-self.own)
+        return self.mean.estimate(-self.own)
 
     @property
     def cross(self) -> Estimate:
         """E_own[log other]: precision for the candidate's draws, recall for the reference's."""
-        return self._mean.estimate(self.other)
+        return self.mean.estimate(self.other)
 
     @property
     def divergence(self) -> Estimate:
         """KL(own || other)."""
-        return self._mean.estimate(self.own - self.other)
+        return self.mean.estimate(self.own - self.other)
 
     @property
     def variance_ratio(self) -> float | None:
@@ -136,7 +142,18 @@ def compare(*, candidate: Scored, reference: Scored, one_space: bool = True) -> 
         reference_entropy=reference.entropy,
         kl_candidate_reference=candidate.divergence,
         kl_reference_candidate=reference.divergence,
+        covariance=_covariance(candidate, reference),
     )
+
+
+def _covariance(candidate: Scored, reference: Scored) -> float:
+    """Of precision and H(p): a prompt after which p is surer than elsewhere raises the one and lowers the other."""
+    if candidate.clusters is None or reference.clusters is None or not np.isfinite(candidate.other).all():
+        return 0.0
+    prompts = np.unique(candidate.clusters)
+    if len(prompts) == 1 or not np.array_equal(prompts, np.unique(reference.clusters)):
+        return 0.0
+    return float(candidate.mean.errors(candidate.other) @ reference.mean.errors(-reference.own))
 
 
 def precision_recall(*, reference: Distribution[Any], candidate: Distribution[Any], n: int, key: Key) -> PrecisionRecall:

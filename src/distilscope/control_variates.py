@@ -44,15 +44,19 @@ class Mean:
         return self._solve[0]
 
     def estimate(self, values: Float[np.ndarray, " n"]) -> Estimate:
-        """Mean and standard error (robust to unequal variances: HC1, or its form for clusters); plain where a value is infinite.
+        """Mean and standard error (robust to unequal variances: HC1, or its form for clusters); plain where a value is infinite."""
+        plain = Estimate.of(values)
+        if plain.mean is None or len(values) <= self._rank:
+            return plain
+        return Estimate(float(self.weights @ values), float(np.sqrt(np.square(self.errors(values)).sum())), len(values))
+
+    def errors(self, values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " groups"]:
+        """What each group, in the order of its number, adds to the error: the squares sum to the variance of the estimate, the products
+        with those of other draws of the same groups to the covariance. Values are finite, and more than there are controls.
 
         Cameron and Miller, A practitioner's guide to cluster-robust inference (2015), equation 11.
         """
-        plain = Estimate.of(values)
         n, groups = len(values), int(self._clusters.max()) + 1
-        if plain.mean is None or n <= self._rank:
-            return plain
         residual = values - self._design @ (self._solve @ values)
         between = np.bincount(self._clusters, self.weights * residual)
-        variance = groups / (groups - 1) * (n - 1) / (n - self._rank) * float(np.square(between).sum())
-        return Estimate(float(self.weights @ values), float(np.sqrt(variance)), n)
+        return between * np.sqrt(groups / (groups - 1) * (n - 1) / (n - self._rank))

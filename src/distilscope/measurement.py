@@ -90,11 +90,11 @@ def measure(
     candidate: str,
     prompt: str | None = None,
     prompts: Sequence[str] | None = None,
-    num_samples: int = 256,
-    max_new_tokens: int = 64,
+    num_samples: int | None = None,
+    max_new_tokens: int | None = None,
     reference_selectivity: Selectivity = UNCHANGED,
     candidate_selectivity: Selectivity = UNCHANGED,
-    seed: int = 0,
+    seed: int | None = None,
     dtype: str = "auto",
     unit: str = "nat",
     keep_draws: str | Path | None = None,
@@ -102,20 +102,22 @@ def measure(
 ) -> Measurement:
     """Measures `candidate` against `reference`, each named as `load` takes it, over the sequences that follow one prompt or several.
 
-    `num_samples` draws of each side follow the `prompts` in turn (or the one `prompt`, "The" unless given); with several prompts, draws
-    after one prompt count as dependent, and prompts count alike where their number divides `num_samples`. The stopping ids are the
-    reference's, for both (each its own where tokenizers differ). `keep_draws` names a Parquet file, or a folder for `draws.parquet`,
-    to write the draws to; `draws` one to take them from, with their prompts, number, horizon and seed, instead of drawing; they pass the
-    same gates. With unit "byte" the models may have different tokenizers
-    (see `lm.across_tokenizers` for what is then exact), and estimates are in bits per byte.
+    `num_samples` draws (256) of each side, of at most `max_new_tokens` (64), follow the `prompts` in turn, or the one `prompt` ("The");
+    with several prompts, draws after one count as dependent, and prompts count alike where their number divides `num_samples`.
+    The stopping ids are the reference's, for both (each its own where tokenizers differ). `keep_draws` names a Parquet file, or a folder
+    for `draws.parquet`, to write the draws to; `draws` one to take them from, with their prompts, number, horizon and seed, instead of
+    drawing; they pass the same gates. With unit "byte" the models may have different tokenizers (see `lm.across_tokenizers` for what is
+    then exact), and estimates are in bits per byte.
     Raises UsageError for settings that cannot be measured, GateError where a gate does not pass.
     """
-    given = DrawsFile(draws_path(Path(draws))) if draws is not None else None
+    own = {"prompt": prompt, "prompts": prompts, "num_samples": num_samples, "max_new_tokens": max_new_tokens, "seed": seed}
+    given = _kept(Path(draws), own) if draws is not None else None
     if given:
         texts_before, horizon = tuple(given.about.prompts), given.about.horizon
         num_samples, seed = given.about.num_samples, given.about.seed
     else:
-        texts_before, horizon = _prompts(prompt, prompts), max_new_tokens
+        texts_before, horizon = _prompts(prompt, prompts), 64 if max_new_tokens is None else max_new_tokens
+        num_samples, seed = 256 if num_samples is None else num_samples, seed or 0
     _require_sizes(num_samples, texts_before, seed)
     if unit not in ("nat", "byte"):
         raise UsageError(f"the unit is {unit!r}, but must be nat or byte; byte compares models with different tokenizers")
@@ -153,6 +155,12 @@ def measure(
             for name, lm in sides.items()
         }
         return _result(found, settings, unit=unit, across=across)  # inside, so that draws that do not pass are not kept
+
+
+def _kept(draws: Path, own: dict[str, Any]) -> DrawsFile:
+    if taken := next((name.replace("_", "-") for name, value in own.items() if value is not None), None):
+        raise UsageError(f"{taken} is given beside draws, but draws that were kept have their own; leave one of them out")
+    return DrawsFile(draws_path(draws))
 
 
 def _prompts(prompt: str | None, prompts: Sequence[str] | None) -> tuple[str, ...]:

@@ -28,13 +28,13 @@ from distilscope.recipes import recipe as study_recipe
 from distilscope.results import collect
 from distilscope.runs.cores import cores, side_by_side
 from distilscope.runs.execute import Record, execute
-from distilscope.runs.kept import keeping, kept_run
+from distilscope.runs.kept import keeping, kept_run, names
 from distilscope.runs.progress import Silence, Watcher
 from distilscope.runs.ray_cluster import require_ray
 from distilscope.runs.ray_engine import RayTasks
 from distilscope.runs.store import Store
 from distilscope.sources import Sources
-from distilscope.upkeep import Soundness, clear_damage, examine_unfinished
+from distilscope.upkeep import Soundness, clear_damage, examined
 from distilscope.whole_file import write_whole
 from distilscope.work import KINDS
 
@@ -141,11 +141,13 @@ def recorded(folder: Path) -> Study:
 def examine(folder: Path) -> Soundness:
     """Hashes a run's artifacts again; of one that is under way, those that it has made. UsageError where there is no run."""
     store = Store(store_folder(folder))
-    note = None if (folder / "results.json").exists() else kept_run(store, folder)
-    if note:
-        return examine_unfinished(store, note.artifacts)
-    steps = recorded(folder).targets
-    return Soundness(len(steps), 0, store.verify(steps))
+    note = kept_run(store, folder)
+    if note and not (folder / "results.json").exists():
+        return examined(store, note.artifacts, finished=False)
+    needs = names(recorded(folder).targets)
+    if note and not needs <= note.artifacts:  # another version of this program made the run, of steps that this one does not know
+        needs = note.artifacts
+    return examined(store, needs, finished=True)
 
 
 def as_json(document: Mapping[str, Any]) -> str:

@@ -32,15 +32,13 @@ class Soundness:
     problems: list[Problem]
 
 
-def examine_unfinished(store: Store, needs: Iterable[str]) -> Soundness:
-    """Of a run that is under way and needs these artifacts ("kind/fingerprint")."""
+def examined(store: Store, needs: Iterable[str], *, finished: bool) -> Soundness:
+    """Hashes the artifacts ("kind/fingerprint") that a run needs again; those that a run under way has not made yet are no problem."""
     folders = [store.root / name for name in sorted(needs)]
-    made, missing = [], []
-    for folder in folders:
-        (made if folder.exists() else missing).append(folder)
-    problems = [problem for folder in made for problem in check(folder)]
-    problems += damaged_checkpoints(store, [folder.name for folder in missing])
-    return Soundness(len(folders), len(missing), problems)
+    unfinished = [] if finished else [folder for folder in folders if not folder.exists()]
+    problems = [problem for folder in folders if folder not in unfinished for problem in check(folder)]
+    problems += damaged_checkpoints(store, [folder.name for folder in unfinished])
+    return Soundness(len(folders), len(unfinished), problems)
 
 
 def clear_damage(store: Store, steps: Sequence[Step], say: Callable[[str], object]) -> None:

@@ -15,8 +15,9 @@ from distilscope.mog.quadrature import exact_precision_recall, expected_log_prob
 from distilscope.selectivity import Power
 
 
-def gaussian(mean, covariance) -> GaussianMixture:
-    return GaussianMixture.of(weights=[1.0], means=[mean], covariances=[covariance])
+def gaussian(mean, covariance, *, pieces: int = 1) -> GaussianMixture:
+    """In more than one equal piece it is a mixture, whose log-density has no closed form to be taken."""
+    return GaussianMixture.of(weights=[1 / pieces] * pieces, means=[mean] * pieces, covariances=[covariance] * pieces)
 
 
 def cross(q_mean, q_covariance, p_mean, p_covariance) -> float:
@@ -42,9 +43,10 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("q", "p"), PAIRS)
-def test_gaussians_in_closed_form(q, p):
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_gaussians_in_closed_form(q, p, pieces):
     expected = cross(*(torch.tensor(value, dtype=torch.float64) for value in (*q, *p)))
-    integral = expected_log_prob(gaussian(*q), gaussian(*p))
+    integral = expected_log_prob(gaussian(*q), gaussian(*p, pieces=pieces))
     assert integral.value == pytest.approx(expected, rel=1e-8, abs=1e-6)
     assert integral.error <= max(1e-6, 1e-8 * abs(expected))
 
@@ -142,4 +144,4 @@ def test_what_quadrature_refuses(monkeypatch, tilted):
         expected_log_prob(deep, tilted)
     monkeypatch.setattr(quadrature, "_MOST_CELLS", 100)
     with pytest.raises(GateError, match="estimate from draws instead"):
-        expected_log_prob(gaussian([0.0, 0.0], [1.0, 1.0]), gaussian([0.0, 0.0], [1e-6, 1.0]))
+        expected_log_prob(gaussian([0.0, 0.0], [1.0, 1.0]), gaussian([0.0, 0.0], [1e-6, 1.0], pieces=2))

@@ -23,31 +23,24 @@ def measure(options: argparse.Namespace) -> int:
         side: from_knobs({knob: getattr(options, prefix + knob) for knob in knobs})
         for side, prefix in (("candidate", ""), ("reference", "reference_"))
     }
-    given = [f"--{name}" for name in ("prompt", "prompts", "draws") if getattr(options, name) is not None]
-    if len(given) > 1:
-        raise UsageError(f"{' and '.join(given)} each say what the draws follow; give one of them")
     if options.draws and options.chat_template:
         raise UsageError(
             "--draws brings its prompts as they were drawn after, so --chat-template has nothing to be put around; leave it out"
         )
-    numbers = {name: getattr(options, name) for name in ("num_samples", "max_new_tokens", "seed") if getattr(options, name) is not None}
-    if options.draws and numbers:
-        name = next(iter(numbers)).replace("_", "-")
-        raise UsageError(f"--{name} is given beside --draws, but draws that were kept have their own; leave one of them out")
     from distilscope.lm.prompts import chat_template, prompt_text, read_prompts
     from distilscope.lm.reference import model_folder
     from distilscope.measurement import measure as measure_models
 
     template = chat_template(model_folder(options.reference)) if options.chat_template else None
-    if options.prompts:
-        prompts = read_prompts(Path(options.prompts), template=template)
-    else:
-        prompts = (prompt_text("The" if options.prompt is None else options.prompt, template, "--prompt"),)
+    prompt = "The" if options.prompt is None and template and not options.prompts else options.prompt
     found = measure_models(
         reference=options.reference,
         candidate=options.candidate,
-        prompts=prompts,
-        **numbers,
+        prompt=None if prompt is None else prompt_text(prompt, template, "--prompt"),
+        prompts=read_prompts(Path(options.prompts), template=template) if options.prompts else None,
+        num_samples=options.num_samples,
+        max_new_tokens=options.max_new_tokens,
+        seed=options.seed,
         reference_selectivity=selected["reference"],
         candidate_selectivity=selected["candidate"],
         dtype=options.dtype,

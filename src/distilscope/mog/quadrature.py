@@ -1,8 +1,8 @@
 """Exact precision, recall, entropies and divergences of mixtures in one or two dimensions, by adaptive quadrature.
 
 E_q[log p] = sum_j alpha_j E_z[log p(mu_j + L_j z)], z ~ N(0, I). Each component of q has its own whitened coordinates, so q may
-be as narrow as it likes. log p is nearly quadratic except along creases, where two of p's components meet,
-and around its narrow components; squares there are halved until the error bound is met.
+be as narrow as it likes. Where p is one Gaussian its log is quadratic, and q's moments give the mean. A mixture's is nearly so except
+along creases, where two components meet, and around narrow ones; squares there are halved until the error bound is met.
 """
 
 from __future__ import annotations
@@ -79,6 +79,8 @@ def expected_log_prob(q: GaussianMixture, p: GaussianMixture, *, relative: float
         raise UsageError(f"dimensions {q.dimension} and {p.dimension} differ; both mixtures must live in the same space")
     if q.dimension > 2:
         raise UsageError(f"quadrature in {q.dimension} dimensions is not offered (1 or 2 are); use precision_recall, which draws samples")
+    if int((p.weights > 0).sum()) == 1:
+        return Integral(_expected_log_gaussian(q, p), 0.0)
     cells = _seeing_narrow_components(_start(q), q, p)
     coarse = _integrals(cells, q, p)
     value = error = 0.0
@@ -122,6 +124,15 @@ def exact_precision_recall(
     )
 
 
+def _expected_log_gaussian(q: GaussianMixture, p: GaussianMixture) -> float:
+    """E_q[log p] where one component of p has all the weight: the mean of a quadratic, which q's moments give."""
+    k = int(p.weights.argmax())
+    whitener = torch.linalg.inv(p.factors[k])
+    mean, covariance = q.moments()
+    spread = whitener @ (covariance + torch.outer(mean - p.means[k], mean - p.means[k])) @ whitener.T
+    return float(whitener.diagonal().log().sum() - 0.5 * (spread.trace() + q.dimension * math.log(2 * math.pi)))
+
+
 @lru_cache(maxsize=4)
 def exact_entropy(p: GaussianMixture, relative: float = RELATIVE, absolute: float = ABSOLUTE) -> float:
     """H(p) = -E_p[log p] in nats. Remembered, since one ground truth is compared with many students."""
@@ -139,21 +150,21 @@ def _start(q: GaussianMixture) -> _Cells:
 def _seeing_narrow_components(cells: _Cells, q: GaussianMixture, p: GaussianMixture) -> _Cells:
     """Halves cells until none is wide beside a component of p that it meets, which no rule would otherwise notice."""
     finished: list[_Cells] = []
+    # p's components in the coordinates of each of q's: factors (j, k, d, d), centres (j, k, d), narrowest axes (j, k)
+    whiteners, alive = np.linalg.inv(q.factors.numpy()), p.weights.numpy() > 0
+    shapes = whiteners[:, None] @ p.factors.numpy()[alive]
+    centres = np.einsum("jde,jke->jkd", whiteners, p.means.numpy()[alive] - q.means.numpy()[:, None])
+    narrowest = np.linalg.svd(shapes, compute_uv=False)[..., -1]
     while len(cells):
         too_wide = np.zeros(len(cells), dtype=bool)
         nearest = np.maximum(np.abs(cells.centre) - cells.half[:, None], 0)
         matters = q.log_weights.numpy()[cells.component] - 0.5 * np.square(nearest).sum(1) > _NEGLIGIBLE
-        for j in np.unique(cells.component):
-            whitener = torch.linalg.inv(q.factors[j])
+        for j in np.unique(cells.component[matters]):
             here = np.flatnonzero((cells.component == j) & matters)
-            for k in np.flatnonzero(p.weights.numpy() > 0):
-                shape = (whitener @ p.factors[k]).numpy()
-                narrowest = float(np.linalg.svd(shape, compute_uv=False)[-1])
-                centre = (whitener @ (p.means[k] - q.means[j])).numpy()
-                half = cells.half[here]
-                distance = np.linalg.norm(np.linalg.solve(shape, (cells.centre[here] - centre).T), axis=0)
-                meets = distance <= 6 + half * math.sqrt(q.dimension) / narrowest
-                too_wide[here] |= meets & (half > 2 * narrowest)
+            half, shape = cells.half[here], shapes[j]
+            away = np.linalg.solve(shape, cells.centre[here].T - centres[j, :, :, None])
+            meets = np.linalg.norm(away, axis=1) <= 6 + half * math.sqrt(q.dimension) / narrowest[j, :, None]
+            too_wide[here] = (meets & (half > 2 * narrowest[j, :, None])).any(0)
         finished.append(cells.where(~too_wide))
         cells = cells.where(too_wide).halved()
         if len(cells) > _MOST_CELLS:
