@@ -35,10 +35,12 @@ class Soundness:
 def examined(store: Store, needs: Iterable[str], *, finished: bool) -> Soundness:
     """Hashes the artifacts ("kind/fingerprint") that a run needs again; those that a run under way has not made yet are no problem."""
     folders = [store.root / name for name in sorted(needs)]
-    unfinished = [] if finished else [folder for folder in folders if not folder.exists()]
-    problems = [problem for folder in folders if folder not in unfinished for problem in check(folder)]
-    problems += damaged_checkpoints(store, [folder.name for folder in unfinished])
-    return Soundness(len(folders), len(unfinished), problems)
+    due, not_made = [], []
+    for folder in folders:
+        (due if finished or folder.exists() else not_made).append(folder)
+    problems = [problem for folder in due for problem in check(folder)]
+    problems += damaged_checkpoints(store, [folder.name for folder in not_made])
+    return Soundness(len(folders), len(not_made), problems)
 
 
 def clear_damage(store: Store, steps: Sequence[Step], say: Callable[[str], object]) -> None:

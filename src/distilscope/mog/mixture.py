@@ -90,7 +90,8 @@ class GaussianMixture:
         return torch.diag_embed(self.covariances.sqrt()) if self.is_diagonal else torch.linalg.cholesky(self.covariances)
 
     @cached_property
-    def _whiteners(self) -> Float[Tensor, "k d d"]:
+    def whiteners(self) -> Float[Tensor, "k d d"]:
+        """The inverses of the factors: they take component k to N(0, I)."""
         eye = torch.eye(self.dimension, dtype=torch.float64).expand_as(self.factors)
         return torch.linalg.solve_triangular(self.factors, eye, upper=False)
 
@@ -115,7 +116,7 @@ class GaussianMixture:
         else:
             away = axes[:, None, :] - self.means.T[:, :, None]
             for i in range(self.dimension):
-                row = self._whiteners[:, i, : i + 1].T
+                row = self.whiteners[:, i, : i + 1].T
                 distance += (row[:, :, None] * away[: i + 1]).sum(0).square_()
         return self._log_scales[:, None] - 0.5 * distance
 

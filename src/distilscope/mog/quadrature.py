@@ -127,7 +127,7 @@ def exact_precision_recall(
 def _expected_log_gaussian(q: GaussianMixture, p: GaussianMixture) -> float:
     """E_q[log p] where one component of p has all the weight: the mean of a quadratic, which q's moments give."""
     k = int(p.weights.argmax())
-    whitener = torch.linalg.inv(p.factors[k])
+    whitener = p.whiteners[k]
     mean, covariance = q.moments()
     spread = whitener @ (covariance + torch.outer(mean - p.means[k], mean - p.means[k])) @ whitener.T
     return float(whitener.diagonal().log().sum() - 0.5 * (spread.trace() + q.dimension * math.log(2 * math.pi)))
@@ -151,7 +151,7 @@ def _seeing_narrow_components(cells: _Cells, q: GaussianMixture, p: GaussianMixt
     """Halves cells until none is wide beside a component of p that it meets, which no rule would otherwise notice."""
     finished: list[_Cells] = []
     # p's components in the coordinates of each of q's: factors (j, k, d, d), centres (j, k, d), narrowest axes (j, k)
-    whiteners, alive = np.linalg.inv(q.factors.numpy()), p.weights.numpy() > 0
+    whiteners, alive = q.whiteners.numpy(), p.weights.numpy() > 0
     shapes = whiteners[:, None] @ p.factors.numpy()[alive]
     centres = np.einsum("jde,jke->jkd", whiteners, p.means.numpy()[alive] - q.means.numpy()[:, None])
     narrowest = np.linalg.svd(shapes, compute_uv=False)[..., -1]
@@ -161,8 +161,8 @@ def _seeing_narrow_components(cells: _Cells, q: GaussianMixture, p: GaussianMixt
         matters = q.log_weights.numpy()[cells.component] - 0.5 * np.square(nearest).sum(1) > _NEGLIGIBLE
         for j in np.unique(cells.component[matters]):
             here = np.flatnonzero((cells.component == j) & matters)
-            half, shape = cells.half[here], shapes[j]
-            away = np.linalg.solve(shape, cells.centre[here].T - centres[j, :, :, None])
+            half = cells.half[here]
+            away = np.linalg.solve(shapes[j], cells.centre[here].T - centres[j, :, :, None])
             meets = np.linalg.norm(away, axis=1) <= 6 + half * math.sqrt(q.dimension) / narrowest[j, :, None]
             too_wide[here] = (meets & (half > 2 * narrowest[j, :, None])).any(0)
         finished.append(cells.where(~too_wide))
