@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from distilscope.estimate import Estimate, t_interval
 from distilscope.mog.difficulty import difficulty
 from distilscope.mog.em import REG_COVAR, Fit, fit
 from distilscope.mog.mixture import GaussianMixture
-from distilscope.mog.quadrature import ABSOLUTE, RELATIVE, exact_entropy, exact_precision_recall
+from distilscope.mog.quadrature import ABSOLUTE, RELATIVE, exact_entropy, exact_precision_recalls
 from distilscope.recipes.mog_paper import DEFAULT_DRAWS, MogPaper, beta_as_json
+from distilscope.runs.cores import cores
 from distilscope.selectivity import Power
 
 SCHEMA_VERSION = 1
@@ -45,11 +47,9 @@ def simulate(config: MogPaper) -> dict[str, Any]:
     with one_thread():
         evaluation = _Evaluation(config)
         runs = [Repetition(config, seed) for seed in range(config.seeds)]
-        teacher, students = [], []
-        for run in runs:
-            teacher += [_teacher_record(evaluation, run, beta) for beta in config.betas]
-            students.append(evaluation.record(run, None))
-            students += [evaluation.record(run, beta) for beta in config.betas]
+        with ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:  # a seed each
+            teacher = [record for records in pool.map(partial(_teacher_records, evaluation), runs) for record in records]
+            students = [record for records in pool.map(partial(_student_records, evaluation), runs) for record in records]
         document: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "recipe": "mog_paper",
@@ -146,9 +146,15 @@ class _Evaluation:
         return Estimate.of(-self.ground_truth.log_prob(self._test_draws).numpy())
 
     def measure(self, candidate: GaussianMixture, key: Key) -> PrecisionRecall:
-        if self.config.uses_quadrature:
-            return exact_precision_recall(reference=self.ground_truth, candidate=candidate)
+        return self.measure_each([candidate], [key])[0]
 
+    def measure_each(self, candidates: list[GaussianMixture], keys: list[Key]) -> list[PrecisionRecall]:
+        """Candidates that differ in their weights alone."""
+        if self.config.uses_quadrature:
+            return exact_precision_recalls(reference=self.ground_truth, candidates=candidates)
+        return [self._compare(*each) for each in zip(candidates, keys, strict=True)]
+
+    def _compare(self, candidate: GaussianMixture, key: Key) -> PrecisionRecall:
         def scored(own: GaussianMixture, other: GaussianMixture, draws: Tensor) -> Scored:
             return Scored(own.log_prob(draws).numpy(), other.log_prob(draws).numpy())
 
@@ -166,27 +172,34 @@ class _Evaluation:
         return setting | self.student(run, beta).as_json()
 
 
-def _teacher_record(evaluation: _Evaluation, run: Repetition, beta: float) -> dict[str, Any]:
-    selected = run.selected_teacher(beta)
-    measured = evaluation.measure(selected, run.key("evaluate teacher", beta))
-    hardness = difficulty(
-        ground_truth=evaluation.ground_truth,
-        teacher=run.teacher.mixture,
-        by=Power(beta),
-        student_components=run.config.student_components,
-        epsilon=run.config.epsilon,
-    )
-    return {
-        "seed": run.seed,
-        "beta": beta_as_json(beta),
-        "weights": run.teacher.mixture.weights.tolist(),
-        "selected_weights": selected.weights.tolist(),
-        "weight_entropy": selected.weight_entropy,
-        "entropy": measured.candidate_entropy.as_json(),
-        "precision": measured.precision.as_json(),
-        "recall": measured.recall.as_json(),
-        "difficulty": hardness,
-    }
+def _teacher_records(evaluation: _Evaluation, run: Repetition) -> list[dict[str, Any]]:
+    betas, mixture = run.config.betas, run.teacher.mixture
+    selections = [run.selected_teacher(beta) for beta in betas]
+    measured = evaluation.measure_each(selections, [run.key("evaluate teacher", beta) for beta in betas])
+    return [
+        {
+            "seed": run.seed,
+            "beta": beta_as_json(beta),
+            "weights": mixture.weights.tolist(),
+            "selected_weights": selected.weights.tolist(),
+            "weight_entropy": selected.weight_entropy,
+            "entropy": found.candidate_entropy.as_json(),
+            "precision": found.precision.as_json(),
+            "recall": found.recall.as_json(),
+            "difficulty": difficulty(
+                ground_truth=evaluation.ground_truth,
+                teacher=mixture,
+                by=Power(beta),
+                student_components=run.config.student_components,
+                epsilon=run.config.epsilon,
+            ),
+        }
+        for beta, selected, found in zip(betas, selections, measured, strict=True)
+    ]
+
+
+def _student_records(evaluation: _Evaluation, run: Repetition) -> list[dict[str, Any]]:
+    return [evaluation.record(run, beta) for beta in (None, *run.config.betas)]
 
 
 def _mixtures(run: Repetition) -> dict[str, Any]:

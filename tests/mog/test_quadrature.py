@@ -11,7 +11,7 @@ from distilscope.distribution import Key
 from distilscope.errors import GateError, UsageError
 from distilscope.mog import quadrature
 from distilscope.mog.mixture import GaussianMixture
-from distilscope.mog.quadrature import exact_precision_recall, expected_log_prob
+from distilscope.mog.quadrature import exact_precision_recall, expected_log_prob, expected_log_probs
 from distilscope.selectivity import Power
 
 
@@ -109,6 +109,15 @@ def test_a_removed_component_counts_for_nothing(tilted):
     best = tilted.select(Power(math.inf))
     assert expected_log_prob(best, tilted).value == pytest.approx(expected_log_prob(only, tilted).value, abs=1e-12)
     assert -expected_log_prob(best, best).value == pytest.approx(float(td.MultivariateNormal(only.means[0], only.covariances[0]).entropy()))
+
+
+def test_selections_of_one_mixture_are_integrated_together(ring, tilted):
+    selections = [tilted.select(Power(beta)) for beta in (0.2, 1.0, 40.0, math.inf)]
+    for p in (ring, tilted):
+        together = expected_log_probs(selections, p)
+        for selected, integral in zip(selections, together, strict=True):
+            assert integral.value == pytest.approx(expected_log_prob(selected, p).value, abs=2e-6)
+            assert integral.error <= 1e-6
 
 
 numbers = st.floats(-2, 2)

@@ -108,17 +108,19 @@ class GaussianMixture:
                 f"points of shape {tuple(x.shape)} cannot be scored by a mixture in {self.dimension} dimension(s);"
                 f" give them the shape (n, {self.dimension})"
             )
-        axes = x.to(torch.float64).T
-        distance = axes.new_zeros(self.num_components, len(x))
+        away = [axis - self.means[:, i, None] for i, axis in enumerate(x.to(torch.float64).T)]
+        distance = away[0].new_zeros(self.num_components, len(x))
         if self.is_diagonal:
-            for i, axis in enumerate(axes):
-                distance += (axis - self.means[:, i, None]).square_() / self.covariances[:, i, None]
+            for along, precision in zip(away, self.covariances.reciprocal().T[:, :, None], strict=True):
+                distance.addcmul_(along.square_(), precision)
         else:
-            away = axes[:, None, :] - self.means.T[:, :, None]
-            for i in range(self.dimension):
-                row = self.whiteners[:, i, : i + 1].T
-                distance += (row[:, :, None] * away[: i + 1]).sum(0).square_()
-        return self._log_scales[:, None] - 0.5 * distance
+            for i in reversed(range(self.dimension)):  # each row is the last to need its axis
+                row = self.whiteners[:, i, :, None]
+                whitened = away[i].mul_(row[:, i])
+                for j in range(i):
+                    whitened.addcmul_(away[j], row[:, j])
+                distance.addcmul_(whitened, whitened)
+        return torch.sub(self._log_scales[:, None], distance, alpha=0.5)
 
     def log_prob(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """Log-density of each point, in nats."""

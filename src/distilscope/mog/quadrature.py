@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -30,7 +31,7 @@ _NEGLIGIBLE = -25.0
 """Log of the density, times its component's weight, below which a cell is not searched for narrow components."""
 _ORDER = 6
 """Gauss-Legendre points per axis in each cell."""
-_CHUNK = 1 << 15
+_CHUNK = 1 << 16
 """Points scored at once."""
 _MOST_CELLS = 1 << 19
 
@@ -75,28 +76,39 @@ def expected_log_prob(q: GaussianMixture, p: GaussianMixture, *, relative: float
     Components of weight 0 contribute nothing. Raises UsageError in more dimensions or for different ones, and GateError
     where half a million cells are not enough.
     """
-    if q.dimension != p.dimension:
-        raise UsageError(f"dimensions {q.dimension} and {p.dimension} differ; both mixtures must live in the same space")
-    if q.dimension > 2:
-        raise UsageError(f"quadrature in {q.dimension} dimensions is not offered (1 or 2 are); use precision_recall, which draws samples")
+    return expected_log_probs([q], p, relative=relative, absolute=absolute)[0]
+
+
+def expected_log_probs(
+    qs: Sequence[GaussianMixture], p: GaussianMixture, *, relative: float = RELATIVE, absolute: float = ABSOLUTE
+) -> list[Integral]:
+    """The same for mixtures that differ in their weights alone: the mean is linear in these, so components are integrated once for all."""
+    if qs[0].dimension != p.dimension:
+        raise UsageError(f"dimensions {qs[0].dimension} and {p.dimension} differ; both mixtures must live in the same space")
+    if p.dimension > 2:
+        raise UsageError(f"quadrature in {p.dimension} dimensions is not offered (1 or 2 are); use precision_recall, which draws samples")
     if int((p.weights > 0).sum()) == 1:
-        return Integral(_expected_log_gaussian(q, p), 0.0)
+        return [Integral(_expected_log_gaussian(q, p), 0.0) for q in qs]
+    weights = torch.stack([q.weights for q in qs])
+    most = weights.amax(0)  # a component is worth the care of the mixture in which it weighs most
+    q, scale = replace(qs[0], log_weights=(most / most.sum()).log()), float(most.sum())
+    shares = scale * torch.where(most > 0, weights / most, 0.0).numpy()
+
     cells = _seeing_narrow_components(_start(q), q, p)
-    coarse = _integrals(cells, q, p)
-    value = error = 0.0
+    coarse, values, error = _integrals(cells, q, p), np.zeros(q.num_components), 0.0
     while True:
         children = cells.halved()
         fine = _integrals(children, q, p).reshape(len(cells), -1)
-        change = np.abs(fine.sum(1) - coarse)
-        total = value + float(fine.sum())
-        allowed = max(absolute, relative * abs(total)) - error
+        change = scale * np.abs(fine.sum(1) - coarse)
+        totals = shares @ (values + _by_component(cells, fine, q))
+        allowed = max(absolute, relative * np.abs(totals).min()) - error
         if change.sum() <= allowed:
-            return Integral(total, error + float(change.sum()))
+            return [Integral(float(total), error + float(change.sum())) for total in totals]
         # The cells that are good enough share half of the error still allowed; the others are halved again.
         order = np.argsort(change, kind="stable")
         done = np.zeros(len(cells), dtype=bool)
         done[order[np.cumsum(change[order]) <= allowed / 2]] = True
-        value += float(fine[done].sum())
+        values += _by_component(cells.where(done), fine[done], q)
         error += float(change[done].sum())
         keep = np.repeat(~done, fine.shape[1])
         cells, coarse = children.where(keep), fine[~done].reshape(-1)
@@ -104,24 +116,36 @@ def expected_log_prob(q: GaussianMixture, p: GaussianMixture, *, relative: float
             raise _not_converged(len(cells), error + float(change[~done].sum()), allowed + error)
 
 
+def _by_component(cells: _Cells, integrals: Float[np.ndarray, "n f"], q: GaussianMixture) -> Float[np.ndarray, " k"]:
+    return np.bincount(cells.component, integrals.sum(1), minlength=q.num_components)
+
+
 def exact_precision_recall(
     *, reference: GaussianMixture, candidate: GaussianMixture, relative: float = RELATIVE, absolute: float = ABSOLUTE
 ) -> PrecisionRecall:
     """All six quantities of `PrecisionRecall` by quadrature; the identities KL(q||p) = -H(q) - P and KL(p||q) = -H(p) - R hold exactly."""
+    return exact_precision_recalls(reference=reference, candidates=[candidate], relative=relative, absolute=absolute)[0]
 
-    def expectation(q: GaussianMixture, p: GaussianMixture) -> float:
-        return expected_log_prob(q, p, relative=relative, absolute=absolute).value
 
-    precision, recall = expectation(candidate, reference), expectation(reference, candidate)
-    candidate_entropy, reference_entropy = (exact_entropy(side, relative, absolute) for side in (candidate, reference))
-    return PrecisionRecall(
-        precision=Estimate.exact(precision),
-        recall=Estimate.exact(recall),
-        candidate_entropy=Estimate.exact(candidate_entropy),
-        reference_entropy=Estimate.exact(reference_entropy),
-        kl_candidate_reference=Estimate.exact(-candidate_entropy - precision),
-        kl_reference_candidate=Estimate.exact(-reference_entropy - recall),
-    )
+def exact_precision_recalls(
+    *, reference: GaussianMixture, candidates: Sequence[GaussianMixture], relative: float = RELATIVE, absolute: float = ABSOLUTE
+) -> list[PrecisionRecall]:
+    """The same for candidates that differ in their weights alone, as a teacher's selections do."""
+    tolerances = {"relative": relative, "absolute": absolute}
+    reference_entropy, measured = exact_entropy(reference, **tolerances), []
+    for candidate, precision in zip(candidates, expected_log_probs(candidates, reference, **tolerances), strict=True):
+        own, recall = (expected_log_prob(side, candidate, **tolerances).value for side in (candidate, reference))
+        measured.append(
+            PrecisionRecall(
+                precision=Estimate.exact(precision.value),
+                recall=Estimate.exact(recall),
+                candidate_entropy=Estimate.exact(-own),
+                reference_entropy=Estimate.exact(reference_entropy),
+                kl_candidate_reference=Estimate.exact(own - precision.value),
+                kl_reference_candidate=Estimate.exact(-reference_entropy - recall),
+            )
+        )
+    return measured
 
 
 def _expected_log_gaussian(q: GaussianMixture, p: GaussianMixture) -> float:
@@ -174,23 +198,30 @@ def _seeing_narrow_components(cells: _Cells, q: GaussianMixture, p: GaussianMixt
 
 def _integrals(cells: _Cells, q: GaussianMixture, p: GaussianMixture) -> Float[np.ndarray, " n"]:
     """alpha_j times the integral of N(z; 0, I) log p over each cell, by the tensor Gauss-Legendre rule."""
-    d = q.dimension
-    abscissae, masses = np.polynomial.legendre.leggauss(_ORDER)
-    nodes = np.array(list(itertools.product(abscissae, repeat=d)))
-    rule = np.array([math.prod(combination) for combination in itertools.product(masses, repeat=d)])
-    weights, means, factors = q.weights.numpy(), q.means.numpy(), q.factors.numpy()
+    d, weights, means, factors = q.dimension, q.weights.numpy(), q.means.numpy(), q.factors.numpy()
+    nodes, masses = _gauss_legendre(_ORDER)
     result = np.empty(len(cells))
-    step = max(1, _CHUNK // len(nodes))
+    step = max(1, _CHUNK // _ORDER**d)
     for first in range(0, len(cells), step):
         part = slice(first, first + step)
         j, half = cells.component[part], cells.half[part]
-        # Axis by axis: sums over a last axis of length 2 would take most of the time.
-        z = [cells.centre[part, i, None] + half[:, None] * nodes[:, i] for i in range(d)]
-        x = [means[j, i, None] + sum(factors[j, i, m, None] * z[m] for m in range(i + 1)) for i in range(d)]
-        log_p = p.log_prob(torch.from_numpy(np.stack(x, -1).reshape(-1, d))).numpy().reshape(len(j), -1)
-        density = np.exp(-0.5 * sum(np.square(axis) for axis in z)) * (2 * math.pi) ** (-d / 2)
-        result[part] = weights[j] * half**d * (rule * density * log_p).sum(1)
+        lone = (len(j), *[1] * d)  # one number for a cell's whole grid of nodes
+        z, mass = [], weights[j].reshape(lone)
+        for i in range(d):  # an axis of the grid for each of z
+            along = cells.centre[part, i, None] + half[:, None] * nodes
+            z.append(along.reshape(len(j), *(_ORDER if axis == i else 1 for axis in range(d))))
+            mass = mass * ((half[:, None] * masses) * np.exp(-0.5 * along**2) / math.sqrt(2 * math.pi)).reshape(z[i].shape)
+        x = np.empty((d, len(j), *[_ORDER] * d))
+        for i in range(d):
+            x[i] = means[j, i].reshape(lone) + sum(factors[j, i, m].reshape(lone) * z[m] for m in range(i + 1))
+        log_p = p.log_prob(torch.from_numpy(x.reshape(d, -1)).T).numpy().reshape(mass.shape)
+        result[part] = (mass * log_p).reshape(len(j), -1).sum(1)
     return result
+
+
+@lru_cache(maxsize=1)
+def _gauss_legendre(order: int) -> tuple[Float[np.ndarray, " order"], Float[np.ndarray, " order"]]:
+    return np.polynomial.legendre.leggauss(order)
 
 
 def _not_converged(cells: int, error: float, allowed: float) -> GateError:
