@@ -21,6 +21,7 @@ from benchmarks import page
 from distilscope.runs.engine import MEMORY
 
 if TYPE_CHECKING:
+    from benchmarks.machine import Stage
     from benchmarks.models import Case
 
 COLUMNS = ("work", "useful tokens/s", "this package is faster by", "of the floor", "peak memory")
@@ -40,21 +41,24 @@ def main() -> None:
     if options.case:
         print(json.dumps(_machine() if options.case == "machine" else _time(options.case)))
         return
-    machine = _measure("machine")
+    before = _measure("machine")
+    lines, floors = _groups(options.only, options.runs)
+    # a peak is what could be: others may have slowed the machine down at one of the two times
+    machine = {what: max(before[what], after) for what, after in _measure("machine").items()}
+    stages = [_stage(group, stage, floor, machine) for group, stage, floor in floors]
     title = (
         f"Median of {options.runs} processes, cases of a group in turn. {page.machine()}. Large matrix products: "
         f"{machine['bfloat16'] / 1e9:,.0f} GFLOP/s in bfloat16, {machine['float32'] / 1e9:,.0f} in float32; "
         f"memory is read at {machine['bandwidth'] / 1e9:,.0f} GB/s."
     )
-    lines, stages = _groups(options.only, options.runs, machine)
     tables = [(COLUMNS, lines), (STAGES, stages)] if stages else [(COLUMNS, lines)]
     page.show(title, tables)
     if options.write:
         page.write(options.write, "python -m benchmarks", title, tables)
 
 
-def _groups(only: str, runs: int, machine: dict[str, float]) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
-    """The rows of both tables."""
+def _groups(only: str, runs: int) -> tuple[list[tuple[str, ...]], list[tuple[str, Stage, float]]]:
+    """The rows of the first table, and each group's stage with its floor (tokens/s)."""
     from benchmarks.cases import CASES
 
     groups: dict[str, list[str]] = {}
@@ -62,7 +66,7 @@ def _groups(only: str, runs: int, machine: dict[str, float]) -> tuple[list[tuple
         if only in name:
             groups.setdefault(name.split(":")[0], []).append(name)
     lines: list[tuple[str, ...]] = []
-    stages: list[tuple[str, ...]] = []
+    stages: list[tuple[str, Stage, float]] = []
     for group, names in groups.items():
         found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
         for _ in range(runs):
@@ -81,11 +85,14 @@ def _groups(only: str, runs: int, machine: dict[str, float]) -> tuple[list[tuple
             faster, of_floor = "" if name == names[0] else f"{ratio:.1f} x", f"{share:.0%}" if share else ""
             lines.append((name, f"{rate:,.0f}", faster, of_floor, f"{peak / 1e6:,.0f} MB"))
         if stage := CASES[names[0]].stage:
-            counted, floor = stage(), statistics.median(floors[_width(CASES[names[0]])])
-            roof = counted.roof(machine[str(counted.dtype).removeprefix("torch.")], machine["bandwidth"])
-            each = (counted.flops_per_token / 1e6, counted.bytes_per_token / 1e3, roof, floor)
-            stages.append((group, *(f"{number:,.0f}" for number in each)))
+            stages.append((group, stage(), statistics.median(floors[_width(CASES[names[0]])])))
     return lines, stages
+
+
+def _stage(group: str, stage: Stage, floor: float, machine: dict[str, float]) -> tuple[str, ...]:
+    """A row of the second table."""
+    roof = stage.roof(machine[str(stage.dtype).removeprefix("torch.")], machine["bandwidth"])
+    return group, *(f"{number:,.0f}" for number in (stage.flops_per_token / 1e6, stage.bytes_per_token / 1e3, roof, floor))
 
 
 def _width(case: Case) -> tuple[int, int | None]:
