@@ -11,7 +11,7 @@ from distilscope.distribution import Key
 from distilscope.errors import GateError, UsageError
 from distilscope.mog import quadrature
 from distilscope.mog.mixture import GaussianMixture
-from distilscope.mog.quadrature import exact_precision_recall, expected_log_prob, expected_log_probs
+from distilscope.mog.quadrature import exact_precision_recalls, expected_log_prob, expected_log_probs
 from distilscope.selectivity import Power
 
 
@@ -60,7 +60,7 @@ def test_entropy_of_components_far_apart_adds_the_weights_entropy():
 @pytest.mark.parametrize("beta", [0.5, 1.0, 30.0, math.inf])
 def test_agrees_with_monte_carlo_within_its_error_bars(ring, tilted, beta):
     candidate = tilted.select(Power(beta))
-    exact = exact_precision_recall(reference=ring, candidate=candidate).as_json()
+    exact = exact_precision_recalls(reference=ring, candidates=[candidate])[0].as_json()
     drawn = precision_recall(reference=ring, candidate=candidate, n=40_000, key=Key(0)).as_json()
     for name, estimate in drawn.items():
         assert abs(estimate["mean"] - exact[name]["mean"]) < 4 * estimate["stderr"], name
@@ -96,11 +96,11 @@ def test_the_error_bound_holds(ring, tilted):
 
 
 def test_identities_hold_exactly(ring, tilted):
-    result = exact_precision_recall(reference=ring, candidate=tilted)
+    result = exact_precision_recalls(reference=ring, candidates=[tilted])[0]
     means = {name: value["mean"] for name, value in result.as_json().items()}
     assert means["kl_candidate_reference"] == -means["candidate_entropy"] - means["precision"]
     assert means["kl_reference_candidate"] == -means["reference_entropy"] - means["recall"]
-    same = exact_precision_recall(reference=ring, candidate=ring)
+    same = exact_precision_recalls(reference=ring, candidates=[ring])[0]
     assert same.kl_candidate_reference.mean == same.kl_reference_candidate.mean == 0
 
 

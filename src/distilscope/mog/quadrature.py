@@ -120,17 +120,13 @@ def _by_component(cells: _Cells, integrals: Float[np.ndarray, "n f"], q: Gaussia
     return np.bincount(cells.component, integrals.sum(1), minlength=q.num_components)
 
 
-def exact_precision_recall(
-    *, reference: GaussianMixture, candidate: GaussianMixture, relative: float = RELATIVE, absolute: float = ABSOLUTE
-) -> PrecisionRecall:
-    """All six quantities of `PrecisionRecall` by quadrature; the identities KL(q||p) = -H(q) - P and KL(p||q) = -H(p) - R hold exactly."""
-    return exact_precision_recalls(reference=reference, candidates=[candidate], relative=relative, absolute=absolute)[0]
-
-
 def exact_precision_recalls(
     *, reference: GaussianMixture, candidates: Sequence[GaussianMixture], relative: float = RELATIVE, absolute: float = ABSOLUTE
 ) -> list[PrecisionRecall]:
-    """The same for candidates that differ in their weights alone, as a teacher's selections do."""
+    """All six quantities of `PrecisionRecall` by quadrature, for candidates that differ in their weights alone, as selections do.
+
+    The identities KL(q||p) = -H(q) - P and KL(p||q) = -H(p) - R hold exactly.
+    """
     tolerances = {"relative": relative, "absolute": absolute}
     reference_entropy, measured = exact_entropy(reference, **tolerances), []
     for candidate, precision in zip(candidates, expected_log_probs(candidates, reference, **tolerances), strict=True):
