@@ -252,8 +252,9 @@ def hide(monkeypatch, by, *, recorded: bool = True):
     """The sampler draws through `by` unasked. It records what it was asked for (only z can tell) or what it did (the paired gate can)."""
     honest = sampler.invert_cdf
 
-    def invert(logits, uniforms):
-        ids, log_prob = honest(by(logits), uniforms)
+    def invert(logits, uniforms, rows):
+        logits = logits[rows]
+        ids, log_prob = honest(by(logits), uniforms, np.arange(len(rows)))
         return ids, log_prob if recorded else logits.log_softmax(-1)[np.arange(len(ids)), ids].numpy()
 
     monkeypatch.setattr(sampler, "invert_cdf", invert)

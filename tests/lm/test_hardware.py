@@ -28,7 +28,10 @@ def network(monkeypatch) -> Llama:
         assert tensor.device == ELSEWHERE
         return np.zeros(tensor.shape, dtype=np.float32 if tensor.is_floating_point() else np.int64)
 
-    uses = {send: ("attention", "llama", "sampler", "scoring", "training"), fetch: ("loss", "sampler", "scoring")}
+    uses = {
+        send: ("attention", "cached_attention", "inversion", "llama", "sampler", "scoring", "training"),
+        fetch: ("inversion", "loss", "scoring"),
+    }
     for function, modules in uses.items():
         for module in modules:
             monkeypatch.setattr(f"distilscope.lm.{module}.{function.__name__}", function)

@@ -4,15 +4,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from distilscope.distribution import Key
 from distilscope.lm import sampler
 from distilscope.lm.causal_lm import CausalLM
-from distilscope.lm.sampler import invert_cdf
 from distilscope.lm.sequences import Sequences
 from distilscope.selectivity import UNCHANGED, Power, Selectivity, Temperature, TopK
 from fake_models import TableLM, random_table, tiny_llama, uniform_lm
@@ -146,90 +142,6 @@ def test_ids_are_stored_small(vocabulary):
     found = draw(uniform_lm(vocabulary), stopping=(), draws=50)
     assert found.ids.dtype == (np.uint8 if vocabulary <= 256 else np.uint16)
     np.testing.assert_allclose(found.log_prob, -math.log(vocabulary), atol=1e-5)
-
-
-# --- the inverse of the cumulative distribution
-
-
-def oracle(logits: np.ndarray) -> np.ndarray:
-    """The upper ends of the tokens' intervals, in float64 and one level, from the same float32 probabilities."""
-    probs = torch.from_numpy(logits).softmax(-1).double().numpy()
-    return probs.cumsum(-1) / probs.sum(-1, keepdims=True)
-
-
-weights = st.integers(1, 70).flatmap(
-    lambda v: hnp.arrays(np.float32, (3, v), elements=st.one_of(st.floats(-30, 30, width=32), st.just(np.float32(-np.inf))))
-)
-uniforms = st.one_of(st.floats(0, 1, exclude_max=True), st.sampled_from([0.0, LAST, 0.5, 2**-53, 1e-300]))
-
-
-@given(weights, st.lists(uniforms, min_size=3, max_size=3))
-def test_the_inverse_agrees_with_searchsorted(logits, u):
-    logits[~np.isfinite(logits).any(-1), 0] = 0.0
-    tokens, log_prob = invert_cdf(torch.from_numpy(logits), torch.tensor(u, dtype=torch.float64))
-    upper = oracle(logits)
-    probs = torch.from_numpy(logits).softmax(-1)
-    for i, token in enumerate(tokens):
-        assert probs[i, token] > 0
-        lower = upper[i, token - 1] if token else 0.0
-        assert lower - 1e-6 <= u[i] <= upper[i, token] + 1e-6
-        nearest = np.abs(upper[i] - u[i]).min()
-        if nearest > 1e-6:  # away from a border, the very same token
-            assert token == np.searchsorted(upper[i], u[i], side="right")
-    np.testing.assert_allclose(log_prob, torch.from_numpy(logits).log_softmax(-1)[torch.arange(3), torch.from_numpy(tokens)], atol=1e-5)
-
-
-@pytest.mark.parametrize("vocabulary", [1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 31, 100, 1000, 4095, 4096, 4097])
-def test_every_size_of_vocabulary(vocabulary):
-    u = torch.linspace(0, 1, 257, dtype=torch.float64)[:-1]
-    tokens, log_prob = invert_cdf(torch.zeros(256, vocabulary), u)
-    np.testing.assert_allclose(tokens, np.floor(u.numpy() * vocabulary), atol=1)
-    assert tokens.min() == 0
-    assert tokens.max() == min(vocabulary - 1, math.floor(vocabulary * 255 / 256))
-    np.testing.assert_allclose(log_prob, -math.log(vocabulary), atol=1e-5)
-
-
-@pytest.mark.parametrize("vocabulary", [1, 2, 3, 10, 65, 300])
-def test_a_token_of_probability_zero_is_never_drawn(vocabulary):
-    random = np.random.default_rng(vocabulary)
-    extremes = torch.tensor([0.0, 5e-324, 2**-60, 0.5, 1 - 2**-30, LAST], dtype=torch.float64)
-    for kept in {1, max(1, vocabulary // 2), max(1, vocabulary - 1)}:
-        for _ in range(20):
-            inside = random.choice(vocabulary, kept, replace=False)
-            row = torch.full((vocabulary,), -math.inf)
-            row[torch.from_numpy(inside)] = torch.from_numpy(random.normal(0, 5, kept)).float()
-            tokens, log_prob = invert_cdf(row.expand(len(extremes), -1), extremes)
-            assert set(tokens.tolist()) <= set(inside.tolist())
-            assert np.isfinite(log_prob).all()
-            assert tokens[0] == inside.min(), "u = 0 gives the first token that has any probability"
-            positive = row.softmax(-1).numpy() > 0
-            assert tokens[-1] <= np.flatnonzero(positive).max()
-
-
-def test_monotone_in_u():
-    logits = torch.from_numpy(np.random.default_rng(0).normal(0, 3, 777)).float()
-    u = torch.linspace(0, 1, 5001, dtype=torch.float64)[:-1]
-    tokens, _ = invert_cdf(logits.expand(len(u), -1), u)
-    assert (np.diff(tokens) >= 0).all()
-
-
-def test_a_heavy_tail_over_a_whole_vocabulary():
-    """First-token frequencies of 49152 tokens with probabilities ~ 1/rank, most of them rare, in bins of every rank."""
-    vocabulary, n = 49_152, 10_000
-    random = np.random.default_rng(0)
-    logits = torch.from_numpy(-np.log(random.permutation(vocabulary) + 1.0)).float()
-    u = torch.from_numpy(KEY.generator().random(n))
-    counts = np.zeros(vocabulary)
-    for part in u.split(200):
-        np.add.at(counts, invert_cdf(logits.expand(len(part), -1), part)[0], 1)
-    probs = logits.double().softmax(-1).numpy()
-    by_rank = np.array_split(np.argsort(-probs), np.unique(np.geomspace(1, vocabulary, 40).astype(int))[:-1])
-    by_id = np.array_split(np.arange(vocabulary), 61)
-    for bins in (by_rank, by_id):
-        observed = np.array([counts[bin_].sum() for bin_ in bins])
-        expected = n * np.array([probs[bin_].sum() for bin_ in bins])
-        assert expected.min() > 5
-        assert stats.chisquare(observed, expected * n / expected.sum()).pvalue > 0.001
 
 
 @pytest.mark.parametrize("together", [False, True], ids=["slots begin one by one", "all together"])

@@ -7,8 +7,7 @@ differentiates the first. Weights are read and written under Hugging Face's name
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -21,10 +20,12 @@ from torch.nn import functional as F
 from distilscope.distribution import Key
 from distilscope.errors import UsageError, one_line
 from distilscope.lm.architecture import LlamaConfig
-from distilscope.lm.attention import PaddedView, attend, rotate, rounded, weigh
+from distilscope.lm.attention import PaddedView, attend, rotate, rounded
+from distilscope.lm.cached_attention import CachedAttention
+from distilscope.lm.gate import gated
 from distilscope.lm.hardware import send
 from distilscope.lm.network import PIECE
-from distilscope.lm.norm import rms_norm
+from distilscope.lm.norm import add_and_norm, rms_norm
 from distilscope.lm.packing import linear, packed
 from distilscope.lm.sequences import Prompts, Sequences
 
@@ -41,20 +42,23 @@ class _Block(nn.Module):
         self.gate_up = nn.Parameter(torch.empty(2 * config.intermediate_size, d))
         self.down = nn.Parameter(torch.empty(d, config.intermediate_size))
 
-    def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def heads(self, normed: Tensor) -> Float[Tensor, "t h d"]:
+        """Queries, keys and values, one after another."""
+        return linear(normed, self.qkv).unflatten(-1, (-1, self.config.head_dim))
+
+    def project(self, normed: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (t, heads, d), keys and values (t, kv_heads, d); queries and keys rotated."""
         c = self.config
-        heads = linear(rms_norm(x, self.input_norm, c.rms_norm_eps), self.qkv).unflatten(-1, (-1, c.head_dim))
         # split, not sliced: the gradient of a slice is a whole array of zeros
-        turned, v = heads.split((c.num_heads + c.num_kv_heads, c.num_kv_heads), dim=1)
+        turned, v = self.heads(normed).split((c.num_heads + c.num_kv_heads, c.num_kv_heads), dim=1)
         q, k = rotate(turned, cos, sin).split((c.num_heads, c.num_kv_heads), dim=1)
         return q, k, v
 
-    def finish(self, x: Tensor, attended: Float[Tensor, "t hd"]) -> Tensor:
-        """Adds the attention's output and then the feed-forward network's to the residual stream."""
-        x = x + linear(attended, self.output)
-        gate, up = linear(rms_norm(x, self.post_norm, self.config.rms_norm_eps), self.gate_up).chunk(2, dim=-1)
-        return x + linear(F.silu(gate) * up, self.down)
+    def finish(self, x: Tensor, attended: Float[Tensor, "t hd"], gain: Float[Tensor, " d"]) -> tuple[Tensor, Tensor]:
+        """Adds the attention's output and then the feed-forward network's to the residual stream; that, and its norm with the next gain."""
+        eps = self.config.rms_norm_eps
+        x, normed = add_and_norm(x, linear(attended, self.output), self.post_norm, eps)
+        return add_and_norm(x, linear(gated(linear(normed, self.gate_up)), self.down), gain, eps)
 
     def packed(self) -> _Block:
         """The same block with its matrices packed, for inference only."""
@@ -128,10 +132,22 @@ class Llama(nn.Module):
         view, tokens = PaddedView(lengths, GRAIN, self.device), len(ids)
         x = F.embedding(F.pad(ids, (0, view.ballast)), self.embedding)
         cos, sin = self.rotary(view.positions, x.dtype)
-        for block in self._products[0]:
-            q, k, v = (view.pad(part) for part in block.project(x, cos, sin))
-            x = block.finish(x, view.flat(attend(q, k, v, view.unseen)))
-        return rms_norm(x, self.norm, self.config.rms_norm_eps)[:tokens]
+
+        def attended(_layer: int, block: _Block, normed: Tensor) -> Tensor:
+            q, k, v = (view.pad(part) for part in block.project(normed, cos, sin))
+            return view.flat(attend(q, k, v, view.unseen))
+
+        return self.through_layers(x, self._products[0], attended)[:tokens]
+
+    def through_layers(
+        self, x: Float[Tensor, "t d"], blocks: Iterable[_Block], attended: Callable[[int, _Block, Tensor], Float[Tensor, "t hd"]]
+    ) -> Float[Tensor, "t d"]:
+        """The last hidden states, normed; `attended` is what attention finds, given a layer's number, its block and its normed input."""
+        gains = [*(block.input_norm for block in blocks), self.norm]
+        normed = rms_norm(x, gains[0], self.config.rms_norm_eps)
+        for layer, (block, gain) in enumerate(zip(blocks, gains[1:], strict=True)):
+            x, normed = block.finish(x, attended(layer, block, normed), gain)
+        return normed
 
     def scores(self, hidden: Float[Tensor, "t d"]) -> Float[Tensor, "t v"]:
         """Next-token logits in the number format of the product; what exponentiates them turns them to fp32 first."""
@@ -248,8 +264,7 @@ class LlamaDecoder:
         self.first = np.array([len(prompt) - 1 for prompt in prompts])
         self.holds = np.full(slots, -1)  # which prompt each slot's cache begins with
         self.position = np.zeros(slots, dtype=np.int64)
-        self.rows = torch.arange(slots, device=network.device)
-        self.columns = torch.arange(int(self.first.max()) + horizon, device=network.device)
+        self.longest = int(self.first.max()) + horizon
         shape = (slots, c.num_kv_heads, 0, c.head_dim)
         self.keys, self.values = ([network.embedding.new_zeros(shape)] * c.num_layers for _ in range(2))
         self._make_room(int(self.first.max()))
@@ -267,33 +282,32 @@ class LlamaDecoder:
         x = F.embedding(send(prompt, where), self.network.embedding)
         cos, sin = self.network.rotary(torch.arange(length, device=where), x.dtype)
         rows = send(slots, where)
-        for layer, block in enumerate(self.blocks):
-            q, k, v = (part.transpose(0, 1) for part in block.project(x, cos, sin))
+
+        def attended(layer: int, block: _Block, normed: Tensor) -> Tensor:
+            q, k, v = (part.transpose(0, 1) for part in block.project(normed, cos, sin))
             self.keys[layer][rows, :, :length], self.values[layer][rows, :, :length] = k, v
-            attended = attend(q[None], k[None], v[None])[0]
-            x = block.finish(x, attended.transpose(0, 1).flatten(1))
+            return attend(q[None], k[None], v[None])[0].transpose(0, 1).flatten(1)
+
+        self.network.through_layers(x, self.blocks, attended)
 
     def _make_room(self, length: int) -> None:
         """Lengthens the cache to `length` columns and some to spare; always used whole, as a product would copy a part of it first."""
-        room = min(len(self.columns), max(16, rounded(length + length // 4, 16)))
+        room = min(self.longest, max(16, rounded(length + length // 4, 16)))
         for cache in (self.keys, self.values):
             for layer, old in enumerate(cache):
                 cache[layer] = F.pad(old, (0, 0, 0, room - old.shape[2]))
 
     def step(self, tokens: Int[np.ndarray, " slots"]) -> Float[Tensor, "slots v"]:
-        c, where, length = self.network.config, self.network.device, int(self.position.max()) + 1
+        length = int(self.position.max()) + 1
         if length > self.keys[0].shape[2]:
             self._make_room(length)
-        position = send(self.position, where)
-        x = F.embedding(send(tokens, where), self.network.embedding)
-        cos, sin = self.network.rotary(position, x.dtype)
-        unseen = self.columns[: self.keys[0].shape[2]] > position[:, None]
-        bias = torch.zeros(unseen.shape, device=where).masked_fill_(unseen, -math.inf)[:, None, None]
-        for block, keys, values in zip(self.blocks, self.keys, self.values, strict=True):
-            q, k, v = block.project(x, cos, sin)
-            keys[self.rows, :, position], values[self.rows, :, position] = k, v
-            # queries that share a key-value head stand together, so that neither is ever repeated in memory
-            products = torch.matmul(q.unflatten(1, (c.num_kv_heads, -1)), keys.transpose(-1, -2))
-            x = block.finish(x, weigh(products, values, bias).flatten(1))
-        self.position = np.minimum(self.position + 1, len(self.columns) - 1)
-        return linear(rms_norm(x, self.network.norm, c.rms_norm_eps), self.head)
+        x = F.embedding(send(tokens, self.network.device), self.network.embedding)
+        rotary = self.network.rotary(send(self.position, self.network.device), x.dtype)
+        attention = CachedAttention(self.position, *rotary, self.keys[0].shape[2])
+
+        def attended(layer: int, block: _Block, normed: Tensor) -> Tensor:
+            return attention(block.heads(normed), self.keys[layer], self.values[layer])
+
+        hidden = self.network.through_layers(x, self.blocks, attended)
+        self.position = np.minimum(self.position + 1, self.longest - 1)
+        return linear(hidden, self.head)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 import torch
 
 from distilscope.errors import DistilscopeError, UsageError, one_line, shown
+from distilscope.lm.cache import cache_folder
 from distilscope.lm.causal_lm import CausalLM
 from distilscope.lm.model_folder import read_config, weight_files
 
@@ -105,12 +105,6 @@ def digest(folder: Path) -> str:
 def file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept: DISTILSCOPE_CACHE, else the user's cache folder."""
-    base = os.environ.get("DISTILSCOPE_CACHE")
-    return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "distilscope"
 
 
 def _converted(path: Path) -> Path:

@@ -8,7 +8,6 @@ CPU matrix products differ in the last bit between row counts.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Set
 
 import numpy as np
@@ -17,10 +16,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from distilscope.distribution import Key
-from distilscope.lm.hardware import fetch, send
+from distilscope.lm.hardware import send
+from distilscope.lm.inversion import invert_cdf
 from distilscope.lm.network import Network, in_pieces
 from distilscope.lm.sequences import Prompts, Sequences, id_dtype
-from distilscope.selectivity import Selectivity
+from distilscope.selectivity import UNCHANGED, Selectivity
 
 
 @torch.inference_mode()
@@ -65,9 +65,7 @@ def draw(
             break
         logits = decoder.step(tokens)
         rows, columns = making[live], at[live]
-        drawn, log_prob = next_tokens(
-            logits if len(live) == slots else logits.index_select(0, send(live, logits.device)), uniforms[rows, columns], selectivity
-        )
+        drawn, log_prob = next_tokens(logits, live, uniforms[rows, columns], selectivity)
         ids[rows, columns], recorded[rows, columns] = drawn, log_prob
         stopped = np.isin(drawn, stops)
         at[live] += 1
@@ -85,38 +83,14 @@ def in_turn(first: int, draws: int, prompts: int) -> Int[np.ndarray, " draws"]:
 
 
 def next_tokens(
-    logits: Float[Tensor, "n v"], uniforms: Float[np.ndarray, " n"], selectivity: Selectivity
-) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """One token per row, by inversion, and its log-probability (nats)."""
+    logits: Float[Tensor, "n v"], rows: Int[np.ndarray, " m"], uniforms: Float[np.ndarray, " m"], selectivity: Selectivity
+) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+    """One token for each of these rows of logits, by inversion, and its log-probability (nats)."""
+    if selectivity == UNCHANGED:
+        return invert_cdf(logits, uniforms, rows)
     found, start = [], 0
-    for piece in in_pieces(logits):
-        found.append(invert_cdf(selectivity(piece), send(uniforms[start : start + len(piece)], logits.device)))
+    for piece in in_pieces(logits if len(rows) == len(logits) else logits.index_select(0, send(rows, logits.device))):
+        found.append(invert_cdf(selectivity(piece), uniforms[start : start + len(piece)], np.arange(len(piece))))
         start += len(piece)
     drawn, log_prob = (np.concatenate(part) for part in zip(*found, strict=True))
     return drawn, log_prob
-
-
-def invert_cdf(logits: Float[Tensor, "n v"], uniforms: Float[Tensor, " n"]) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """The token at which each row's cumulative distribution passes its uniform number, and its log-probability.
-
-    Sums run in two levels, the upper one in double precision: first the block of tokens, then the token within
-    it. A token of probability zero is never drawn.
-    """
-    probs = logits.softmax(-1)
-    width = 2 ** math.ceil(math.log2(max(2, probs.shape[-1])) / 2)
-    missing = -probs.shape[-1] % width
-    blocks = (torch.nn.functional.pad(probs, (0, missing)) if missing else probs).unflatten(-1, (-1, width))
-    rows = torch.arange(len(probs), device=probs.device)
-    sums = blocks.sum(-1, dtype=torch.float32).double().cumsum(-1)
-    target = uniforms.double() * sums[:, -1]
-    block = _first_above(sums, target)
-    before = torch.where(block > 0, sums[rows, (block - 1).clamp(min=0)], 0.0)
-    inside = blocks[rows, block].double().cumsum(-1)
-    token = block * width + _first_above(inside, target - before)
-    return fetch(token), fetch(probs[rows, token].log())
-
-
-def _first_above(cumulative: Float[Tensor, "n m"], target: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
-    """The first index whose cumulative sum exceeds the target, at most the last index that adds anything."""
-    last = (cumulative < cumulative[:, -1:]).sum(-1)
-    return torch.minimum((cumulative <= target[:, None]).sum(-1), last)

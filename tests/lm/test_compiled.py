@@ -1,0 +1,159 @@
+"""Compiled loops against torch's own operations in double precision."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from distilscope.lm import cached_attention, gate, norm
+from distilscope.lm.cached_attention import CachedAttention
+from distilscope.lm.compiled import array, compiled, element, fits, number, ordered, over_rows, power_of_two, unordered
+
+FORMATS = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+
+
+@compiled
+def there_and_back(numbers, rounded, again, turned):
+    for i in range(len(numbers)):
+        rounded[i] = element(numbers[i], rounded)
+        again[i] = number(rounded[i])
+        turned[i] = unordered(ordered(again[i]))
+
+
+@FORMATS
+@given(bits=st.lists(st.one_of(st.integers(0, 2**32 - 1), st.sampled_from([0x3F808000, 0x3F818000, 0x80000000, 1])), min_size=1))
+def test_elements_are_rounded_as_torch_rounds(dtype, bits):
+    numbers = np.array(bits, dtype=np.uint32).view(np.float32)
+    numbers = numbers[~np.isnan(numbers)]
+    expected = torch.from_numpy(numbers).to(dtype)
+    rounded, again, turned = array(torch.empty_like(expected)), np.empty_like(numbers), np.empty_like(numbers)
+    there_and_back(numbers, rounded, again, turned)
+    np.testing.assert_array_equal(rounded, array(expected))
+    np.testing.assert_array_equal(again, expected.float().numpy())
+    np.testing.assert_array_equal(turned, again)
+
+
+@compiled
+def order(numbers, into):
+    for i in range(len(numbers)):
+        into[i] = ordered(numbers[i])
+
+
+def test_integers_are_in_the_order_of_their_numbers():
+    numbers = np.array([-math.inf, -3e38, -2.0, -1.0, -1e-30, -0.0, 0.0, 1e-30, 1.0, 2.0, 3e38, math.inf], dtype=np.float32)
+    integers = np.empty(len(numbers), np.int32)
+    order(numbers, integers)
+    assert (np.diff(integers.astype(np.int64)) > 0).all()
+
+
+@compiled
+def powers(x, into):
+    for i in range(len(x)):
+        into[i] = power_of_two(x[i])
+
+
+def test_powers_of_two():
+    x = np.concatenate([np.linspace(-126, 126.9, 100_001), np.arange(-126, 127), np.arange(-126, 127) + 0.5, [1e-30, -0.0]]).astype(
+        np.float32
+    )
+    found, exact = np.empty_like(x), np.exp2(x.astype(np.float64))
+    powers(x, found)
+    assert np.abs(found / exact - 1).max() < 4e-7
+    small = np.array([-126.01, -1000, -1e30, -np.inf], dtype=np.float32)
+    powers(small, found[:4])
+    assert not found[:4].any()
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 7, 64])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_every_row_is_given_once_whatever_the_threads(rows, threads):
+    seen = []
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        over_rows(lambda first, end, to: to.extend(range(first, end)), rows, 1 << 20, seen)
+    finally:
+        torch.set_num_threads(before)
+    assert sorted(seen) == list(range(rows))
+
+
+def test_a_fault_on_another_thread_is_raised():
+    def fail(first: int, _end: int) -> None:
+        if first:
+            raise ZeroDivisionError
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            over_rows(fail, 2, 1 << 20)
+    finally:
+        torch.set_num_threads(before)
+
+
+def rounded_to(dtype: torch.dtype, exact: torch.Tensor) -> dict:
+    return {"atol": 2e-6 * max(1.0, float(exact.abs().max())), "rtol": 0.51 * torch.finfo(dtype).eps + 1e-6}
+
+
+@FORMATS
+def test_the_gate(dtype):
+    x = torch.randn(5, 38, generator=torch.Generator().manual_seed(0)).mul(6).to(dtype)
+    x[0, :4] = torch.tensor([-200.0, 200.0, 0.0, -88.0])
+    left, right = x.double().chunk(2, -1)
+    exact = F.silu(left) * right
+    found = gate.gated(x)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), exact, **rounded_to(dtype, exact))
+
+
+@FORMATS
+def test_the_sum_and_its_norm(dtype):
+    random = torch.Generator().manual_seed(0)
+    x, more, gain = (torch.randn(shape, generator=random).to(dtype) for shape in ((5, 37), (5, 37), (37,)))
+    total = x + more
+    found, normed = norm.add_and_norm(x.clone(), more, gain, 1e-5)
+    assert torch.equal(found, total)
+    torch.testing.assert_close(normed, norm.rms_norm(total, gain, 1e-5), rtol=0, atol=0)
+
+
+def test_with_a_gradient_nothing_is_overwritten():
+    x, more, gain = torch.ones(2, 4, requires_grad=True), torch.ones(2, 4, requires_grad=True), torch.ones(4)
+    norm.add_and_norm(x, more, gain, 0.0)[1].sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x, torch.ones(2, 4))
+
+
+@FORMATS
+@pytest.mark.parametrize(("kv", "shared", "width"), [(3, 3, 64), (1, 1, 2), (2, 1, 10), (1, 4, 96)])
+def test_attention_over_a_cache(dtype, kv, shared, width, monkeypatch):
+    """Slots at different positions, one at its first and one at the cache's end; both ways leave the same cache and find the same."""
+    random = torch.Generator().manual_seed(0)
+    room, position = 37, np.array([0, 15, 16, 36, 5])
+
+    def numbers(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=random).to(dtype)
+
+    heads, keys, values = numbers(5, kv * (shared + 2), width), numbers(5, kv, room, width), numbers(5, kv, room, width)
+    angles = numbers(5, width // 2).repeat(1, 2)
+    cos, sin = angles.cos(), angles.sin() * torch.tensor([-1.0, 1.0]).repeat_interleave(width // 2).to(dtype)
+    mine = (keys.clone(), values.clone())
+    found = CachedAttention(position, cos, sin, room)(heads, *mine)
+    monkeypatch.setattr(cached_attention, "fits", lambda _: False)
+    theirs = (keys.double(), values.double())
+    exact = CachedAttention(position, cos.double(), sin.double(), room)(heads.double(), *theirs)
+    for cache, exact_cache in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(cache.double(), exact_cache, **rounded_to(dtype, exact_cache))
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), exact, atol=(2e-2 if dtype == torch.bfloat16 else 2e-6), rtol=1e-2)
+
+
+def test_what_does_not_fit_is_left_to_torch():
+    assert not fits(torch.zeros(2, 3).T)
+    assert not fits(torch.zeros(2, dtype=torch.float16))
+    assert not fits(torch.zeros(2, device="meta"))
+    half = torch.ones(2, 4, dtype=torch.float16)
+    assert gate.gated(half).dtype == norm.rms_norm(half, torch.ones(4, dtype=torch.float16), 1e-5).dtype == torch.float16
