@@ -79,6 +79,8 @@ class RayTasks:
             if time.monotonic() - self._looked > LOOK:
                 self._look()
                 for group in self._running.values():
+                    if not self._nodes:
+                        raise self._node_died(group)
                     self._require_node(group[0].needs)
             finished = self._finished(timeout)
         for task, receipt in finished:
@@ -160,16 +162,23 @@ class RayTasks:
             f"{'lower --resources.train_gpus or tile_gpus, or ' if needs.gpus else ''}add such a node"
         )
 
+    def _at(self, group: list[Task]) -> Task:
+        """The step that a group has come to."""
+        return next((task for task in group if not self._store.has(task.identity)), group[0])
+
+    def _node_died(self, group: list[Task]) -> DistilscopeError:
+        return DistilscopeError(
+            f"the Ray node of this machine died, and with it the run, at the step {self._at(group).name}; "
+            "start the node again if it is not this run's own, and run again (what was finished is kept)"
+        )
+
     def _failure(self, group: list[Task], error: Exception) -> DistilscopeError:
         from ray.exceptions import LocalRayletDiedError, NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
-        task = next((task for task in group if not self._store.has(task.identity)), group[0])
+        task = self._at(group)
         said = str(error).strip().splitlines() or [type(error).__name__]
         if isinstance(error, LocalRayletDiedError):
-            return DistilscopeError(
-                f"the Ray node of this machine died, and with it the run, at the step {task.name}; "
-                "start the node again if it is not this run's own, and run again (what was finished is kept)"
-            )
+            return self._node_died(group)
         if isinstance(error, NodeDiedError | OutOfMemoryError | WorkerCrashedError):
             return DistilscopeError(
                 f"a worker process, or its node, died while running the step {task.name}, {RETRIES + 1} times in a row (Ray says "
