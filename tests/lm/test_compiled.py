@@ -57,7 +57,7 @@ def powers(x, into):
 
 
 def test_powers_of_two():
-    x = np.concatenate([np.linspace(-126, 126.9, 100_001), np.arange(-126, 127), np.arange(-126, 127) + 0.5, [1e-30, -0.0]]).astype(
+    x = np.concatenate([np.linspace(-126, 127, 100_001), np.arange(-126, 127), np.arange(-126, 127) + 0.5, [1e-30, -0.0]]).astype(
         np.float32
     )
     found, exact = np.empty_like(x), np.exp2(x.astype(np.float64))
@@ -66,6 +66,9 @@ def test_powers_of_two():
     small = np.array([-126.01, -1000, -1e30, -np.inf], dtype=np.float32)
     powers(small, found[:4])
     assert not found[:4].any()
+    large = np.array([127.1, 129, 1e30, np.inf], dtype=np.float32)
+    powers(large, found[:4])
+    assert (found[:4] == np.float32(2.0**127)).all()
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 7, 64])
@@ -96,18 +99,24 @@ def test_a_fault_on_another_thread_is_raised():
 
 
 def rounded_to(dtype: torch.dtype, exact: torch.Tensor) -> dict:
-    return {"atol": 2e-6 * max(1.0, float(exact.abs().max())), "rtol": 0.51 * torch.finfo(dtype).eps + 1e-6}
+    return {"atol": 2e-6 * max(1.0, float(exact.detach().abs().max())), "rtol": 0.51 * torch.finfo(dtype).eps + 1e-6}
 
 
 @FORMATS
-def test_the_gate(dtype):
-    x = torch.randn(5, 38, generator=torch.Generator().manual_seed(0)).mul(6).to(dtype)
-    x[0, :4] = torch.tensor([-200.0, 200.0, 0.0, -88.0])
-    left, right = x.double().chunk(2, -1)
+def test_the_gate_and_its_slope(dtype):
+    """Also where the gate is so far from 0 that its exponential is no float32."""
+    x = torch.randn(5, 38, generator=torch.Generator().manual_seed(0)).mul(6)
+    x[0, :8] = torch.tensor([-1e4, -200.0, -89.5, -88.0, 0.0, 88.0, 200.0, 1e4])
+    x, along = x.to(dtype), torch.randn(5, 19, generator=torch.Generator().manual_seed(1)).to(dtype)
+    mine, theirs = x.clone().requires_grad_(), x.double().requires_grad_()
+    left, right = theirs.chunk(2, -1)
     exact = F.silu(left) * right
-    found = gate.gated(x)
+    found = gate.gated(mine)
     assert found.dtype == dtype
     torch.testing.assert_close(found.double(), exact, **rounded_to(dtype, exact))
+    found.backward(along)
+    exact.backward(along.double())
+    torch.testing.assert_close(mine.grad.double(), theirs.grad, **rounded_to(dtype, theirs.grad))
 
 
 @FORMATS

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from distilscope.lm.norm import rms_norm
+from distilscope.lm.norm import ROWS, add_and_norm, rms_norm
 
 
 def inputs() -> tuple[torch.Tensor, torch.Tensor]:
@@ -21,6 +21,27 @@ def test_values_and_gradients_are_those_of_torch():
     theirs.backward(slope.double())
     torch.testing.assert_close(x.grad, their_x.grad, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(gain.grad, their_gain.grad, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 5, ROWS, 2 * ROWS + 1])
+@pytest.mark.parametrize("more", [torch.float32, torch.bfloat16], ids=str)
+def test_a_sum_and_its_norm_have_torchs_gradients(rows, more):
+    random = torch.Generator().manual_seed(2)
+    x, y, slope_of_sum, slope = (torch.randn(rows, 12, generator=random) for _ in range(4))
+    y, gain = y.to(more), torch.linspace(-0.5, 1.5, 12)
+    mine = [one.clone().requires_grad_() for one in (x, y, gain)]
+    theirs = [one.double().requires_grad_() for one in (x, y, gain)]
+    total, normed = add_and_norm(*mine, 1e-5)
+    exact = theirs[0] + theirs[1]
+    exact_norm = F.rms_norm(exact, (12,), theirs[2], 1e-5)
+    torch.testing.assert_close(total.double(), exact, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(normed.double(), exact_norm, atol=1e-6, rtol=1e-6)
+    ((total * slope_of_sum).sum() + (normed * slope).sum()).backward()
+    ((exact * slope_of_sum.double()).sum() + (exact_norm * slope.double()).sum()).backward()
+    for one, other in zip(mine, theirs, strict=True):
+        assert one.grad.dtype == one.dtype
+        rtol = 1e-5 if one.dtype == torch.float32 else 2**-8
+        torch.testing.assert_close(one.grad.double(), other.grad, atol=1e-5, rtol=rtol)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)

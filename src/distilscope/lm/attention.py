@@ -1,4 +1,4 @@
-"""Causal attention on a CPU, and the positions that it needs: rotated queries and keys, sequences seen side by side."""
+"""Causal attention on a CPU, and the positions that it needs: sequences seen side by side."""
 
 from __future__ import annotations
 
@@ -13,13 +13,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from distilscope.lm.hardware import send
-
-
-def rotate(x: Float[Tensor, "t h d"], cos: Float[Tensor, "t d"], sin: Float[Tensor, "t d"]) -> Float[Tensor, "t h d"]:
-    """Rotary position embedding (Su et al. 2104.09864), in the layout of halves; `sin` carries the minus of its first half."""
-    left, right = x.chunk(2, dim=-1)
-    return torch.addcmul(x * cos[:, None], torch.cat((right, left), dim=-1), sin[:, None])
-
 
 QUERIES = 64
 """Positions whose attention weights are written out at once, over the keys up to the last of them; a rest of up to half as many goes

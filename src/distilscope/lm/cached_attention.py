@@ -12,9 +12,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from distilscope.lm.attention import rotate, weigh
+from distilscope.lm.attention import weigh
 from distilscope.lm.compiled import BLOCK, PER_NAT, array, compiled, element, fetch_ahead, fits, number, over_rows, power_of_two
 from distilscope.lm.hardware import send
+from distilscope.lm.rotation import rotate, rotated
 
 LINE = 64
 """Bytes that come from memory together."""
@@ -42,15 +43,13 @@ class CachedAttention:
         kv, room = keys.shape[1:3]
         queries = total - 2 * kv
         if not fits(heads):
-            q, k, v = heads.split((queries, kv, kv), dim=1)
-            return self._by_torch(q, k, v, keys, values)
+            return self._by_torch(*rotated(heads, self.cos, self.sin, kv), keys, values)
         found = heads.new_empty(slots, queries * width)
         arrays = (array(one) for one in (heads, self.cos, self.sin, keys, values, found))
         over_rows(_compiled_for(queries // kv, width), slots, 2 * kv * room * width, self.position, *arrays)
         return found
 
     def _by_torch(self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        q, k = (rotate(part, self.cos, self.sin) for part in (q, k))
         keys[self.rows, :, self.columns], values[self.rows, :, self.columns] = k, v
         # queries that share a key-value head stand together, so that neither is ever repeated in memory
         products = torch.matmul(q.unflatten(1, (keys.shape[1], -1)), keys.transpose(-1, -2))
@@ -77,13 +76,13 @@ def _compiled_for(shared: int, width: int) -> Callable[..., None]:
                     for j in range(0, seen * width, line):
                         fetch_ahead(next_key, j)
                         fetch_ahead(next_value, j)
-                _rotate(heads[s, shared * kv + g], c, z, key[seen - 1])
+                rotate(heads[s, shared * kv + g], c, z, key[seen - 1])
                 new, into = heads[s, (shared + 1) * kv + g], value[seen - 1]
                 for j in range(width):
                     into[j] = new[j]
                 for m in range(shared):
                     turned = queries[m]
-                    _rotate(heads[s, g * shared + m], c, z, turned)
+                    rotate(heads[s, g * shared + m], c, z, turned)
                 for t in range(seen):
                     for j in range(width):
                         row[j] = number(key[t, j])
@@ -109,15 +108,6 @@ def _compiled_for(shared: int, width: int) -> Callable[..., None]:
                         into[j] = element(sums[m, j] * inverse[m], found)
 
     return attend
-
-
-@compiled
-def _rotate(x: Any, cos: Any, sin: Any, into: Any) -> None:
-    half = len(into) // 2
-    for j in range(half):
-        left, right = number(x[j]), number(x[half + j])
-        into[j] = element(left * number(cos[j]) + right * number(sin[j]), into)
-        into[half + j] = element(right * number(cos[half + j]) + left * number(sin[half + j]), into)
 
 
 @compiled

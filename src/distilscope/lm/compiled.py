@@ -193,14 +193,15 @@ def fetch_ahead(_context: Any, data: Any, _place: Any) -> Typed:
 PER_NAT = np.float32(1.4426950408889634)
 """log2 of e."""
 
-_SMALLEST = np.float32(-126)
+_SMALLEST, _LARGEST = np.float32(-126), np.float32(127)
 _6, _5, _4, _3, _2, _1 = (np.float32(math.log(2) ** n / math.factorial(n)) for n in range(6, 0, -1))
 
 
 @compiled
 def power_of_two(x: np.float32) -> np.float32:
-    """2^x for x < 127, to 4e-7 of itself, by Taylor's series about the nearest whole number; 0 below 2^-126, the smallest normal number."""
+    """2^x to 4e-7 of itself, by Taylor's series about the nearest whole number; 0 below 2^-126, the smallest normal, and at most 2^127."""
     t = x if x > _SMALLEST else _SMALLEST
+    t = t if t < _LARGEST else _LARGEST
     whole = _nearest(t)
     x_ = t - whole
     series = np.float32((((((_6 * x_ + _5) * x_ + _4) * x_ + _3) * x_ + _2) * x_ + _1) * x_ + np.float32(1))

@@ -14,13 +14,27 @@ from distilscope.lm.compiled import PER_NAT, array, compiled, element, fits, num
 
 
 def gated(gate_up: Float[Tensor, "t d2"]) -> Float[Tensor, "t d"]:
-    """silu(gate) * up, where gate is the first half of each row and up the second. Without a gradient it is rounded once."""
-    if (torch.is_grad_enabled() and gate_up.requires_grad) or not fits(gate_up):
-        gate, up = gate_up.chunk(2, dim=-1)
-        return F.silu(gate) * up
-    result = gate_up.new_empty(len(gate_up), gate_up.shape[1] // 2)
-    over_rows(_gated, *result.shape, array(gate_up), array(result))
-    return result
+    """silu(gate) * up, where gate is the first half of each row and up the second; on a processor rounded once."""
+    if fits(gate_up):
+        return _Gated.apply(gate_up)  # type: ignore[no-any-return]
+    gate, up = gate_up.chunk(2, dim=-1)
+    return F.silu(gate) * up
+
+
+class _Gated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate_up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate_up)
+        result = gate_up.new_empty(len(gate_up), gate_up.shape[1] // 2)
+        over_rows(_gated, *result.shape, array(gate_up), array(result))
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        (gate_up,) = ctx.saved_tensors
+        slope = torch.empty_like(gate_up)
+        over_rows(_slope, *gradient.shape, array(gate_up), array(gradient.contiguous()), array(slope))
+        return slope
 
 
 @compiled
@@ -31,3 +45,15 @@ def _gated(first: Any, end: Any, gate_up: Any, result: Any) -> None:
         for j in range(width):
             x = number(gate[j])
             into[j] = element(x / (np.float32(1) + power_of_two(-x * PER_NAT)) * number(up[j]), result)
+
+
+@compiled
+def _slope(first: Any, end: Any, gate_up: Any, gradient: Any, slope: Any) -> None:
+    width = gradient.shape[1]
+    for i in range(first, end):
+        gate, up, along, of_gate, of_up = gate_up[i, :width], gate_up[i, width:], gradient[i], slope[i, :width], slope[i, width:]
+        for j in range(width):
+            x, y = number(gate[j]), number(along[j])
+            sigmoid = np.float32(1) / (np.float32(1) + power_of_two(-x * PER_NAT))
+            of_gate[j] = element(y * number(up[j]) * sigmoid * (np.float32(1) + x * (np.float32(1) - sigmoid)), slope)
+            of_up[j] = element(y * x * sigmoid, slope)

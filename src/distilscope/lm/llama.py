@@ -20,13 +20,14 @@ from torch.nn import functional as F
 from distilscope.distribution import Key
 from distilscope.errors import UsageError, one_line
 from distilscope.lm.architecture import LlamaConfig
-from distilscope.lm.attention import PaddedView, attend, rotate, rounded
+from distilscope.lm.attention import PaddedView, attend, rounded
 from distilscope.lm.cached_attention import CachedAttention
 from distilscope.lm.gate import gated
 from distilscope.lm.hardware import send
 from distilscope.lm.network import PIECE
 from distilscope.lm.norm import add_and_norm, rms_norm
 from distilscope.lm.packing import linear, packed
+from distilscope.lm.rotation import rotated
 from distilscope.lm.sequences import Prompts, Sequences
 
 
@@ -48,11 +49,7 @@ class _Block(nn.Module):
 
     def project(self, normed: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (t, heads, d), keys and values (t, kv_heads, d); queries and keys rotated."""
-        c = self.config
-        # split, not sliced: the gradient of a slice is a whole array of zeros
-        turned, v = self.heads(normed).split((c.num_heads + c.num_kv_heads, c.num_kv_heads), dim=1)
-        q, k = rotate(turned, cos, sin).split((c.num_heads, c.num_kv_heads), dim=1)
-        return q, k, v
+        return rotated(self.heads(normed), cos, sin, self.config.num_kv_heads)
 
     def finish(self, x: Tensor, attended: Float[Tensor, "t hd"], gain: Float[Tensor, " d"]) -> tuple[Tensor, Tensor]:
         """Adds the attention's output and then the feed-forward network's to the residual stream; that, and its norm with the next gain."""
