@@ -21,6 +21,8 @@ for protocol in (distribution.Distribution, selectivity.Selectivity):
 
 install_import_hook("distilscope", "beartype.beartype")
 
+torch.set_num_threads(1)  # as workers have it; with more the compiled loops are not used
+
 
 # The same examples every time, and no deadline: a busy machine is no bug.
 settings.register_profile("repeatable", derandomize=True, deadline=None)

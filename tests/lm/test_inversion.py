@@ -137,17 +137,3 @@ def test_logits_that_are_no_numbers_give_a_token_and_no_number():
         tokens, log_prob = compiled(logits, np.array([0.5]))
         assert 0 <= tokens[0] < logits.shape[1]
         assert not np.isfinite(log_prob[0])
-
-
-@pytest.mark.parametrize("threads", [1, 2, 5])
-def test_the_number_of_threads_changes_nothing(threads):
-    random = np.random.default_rng(4)
-    logits, u = torch.from_numpy(random.normal(0, 4, (40, 9000))).bfloat16(), random.random(40)
-    before = torch.get_num_threads()
-    expected = compiled(logits, u)
-    torch.set_num_threads(threads)
-    try:
-        found = compiled(logits, u)
-    finally:
-        torch.set_num_threads(before)
-    np.testing.assert_array_equal(found, expected)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from distilscope.lm.norm import ROWS, add_and_norm, rms_norm
+from distilscope.lm.norm import add_and_norm, rms_norm
 
 
 def inputs() -> tuple[torch.Tensor, torch.Tensor]:
@@ -23,7 +23,7 @@ def test_values_and_gradients_are_those_of_torch():
     torch.testing.assert_close(gain.grad, their_gain.grad, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("rows", [1, 5, ROWS, 2 * ROWS + 1])
+@pytest.mark.parametrize("rows", [1, 5, 130])
 @pytest.mark.parametrize("more", [torch.float32, torch.bfloat16], ids=str)
 def test_a_sum_and_its_norm_have_torchs_gradients(rows, more):
     random = torch.Generator().manual_seed(2)

@@ -13,9 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from distilscope.lm.attention import weigh
-from distilscope.lm.compiled import BLOCK, PER_NAT, array, compiled, element, fetch_ahead, fits, number, over_rows, power_of_two
+from distilscope.lm.compiled import BLOCK, PER_NAT, array, compiled, element, fetch_ahead, fits, number, power_of_two
 from distilscope.lm.hardware import send
-from distilscope.lm.rotation import rotate, rotated
+from distilscope.lm.rotation import copy, rotate, rotated
 
 LINE = 64
 """Bytes that come from memory together."""
@@ -40,13 +40,13 @@ class CachedAttention:
     ) -> Float[Tensor, "slots qd"]:
         """Writes the new keys and values into the cache; what the queries then find there. `heads`: queries, keys, values, not rotated."""
         slots, total, width = heads.shape
-        kv, room = keys.shape[1:3]
+        kv = keys.shape[1]
         queries = total - 2 * kv
         if not fits(heads):
             return self._by_torch(*rotated(heads, self.cos, self.sin, kv), keys, values)
         found = heads.new_empty(slots, queries * width)
         arrays = (array(one) for one in (heads, self.cos, self.sin, keys, values, found))
-        over_rows(_compiled_for(queries // kv, width), slots, 2 * kv * room * width, self.position, *arrays)
+        _compiled_for(queries // kv, width)(self.position, *arrays)
         return found
 
     def _by_torch(self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -61,28 +61,25 @@ def _compiled_for(shared: int, width: int) -> Callable[..., None]:
     """The loop for so many queries to a key-value head of this width: with both known, sums stay in registers."""
 
     @compiled
-    def attend(first: Any, end: Any, position: Any, heads: Any, cos: Any, sin: Any, keys: Any, values: Any, found: Any) -> None:  # noqa: PLR0912 (calls would hide sums from registers)
+    def attend(position: Any, heads: Any, cos: Any, sin: Any, keys: Any, values: Any, found: Any) -> None:  # noqa: PLR0912 (calls would hide sums from registers)
         kv, room, line = keys.shape[1], keys.shape[2], LINE // keys.itemsize
         scale = np.float32(PER_NAT / math.sqrt(width))
         row, sums, inverse = np.empty(width, np.float32), np.empty((shared, width), np.float32), np.empty(shared, np.float32)
         queries, weights = np.empty((shared, width), np.float32), np.empty((shared, room + BLOCK), np.float32)
-        for s in range(first, end):
+        for s in range(len(position)):
             seen, c, z = position[s] + 1, cos[s], sin[s]
             for g in range(kv):
                 key, value = keys[s, g], values[s, g]
                 after = s * kv + g + 1  # the next one's, from memory while these are worked on
-                if after < end * kv:
+                if after < len(position) * kv:
                     next_key, next_value = keys[after // kv, after % kv].reshape(-1), values[after // kv, after % kv].reshape(-1)
                     for j in range(0, seen * width, line):
                         fetch_ahead(next_key, j)
                         fetch_ahead(next_value, j)
                 rotate(heads[s, shared * kv + g], c, z, key[seen - 1])
-                new, into = heads[s, (shared + 1) * kv + g], value[seen - 1]
-                for j in range(width):
-                    into[j] = new[j]
+                copy(heads[s, (shared + 1) * kv + g], value[seen - 1])
                 for m in range(shared):
-                    turned = queries[m]
-                    rotate(heads[s, g * shared + m], c, z, turned)
+                    rotate(heads[s, g * shared + m], c, z, queries[m])
                 for t in range(seen):
                     for j in range(width):
                         row[j] = number(key[t, j])

@@ -3,7 +3,7 @@
 Torch makes it of many operations, each a pass over memory; with a processor whose matrix products are fast (AMX) that is most of a step.
 Numba compiles a loop when it is first called and keeps the result in the user's cache folder.
 Kernels take arrays of float32, or of int16 that hold bfloat16's bits; they compute in float32, and a row's result depends on nothing but
-that row. On a GPU, and in float16, torch's own operations do the same work.
+that row. On a GPU, in float16, and where torch uses several threads, its own operations do the same work.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ import hashlib
 import inspect
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +36,9 @@ BLOCK = 16
 
 
 def compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """The function in machine code, without Python's lock. It adds up in another order than is written, always the same one."""
+    """The function in machine code. It adds up in another order than is written, always the same one."""
     plain = inspect.unwrap(kernel)  # without what checks shapes while tests run
-    options = {"fastmath": {"contract", "reassoc", "nsz", "arcp"}, "nogil": True, "error_model": "numpy"}
+    options = {"fastmath": {"contract", "reassoc", "nsz", "arcp"}, "error_model": "numpy"}
     settings: Any = config
     theirs = settings.CACHE_DIR  # what else in this process is compiled stays where it is kept
     try:
@@ -59,8 +57,11 @@ def _version() -> str:
 
 
 def fits(tensor: Tensor) -> bool:
-    """Whether the compiled loops can take it: on a processor, in float32 or bfloat16, and in one piece."""
-    return tensor.is_cpu and tensor.dtype in (torch.float32, torch.bfloat16) and tensor.is_contiguous()
+    """Whether the compiled loops are for it: on a processor, in float32 or bfloat16, in one piece, and where torch uses one thread.
+
+    Torch's other threads spin between its operations, on the cores that loops of ours on threads of our own would need.
+    """
+    return tensor.is_cpu and tensor.dtype in (torch.float32, torch.bfloat16) and tensor.is_contiguous() and torch.get_num_threads() == 1
 
 
 def array(tensor: Tensor) -> np.ndarray:
@@ -68,28 +69,6 @@ def array(tensor: Tensor) -> np.ndarray:
     if tensor.requires_grad:
         tensor = tensor.detach()
     return tensor.numpy() if tensor.dtype == torch.float32 else tensor.view(torch.int16).numpy()
-
-
-LEAST = 1 << 16
-"""Numbers that are worth another thread."""
-
-
-def over_rows(kernel: Callable[..., Any], rows: int, width: int, *arguments: Any) -> None:
-    """kernel(first, end, *arguments) for all rows of `width` numbers, on as many threads as torch uses where there is enough to do."""
-    threads = min(torch.get_num_threads(), rows, rows * width // LEAST)
-    if threads < 2:
-        kernel(0, rows, *arguments)
-        return
-    edges = [rows * i // threads for i in range(threads + 1)]
-    others = [_pool(threads - 1).submit(kernel, *part, *arguments) for part in pairwise(edges[1:])]
-    kernel(edges[0], edges[1], *arguments)
-    for other in others:
-        other.result()
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads)
 
 
 def _instruction(typed: Callable[..., Typed]) -> Callable[..., Any]:
@@ -203,6 +182,6 @@ def power_of_two(x: np.float32) -> np.float32:
     t = x if x > _SMALLEST else _SMALLEST
     t = t if t < _LARGEST else _LARGEST
     whole = _nearest(t)
-    x_ = t - whole
-    series = np.float32((((((_6 * x_ + _5) * x_ + _4) * x_ + _3) * x_ + _2) * x_ + _1) * x_ + np.float32(1))
+    rest = t - whole
+    series = np.float32((((((_6 * rest + _5) * rest + _4) * rest + _3) * rest + _2) * rest + _1) * rest + np.float32(1))
     return np.float32(0) if x < _SMALLEST else _times_power(series, whole)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from distilscope.lm.compiled import PER_NAT, array, compiled, element, fits, number, over_rows, power_of_two
+from distilscope.lm.compiled import PER_NAT, array, compiled, element, fits, number, power_of_two
 
 
 def gated(gate_up: Float[Tensor, "t d2"]) -> Float[Tensor, "t d"]:
@@ -26,21 +26,21 @@ class _Gated(torch.autograd.Function):
     def forward(ctx: Any, gate_up: Tensor) -> Tensor:
         ctx.save_for_backward(gate_up)
         result = gate_up.new_empty(len(gate_up), gate_up.shape[1] // 2)
-        over_rows(_gated, *result.shape, array(gate_up), array(result))
+        _gated(array(gate_up), array(result))
         return result
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
         (gate_up,) = ctx.saved_tensors
         slope = torch.empty_like(gate_up)
-        over_rows(_slope, *gradient.shape, array(gate_up), array(gradient.contiguous()), array(slope))
+        _slope(array(gate_up), array(gradient.contiguous()), array(slope))
         return slope
 
 
 @compiled
-def _gated(first: Any, end: Any, gate_up: Any, result: Any) -> None:
+def _gated(gate_up: Any, result: Any) -> None:
     width = result.shape[1]
-    for i in range(first, end):
+    for i in range(len(gate_up)):
         gate, up, into = gate_up[i, :width], gate_up[i, width:], result[i]
         for j in range(width):
             x = number(gate[j])
@@ -48,9 +48,9 @@ def _gated(first: Any, end: Any, gate_up: Any, result: Any) -> None:
 
 
 @compiled
-def _slope(first: Any, end: Any, gate_up: Any, gradient: Any, slope: Any) -> None:
+def _slope(gate_up: Any, gradient: Any, slope: Any) -> None:
     width = gradient.shape[1]
-    for i in range(first, end):
+    for i in range(len(gate_up)):
         gate, up, along, of_gate, of_up = gate_up[i, :width], gate_up[i, width:], gradient[i], slope[i, :width], slope[i, width:]
         for j in range(width):
             x, y = number(gate[j]), number(along[j])

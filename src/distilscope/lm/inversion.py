@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from distilscope.lm.compiled import PER_NAT, array, compiled, fits, number, ordered, over_rows, power_of_two, unordered
+from distilscope.lm.compiled import PER_NAT, array, compiled, fits, number, ordered, power_of_two, unordered
 from distilscope.lm.hardware import fetch, send
 
 
@@ -26,8 +26,7 @@ def invert_cdf(
         found = _by_torch(logits.index_select(0, send(rows, logits.device)).float(), send(uniforms, logits.device))
         return fetch(found[0]), fetch(found[1])
     tokens, log_prob = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.float32)
-    vocabulary = logits.shape[1]
-    over_rows(_invert, len(rows), vocabulary, array(logits), rows, uniforms, _width(vocabulary), tokens, log_prob)
+    _invert(array(logits), rows, uniforms, _width(logits.shape[1]), tokens, log_prob)
     return tokens, log_prob
 
 
@@ -37,11 +36,11 @@ def _width(vocabulary: int) -> int:
 
 
 @compiled
-def _invert(first: Any, end: Any, logits: Any, rows: Any, uniforms: Any, width: Any, tokens: Any, log_prob: Any) -> None:
+def _invert(logits: Any, rows: Any, uniforms: Any, width: Any, tokens: Any, log_prob: Any) -> None:
     vocabulary = logits.shape[1]
     blocks = -(-vocabulary // width)
     sums = np.empty(blocks, np.float64)
-    for i in range(first, end):
+    for i in range(len(rows)):
         row = logits[rows[i]]
         highest = ordered(number(row[0]))
         for j in range(vocabulary):

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from distilscope.lm.compiled import array, compiled, element, fits, number, over_rows
+from distilscope.lm.compiled import array, compiled, element, fits, number
 
 
 def rms_norm(x: Float[Tensor, "t d"], gain: Float[Tensor, " d"], eps: float) -> Float[Tensor, "t d"]:
@@ -85,33 +85,29 @@ def _norm(x: Tensor, more: Tensor | None, total: Tensor, gain: Tensor, eps: floa
     """The norm of x, or of x + more, which is written to `total`; and one over each row's root mean square."""
     normed, scale = torch.empty_like(x, dtype=dtype), x.new_empty(len(x), dtype=torch.float32)
     if more is not None:
-        over_rows(_add_rows, *x.shape, array(x), array(more), array(total), array(gain), np.float32(eps), array(normed), array(scale))
+        _add_rows(array(x), array(more), array(total), array(gain), np.float32(eps), array(normed), array(scale))
     else:
-        over_rows(_norm_rows, *x.shape, array(x), array(gain), np.float32(eps), array(normed), array(scale))
+        _norm_rows(array(x), array(gain), np.float32(eps), array(normed), array(scale))
     return normed, scale
-
-
-ROWS = 64
-"""Rows whose share in the gain's gradient is added up together, so that it is the same on any number of threads."""
 
 
 def _slope(x: Tensor, scale: Tensor, gain: Tensor, along: Tensor, beside: Tensor) -> tuple[Tensor, Tensor]:
     """The gradient of x, of whose norm it is `along` and of x itself `beside`; and that of the gain."""
-    slope, parts = torch.empty_like(x), x.new_zeros(-(-len(x) // ROWS), x.shape[1], dtype=torch.float32)
-    tensors = (x, scale, gain, along.contiguous(), beside.contiguous(), slope, parts)
-    over_rows(_slope_rows, len(parts), ROWS * x.shape[1], *map(array, tensors))
-    return slope, parts.sum(0).to(gain.dtype)
+    slope, of_gain = torch.empty_like(x), torch.zeros_like(gain, dtype=torch.float32)
+    tensors = (x, scale, gain, along.contiguous(), beside.contiguous(), slope, of_gain)
+    _slope_rows(*map(array, tensors))
+    return slope, of_gain.to(gain.dtype)
 
 
 @compiled
-def _norm_rows(first: Any, end: Any, x: Any, gain: Any, eps: Any, normed: Any, scale: Any) -> None:
-    for i in range(first, end):
+def _norm_rows(x: Any, gain: Any, eps: Any, normed: Any, scale: Any) -> None:
+    for i in range(len(x)):
         scale[i] = _norm_row(x[i], gain, eps, normed[i])
 
 
 @compiled
-def _add_rows(first: Any, end: Any, x: Any, more: Any, total: Any, gain: Any, eps: Any, normed: Any, scale: Any) -> None:
-    for i in range(first, end):
+def _add_rows(x: Any, more: Any, total: Any, gain: Any, eps: Any, normed: Any, scale: Any) -> None:
+    for i in range(len(x)):
         row, addend, into = x[i], more[i], total[i]
         for j in range(len(row)):
             into[j] = element(number(row[j]) + number(addend[j]), into)
@@ -130,16 +126,14 @@ def _norm_row(row: Any, gain: Any, eps: Any, normed: Any) -> np.float32:
 
 
 @compiled
-def _slope_rows(first: Any, end: Any, x: Any, scale: Any, gain: Any, along: Any, beside: Any, slope: Any, parts: Any) -> None:
+def _slope_rows(x: Any, scale: Any, gain: Any, along: Any, beside: Any, slope: Any, of_gain: Any) -> None:
     width = x.shape[1]
-    for part in range(first, end):
-        share = parts[part]
-        for i in range(part * ROWS, min(len(x), (part + 1) * ROWS)):
-            row, up, extra, into = x[i], along[i], beside[i], slope[i]
-            length = np.float32(0)  # what changes only a row's length is lost
-            for j in range(width):
-                length += number(row[j]) * number(up[j]) * number(gain[j])
-            length *= scale[i] * scale[i] * scale[i] / np.float32(width)
-            for j in range(width):
-                share[j] += number(row[j]) * scale[i] * number(up[j])
-                into[j] = element(number(up[j]) * number(gain[j]) * scale[i] - number(row[j]) * length + number(extra[j]), into)
+    for i in range(len(x)):
+        row, up, extra, into = x[i], along[i], beside[i], slope[i]
+        length = np.float32(0)  # what changes only a row's length is lost
+        for j in range(width):
+            length += number(row[j]) * number(up[j]) * number(gain[j])
+        length *= scale[i] * scale[i] * scale[i] / np.float32(width)
+        for j in range(width):
+            of_gain[j] += number(row[j]) * scale[i] * number(up[j])
+            into[j] = element(number(up[j]) * number(gain[j]) * scale[i] - number(row[j]) * length + number(extra[j]), into)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from distilscope.lm.compiled import array, compiled, element, fits, number, over_rows
+from distilscope.lm.compiled import array, compiled, element, fits, number
 
 
 def rotated(
@@ -32,7 +32,7 @@ class _Rotated(torch.autograd.Function):
     def forward(ctx: Any, heads: Tensor, cos: Tensor, sin: Tensor, sizes: tuple[int, int, int]) -> tuple[Tensor, ...]:
         ctx.save_for_backward(cos, sin)
         parts = tuple(heads.new_empty(len(heads), size, heads.shape[2]) for size in sizes)
-        over_rows(_there, len(heads), heads.shape[1] * heads.shape[2], *map(array, (heads, cos, sin, *parts)))
+        _there(*map(array, (heads, cos, sin, *parts)))
         return parts
 
     @staticmethod
@@ -40,30 +40,30 @@ class _Rotated(torch.autograd.Function):
         cos, sin = ctx.saved_tensors
         q, k, v = (gradient.contiguous() for gradient in gradients)
         heads = q.new_empty(len(q), q.shape[1] + 2 * k.shape[1], q.shape[2])
-        over_rows(_back, len(q), heads.shape[1] * heads.shape[2], *map(array, (heads, cos, -sin, q, k, v)))
+        _back(*map(array, (heads, cos, -sin, q, k, v)))
         return heads, None, None, None
 
 
 @compiled
-def _there(first: Any, end: Any, heads: Any, cos: Any, sin: Any, q: Any, k: Any, v: Any) -> None:
+def _there(heads: Any, cos: Any, sin: Any, q: Any, k: Any, v: Any) -> None:
     queries, kv = q.shape[1], k.shape[1]
-    for i in range(first, end):
+    for i in range(len(heads)):
         for h in range(queries):
             rotate(heads[i, h], cos[i], sin[i], q[i, h])
         for h in range(kv):
             rotate(heads[i, queries + h], cos[i], sin[i], k[i, h])
-            _copy(heads[i, queries + kv + h], v[i, h])
+            copy(heads[i, queries + kv + h], v[i, h])
 
 
 @compiled
-def _back(first: Any, end: Any, heads: Any, cos: Any, sin: Any, q: Any, k: Any, v: Any) -> None:
+def _back(heads: Any, cos: Any, sin: Any, q: Any, k: Any, v: Any) -> None:
     queries, kv = q.shape[1], k.shape[1]
-    for i in range(first, end):
+    for i in range(len(heads)):
         for h in range(queries):
             rotate(q[i, h], cos[i], sin[i], heads[i, h])
         for h in range(kv):
             rotate(k[i, h], cos[i], sin[i], heads[i, queries + h])
-            _copy(v[i, h], heads[i, queries + kv + h])
+            copy(v[i, h], heads[i, queries + kv + h])
 
 
 @compiled
@@ -77,6 +77,7 @@ def rotate(x: Any, cos: Any, sin: Any, into: Any) -> None:
 
 
 @compiled
-def _copy(x: Any, into: Any) -> None:
+def copy(x: Any, into: Any) -> None:
+    """A row of one head, as it is."""
     for j in range(len(into)):
         into[j] = element(number(x[j]), into)
