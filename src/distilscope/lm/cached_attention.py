@@ -13,12 +13,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from distilscope.lm.attention import weigh
-from distilscope.lm.compiled import BLOCK, PER_NAT, array, compiled, element, fetch_ahead, fits, number, power_of_two
+from distilscope.lm.compiled import PER_NAT, array, compiled, element, fetch_ahead, fits, number, power_of_two
 from distilscope.lm.hardware import send
 from distilscope.lm.rotation import copy, rotate, rotated
 
 LINE = 64
 """Bytes that come from memory together."""
+
+BLOCK = 16
+"""Weights that are exponentiated at once, of which the last may not be needed: as many as the widest registers hold."""
 
 
 class CachedAttention:
@@ -28,7 +31,8 @@ class CachedAttention:
         self, position: Int[np.ndarray, " slots"], cos: Float[Tensor, "slots d"], sin: Float[Tensor, "slots d"], room: int
     ) -> None:
         self.position, self.cos, self.sin = position, cos, sin
-        if fits(cos):
+        self.compiled = fits(cos)
+        if self.compiled:
             return
         where = cos.device
         self.rows, self.columns = torch.arange(len(position), device=where), send(position, where)
@@ -42,7 +46,7 @@ class CachedAttention:
         slots, total, width = heads.shape
         kv = keys.shape[1]
         queries = total - 2 * kv
-        if not fits(heads):
+        if not self.compiled:
             return self._by_torch(*rotated(heads, self.cos, self.sin, kv), keys, values)
         found = heads.new_empty(slots, queries * width)
         arrays = (array(one) for one in (heads, self.cos, self.sin, keys, values, found))

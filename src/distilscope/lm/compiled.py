@@ -1,9 +1,10 @@
-"""Loops compiled for this processor: what a decoding step does between matrix products, each array read and written once.
+"""Loops compiled for this processor: what stands between matrix products, each array read and written once.
 
-Torch makes it of many operations, each a pass over memory; with a processor whose matrix products are fast (AMX) that is most of a step.
+Torch makes it of many operations, each a pass over memory; with a processor whose matrix products are fast (AMX) that is most of a decoding
+step.
 Numba compiles a loop when it is first called and keeps the result in the user's cache folder.
-Kernels take arrays of float32, or of int16 that hold bfloat16's bits; they compute in float32, and a row's result depends on nothing but
-that row. On a GPU, in float16, and where torch uses several threads, its own operations do the same work.
+Kernels take arrays of float32, or of int16 that hold bfloat16's bits; they compute in float32, and what becomes of a row depends on
+nothing but that row. On a GPU, in float16, and where torch uses several threads, its own operations do the same work.
 """
 
 from __future__ import annotations
@@ -30,9 +31,6 @@ Typed = tuple[Any, Callable[..., Any]]
 """The types of arguments and result, and what writes the instructions."""
 
 _INTEGER, _FLOAT, _SHORT = ir.IntType(32), ir.FloatType(), ir.IntType(16)
-
-BLOCK = 16
-"""Numbers that a loop takes at once where it may take more than it needs: as many as the widest registers hold."""
 
 
 def compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
