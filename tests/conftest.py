@@ -21,9 +21,6 @@ for protocol in (distribution.Distribution, selectivity.Selectivity):
 
 install_import_hook("distilscope", "beartype.beartype")
 
-torch.set_num_threads(1)  # as workers have it; with more the compiled loops are not used
-
-
 # The same examples every time, and no deadline: a busy machine is no bug.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
@@ -72,7 +69,7 @@ def unchecked() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
-    """Tiny products run fastest, and the same everywhere, on one thread."""
+    """As workers have it: tiny products run fastest, and the same everywhere, and with more the compiled loops are not used."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -251,6 +251,7 @@ def test_a_layout_keeps_apart_what_is_apart():
     near, far = plane[:40], plane[40:]
     assert np.linalg.norm(near.mean(0) - far.mean(0)) > np.linalg.norm(near - near.mean(0), axis=1).max()
     np.testing.assert_array_equal(plane, umap()(np.concatenate([one, other]), 3))
+    assert torch.get_num_threads() == 1, "as before"
 
 
 @pytest.mark.parametrize(

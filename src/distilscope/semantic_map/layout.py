@@ -22,6 +22,8 @@ Layout = Callable[[Float[np.ndarray, "n d"], int], Float[np.ndarray, "n 2"]]
 
 def umap() -> Layout:
     """UMAP, which gives the same plane for the same vectors and seed, on one thread. UsageError where it is not installed."""
+    import torch
+
     try:
         from umap import UMAP
     except ImportError:
@@ -30,9 +32,13 @@ def umap() -> Layout:
         ) from None
 
     def lay_out(vectors: Float[np.ndarray, "n d"], seed: int) -> Float[np.ndarray, "n 2"]:
+        threads = torch.get_num_threads()
         with _seeded(seed), warnings.catch_warnings():  # where few texts lie far apart UMAP begins at random, by the seed too
             warnings.filterwarnings("ignore", "Spectral initialisation failed")
-            return UMAP(**SETTINGS, random_state=seed, n_jobs=1).fit_transform(vectors)
+            try:
+                return UMAP(**SETTINGS, random_state=seed, n_jobs=1).fit_transform(vectors)
+            finally:  # Numba, when it starts OpenMP's threads, sets their number to that of all cores, for torch as well
+                torch.set_num_threads(threads)
 
     return lay_out
 
