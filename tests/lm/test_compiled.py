@@ -11,7 +11,9 @@ from torch.nn import functional as F
 
 from distilscope.lm import cached_attention, gate, norm
 from distilscope.lm.cached_attention import CachedAttention
-from distilscope.lm.compiled import array, compiled, element, fits, number, ordered, power_of_two, unordered
+from distilscope.lm.compiled import array, compiled, element, fits, number, ordered, unordered
+from distilscope.lm.lanes import lanes, put
+from distilscope.lm.power_of_two import power_of_two
 
 FORMATS = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 
@@ -54,6 +56,20 @@ def test_integers_are_in_the_order_of_their_numbers():
 def powers(x, into):
     for i in range(len(x)):
         into[i] = power_of_two(x[i])
+
+
+@compiled
+def powers_in_lanes(x, into):
+    for start in range(0, len(x), 5):
+        put(power_of_two(lanes(x, start, 5)), into, start)
+
+
+def test_powers_are_the_same_in_lanes():
+    x = np.concatenate([np.linspace(-130, 130, 1000), [-math.inf, math.inf, 0, -126, 127]]).astype(np.float32)
+    found, expected = np.empty_like(x), np.empty_like(x)
+    powers_in_lanes(x, found)
+    powers(x, expected)
+    np.testing.assert_allclose(found, expected, rtol=2e-7)
 
 
 def test_powers_of_two():

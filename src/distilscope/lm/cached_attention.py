@@ -13,15 +13,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from distilscope.lm.attention import weigh
-from distilscope.lm.compiled import PER_NAT, array, compiled, element, fetch_ahead, fits, number, power_of_two
+from distilscope.lm.compiled import array, compiled, fetch_ahead, fits
 from distilscope.lm.hardware import send
-from distilscope.lm.rotation import copy, rotate, rotated
+from distilscope.lm.lanes import halves_swapped, lanes, put, spread, total
+from distilscope.lm.power_of_two import PER_NAT, power_of_two
+from distilscope.lm.rotation import rotated
 
 LINE = 64
 """Bytes that come from memory together."""
 
 BLOCK = 16
-"""Weights that are exponentiated at once, of which the last may not be needed: as many as the widest registers hold."""
+"""Weights that are exponentiated at once, as many as the widest registers hold; of the last, some are of no meaning and not read."""
 
 
 class CachedAttention:
@@ -62,68 +64,52 @@ class CachedAttention:
 
 @cache
 def _compiled_for(shared: int, width: int) -> Callable[..., None]:
-    """The loop for so many queries to a key-value head of this width: with both known, sums stay in registers."""
+    """The loop for so many queries to a key-value head of this width, which must be known for a row to be in lanes.
+
+    A slice in a loop would be counted as a reference, which costs more than reading it: arrays are of one dimension, and places computed.
+    """
 
     @compiled
-    def attend(position: Any, heads: Any, cos: Any, sin: Any, keys: Any, values: Any, found: Any) -> None:  # noqa: PLR0912 (calls would hide sums from registers)
-        kv, room, line = keys.shape[1], keys.shape[2], LINE // keys.itemsize
+    def attend(position: Any, heads: Any, cos: Any, sin: Any, keys: Any, values: Any, found: Any) -> None:
+        slots, kv, room, line = keys.shape[0], keys.shape[1], keys.shape[2], LINE // keys.itemsize
+        heads, cos, sin, keys, values, found = (
+            heads.reshape(-1), cos.reshape(-1), sin.reshape(-1), keys.reshape(-1), values.reshape(-1), found.reshape(-1)
+        )  # fmt: skip
         scale = np.float32(PER_NAT / math.sqrt(width))
-        row, sums, inverse = np.empty(width, np.float32), np.empty((shared, width), np.float32), np.empty(shared, np.float32)
-        queries, weights = np.empty((shared, width), np.float32), np.empty((shared, room + BLOCK), np.float32)
-        for s in range(len(position)):
-            seen, c, z = position[s] + 1, cos[s], sin[s]
+        most = room + BLOCK
+        highest, weights = np.empty(shared, np.float32), np.zeros(shared * most, np.float32)
+        for s in range(slots):
+            seen, c, z = position[s] + 1, lanes(cos, s * width, width), lanes(sin, s * width, width)
             for g in range(kv):
-                key, value = keys[s, g], values[s, g]
-                after = s * kv + g + 1  # the next one's, from memory while these are worked on
-                if after < len(position) * kv:
-                    next_key, next_value = keys[after // kv, after % kv].reshape(-1), values[after // kv, after % kv].reshape(-1)
-                    for j in range(0, seen * width, line):
-                        fetch_ahead(next_key, j)
-                        fetch_ahead(next_value, j)
-                rotate(heads[s, shared * kv + g], c, z, key[seen - 1])
-                copy(heads[s, (shared + 1) * kv + g], value[seen - 1])
+                cached = (s * kv + g) * room * width
+                after = cached + room * width  # the next one's, from memory while these are worked on
+                if after < len(keys):
+                    for j in range(after, after + seen * width, line):
+                        fetch_ahead(keys, j)
+                        fetch_ahead(values, j)
+                first = s * kv * (shared + 2)
+                latest = cached + position[s] * width
+                new = lanes(heads, (first + shared * kv + g) * width, width)
+                put(new * c + halves_swapped(new) * z, keys, latest)
+                put(lanes(heads, (first + (shared + 1) * kv + g) * width, width), values, latest)
                 for m in range(shared):
-                    rotate(heads[s, g * shared + m], c, z, queries[m])
-                for t in range(seen):
-                    for j in range(width):
-                        row[j] = number(key[t, j])
-                    for m in range(shared):
-                        product = np.float32(0)
-                        for j in range(width):
-                            product += row[j] * queries[m, j]
-                        weights[m, t] = product * scale
+                    query = lanes(heads, (first + g * shared + m) * width, width)
+                    query = (query * c + halves_swapped(query) * z) * scale
+                    largest = np.float32(-np.inf)
+                    for t in range(seen):
+                        product = total(query * lanes(keys, cached + t * width, width))
+                        weights[m * most + t] = product
+                        largest = product if product > largest else largest
+                    highest[m] = largest
                 for m in range(shared):
-                    inverse[m] = _exponentiate(weights[m], seen)
-                    for j in range(width):
-                        sums[m, j] = 0
-                for t in range(seen):
-                    for j in range(width):
-                        row[j] = number(value[t, j])
-                    for m in range(shared):
-                        for j in range(width):
-                            sums[m, j] += weights[m, t] * row[j]
+                    for start in range(m * most, m * most + seen, BLOCK):
+                        put(power_of_two(lanes(weights, start, BLOCK) - highest[m]), weights, start)
                 for m in range(shared):
-                    start = (g * shared + m) * width
-                    into = found[s, start : start + width]
-                    for j in range(width):
-                        into[j] = element(sums[m, j] * inverse[m], found)
+                    mass, sums = np.float32(0), spread(np.float32(0), width)
+                    for t in range(seen):
+                        weight = weights[m * most + t]
+                        mass += weight
+                        sums = sums + lanes(values, cached + t * width, width) * weight
+                    put(sums * (np.float32(1) / mass), found, ((s * kv + g) * shared + m) * width)
 
     return attend
-
-
-@compiled
-def _exponentiate(weights: Any, seen: Any) -> np.float32:
-    """2 to the weights less the largest of them, in place; one over their sum. In whole blocks: what is past the last becomes 0."""
-    whole = -(-seen // BLOCK) * BLOCK
-    highest = weights[0]
-    for t in range(seen):
-        highest = max(highest, weights[t])
-    for t in range(seen, whole):
-        weights[t] = -np.inf
-    total = np.float32(0)
-    for start in range(0, whole, BLOCK):
-        block = weights[start : start + BLOCK]
-        for t in range(BLOCK):
-            block[t] = power_of_two(block[t] - highest)
-            total += block[t]
-    return np.float32(1) / total

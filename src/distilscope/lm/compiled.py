@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import math
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -30,7 +29,7 @@ from distilscope.lm.cache import cache_folder
 Typed = tuple[Any, Callable[..., Any]]
 """The types of arguments and result, and what writes the instructions."""
 
-_INTEGER, _FLOAT, _SHORT = ir.IntType(32), ir.FloatType(), ir.IntType(16)
+INTEGER, FLOAT, SHORT = ir.IntType(32), ir.FloatType(), ir.IntType(16)
 
 
 def compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,8 +49,9 @@ def compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
 
 @cache
 def _version() -> str:
-    """Of this file, whose functions become part of what calls them; Numba itself looks whether the caller has changed."""
-    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
+    """Of this folder: functions become part of what calls them, and Numba looks only whether the caller has changed."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 def fits(tensor: Tensor) -> bool:
@@ -69,117 +69,84 @@ def array(tensor: Tensor) -> np.ndarray:
     return tensor.numpy() if tensor.dtype == torch.float32 else tensor.view(torch.int16).numpy()
 
 
-def _instruction(typed: Callable[..., Typed]) -> Callable[..., Any]:
+def instruction(typed: Callable[..., Typed]) -> Callable[..., Any]:
     """An operation that compiled loops may call and that Numba lacks, in LLVM's instructions."""
-    return extending.intrinsic(inspect.unwrap(typed))
+    return extending.intrinsic(prefer_literal=True)(inspect.unwrap(typed))
 
 
-@_instruction
+@instruction
 def number(_context: Any, x: Any) -> Typed:
     """An element as float32: itself, or what bfloat16's bits mean."""
     if x == numba.float32:
         return numba.float32(x), lambda _context, _builder, _signature, values: values[0]
 
     def write(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-        return builder.bitcast(builder.shl(builder.zext(values[0], _INTEGER), ir.Constant(_INTEGER, 16)), _FLOAT)
+        return builder.bitcast(builder.shl(builder.zext(values[0], INTEGER), ir.Constant(INTEGER, 16)), FLOAT)
 
     return numba.float32(numba.int16), write
 
 
-@_instruction
+@instruction
 def element(_context: Any, _x: Any, into: Any) -> Typed:
     """A float32 as an element of the array `into`: itself, or the bits of the nearest bfloat16 (of two, the even one)."""
     if into.dtype == numba.float32:
         return numba.float32(numba.float32, into), lambda _context, _builder, _signature, values: values[0]
 
-    def write(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-        def constant(value: int) -> ir.Constant:
-            return ir.Constant(_INTEGER, value)
+    return numba.int16(numba.float32, into), lambda _context, builder, _signature, values: bits_of_bfloat16(builder, values[0])
 
-        bits = builder.bitcast(values[0], _INTEGER)
-        odd = builder.and_(builder.lshr(bits, constant(16)), constant(1))
-        rounded = builder.add(builder.add(bits, constant(0x7FFF)), odd)
-        return builder.trunc(builder.lshr(rounded, constant(16)), _SHORT)
 
-    return numba.int16(numba.float32, into), write
+def alike(x: Any, kind: ir.Type, value: Any = None) -> Any:
+    """A type, or a constant of it, for each number of a vector x, or for x alone."""
+    count = getattr(x.type, "count", None)
+    kind = kind if count is None else ir.VectorType(kind, count)
+    return kind if value is None else ir.Constant(kind, value if count is None else [value] * count)
+
+
+def bits_of_bfloat16(builder: Any, x: Any) -> Any:
+    """Of the nearest one (of two, the even one), for a float32 or a vector of them."""
+    bits = builder.bitcast(x, alike(x, INTEGER))
+    odd = builder.and_(builder.lshr(bits, alike(x, INTEGER, 16)), alike(x, INTEGER, 1))
+    rounded = builder.add(builder.add(bits, alike(x, INTEGER, 0x7FFF)), odd)
+    return builder.trunc(builder.lshr(rounded, alike(x, INTEGER, 16)), alike(x, SHORT))
 
 
 def _turned(builder: Any, bits: Any) -> Any:
     """With all but the sign turned over where that is set, integers are in the order of the numbers; done twice, as they were."""
-    negative = builder.ashr(bits, ir.Constant(_INTEGER, 31))
-    return builder.xor(bits, builder.and_(negative, ir.Constant(_INTEGER, (1 << 31) - 1)))
+    negative = builder.ashr(bits, ir.Constant(INTEGER, 31))
+    return builder.xor(bits, builder.and_(negative, ir.Constant(INTEGER, (1 << 31) - 1)))
 
 
-@_instruction
+@instruction
 def ordered(_context: Any, _x: Any) -> Typed:
     """An integer that is larger for a larger float32: of integers the largest is found several at a time, of numbers one after another."""
 
     def write(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-        return _turned(builder, builder.bitcast(values[0], _INTEGER))
+        return _turned(builder, builder.bitcast(values[0], INTEGER))
 
     return numba.int32(numba.float32), write
 
 
-@_instruction
+@instruction
 def unordered(_context: Any, _x: Any) -> Typed:
     """The number that `ordered` made this integer of."""
 
     def write(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-        return builder.bitcast(_turned(builder, values[0]), _FLOAT)
+        return builder.bitcast(_turned(builder, values[0]), FLOAT)
 
     return numba.float32(numba.int32), write
 
 
-@_instruction
-def _times_power(_context: Any, _x: Any, _exponent: Any) -> Typed:
-    """x times 2 to a whole number (given as float32), where x is in [0.5, 2) and the result no less than 2^-126."""
-
-    def write(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-        shifted = builder.shl(builder.fptosi(values[1], _INTEGER), ir.Constant(_INTEGER, 23))
-        return builder.bitcast(builder.add(builder.bitcast(values[0], _INTEGER), shifted), _FLOAT)
-
-    return numba.float32(numba.float32, numba.float32), write
-
-
-@_instruction
-def _nearest(_context: Any, _x: Any) -> Typed:
-    """The nearest whole number."""
-
-    def write(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-        return builder.call(builder.module.declare_intrinsic("llvm.rint", [_FLOAT]), values)
-
-    return numba.float32(numba.float32), write
-
-
-@_instruction
+@instruction
 def fetch_ahead(_context: Any, data: Any, _place: Any) -> Typed:
     """Asks for the memory at this place of an array of one dimension, which is soon to be read; nothing waits for it."""
 
     def write(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         address = builder.gep(context.make_array(signature.args[0])(context, builder, values[0]).data, [values[1]])
         anything = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [anything, *[_INTEGER] * 3])
+        kind = ir.FunctionType(ir.VoidType(), [anything, *[INTEGER] * 3])
         prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        to_read, into_every_cache, of_data = (ir.Constant(_INTEGER, value) for value in (0, 3, 1))
+        to_read, into_every_cache, of_data = (ir.Constant(INTEGER, value) for value in (0, 3, 1))
         builder.call(prefetch, [builder.bitcast(address, anything), to_read, into_every_cache, of_data])
         return context.get_dummy_value()
 
     return numba.void(data, numba.int64), write
-
-
-PER_NAT = np.float32(1.4426950408889634)
-"""log2 of e."""
-
-_SMALLEST, _LARGEST = np.float32(-126), np.float32(127)
-_6, _5, _4, _3, _2, _1 = (np.float32(math.log(2) ** n / math.factorial(n)) for n in range(6, 0, -1))
-
-
-@compiled
-def power_of_two(x: np.float32) -> np.float32:
-    """2^x to 4e-7 of itself, by Taylor's series about the nearest whole number; 0 below 2^-126, the smallest normal, and at most 2^127."""
-    t = x if x > _SMALLEST else _SMALLEST
-    t = t if t < _LARGEST else _LARGEST
-    whole = _nearest(t)
-    rest = t - whole
-    series = np.float32((((((_6 * rest + _5) * rest + _4) * rest + _3) * rest + _2) * rest + _1) * rest + np.float32(1))
-    return np.float32(0) if x < _SMALLEST else _times_power(series, whole)

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from distilscope.lm.compiled import PER_NAT, array, compiled, element, fits, number, power_of_two
+from distilscope.lm.compiled import array, compiled, element, fits, number
+from distilscope.lm.power_of_two import PER_NAT, power_of_two
 
 
 def gated(gate_up: Float[Tensor, "t d2"]) -> Float[Tensor, "t d"]:

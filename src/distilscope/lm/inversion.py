@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from distilscope.lm.compiled import PER_NAT, array, compiled, fits, number, ordered, power_of_two, unordered
+from distilscope.lm.compiled import array, compiled, fits, number, ordered, unordered
 from distilscope.lm.hardware import fetch, send
+from distilscope.lm.power_of_two import PER_NAT, power_of_two
 
 
 def invert_cdf(

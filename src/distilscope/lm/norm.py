@@ -29,12 +29,13 @@ def rms_norm(x: Float[Tensor, "t d"], gain: Float[Tensor, " d"], eps: float) -> 
 def add_and_norm(
     x: Float[Tensor, "t d"], more: Float[Tensor, "t d"], gain: Float[Tensor, " d"], eps: float
 ) -> tuple[Float[Tensor, "t d"], Float[Tensor, "t d"]]:
-    """The sum x + more, and its `rms_norm`. Without a gradient the sum may take x's own memory."""
+    """The sum x + more, and its `rms_norm`."""
     if not (fits(x) and fits(more)):
         total = x + more
         return total, rms_norm(total, gain, eps)
     if not _differentiated(x, more, gain):
-        return x, _norm(x, more, x, gain, eps, x.dtype)[0]
+        total = torch.empty_like(x)  # written over x itself, a loop would go element by element
+        return total, _norm(x, more, total, gain, eps, x.dtype)[0]
     total, normed = _AddAndNorm.apply(x, more, gain, eps, _rounded(x))  # type: ignore[misc]
     return total, normed.to(_format(x))
 
