@@ -80,6 +80,7 @@ def _compiled_for(shared: int, width: int) -> Callable[..., None]:
         highest, weights = np.empty(shared, np.float32), np.zeros(shared * most, np.float32)
         for s in range(slots):
             seen, c, z = position[s] + 1, lanes(cos, s * width, width), lanes(sin, s * width, width)
+            first = s * kv * (shared + 2)
             for g in range(kv):
                 cached = (s * kv + g) * room * width
                 after = cached + room * width  # the next one's, from memory while these are worked on
@@ -87,7 +88,6 @@ def _compiled_for(shared: int, width: int) -> Callable[..., None]:
                     for j in range(after, after + seen * width, line):
                         fetch_ahead(keys, j)
                         fetch_ahead(values, j)
-                first = s * kv * (shared + 2)
                 latest = cached + position[s] * width
                 new = lanes(heads, (first + shared * kv + g) * width, width)
                 put(new * c + halves_swapped(new) * z, keys, latest)

@@ -80,10 +80,7 @@ def number(_context: Any, x: Any) -> Typed:
     if x == numba.float32:
         return numba.float32(x), lambda _context, _builder, _signature, values: values[0]
 
-    def write(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-        return builder.bitcast(builder.shl(builder.zext(values[0], INTEGER), ir.Constant(INTEGER, 16)), FLOAT)
-
-    return numba.float32(numba.int16), write
+    return numba.float32(numba.int16), lambda _context, builder, _signature, values: meant_by_bfloat16(builder, values[0])
 
 
 @instruction
@@ -100,6 +97,11 @@ def alike(x: Any, kind: ir.Type, value: Any = None) -> Any:
     count = getattr(x.type, "count", None)
     kind = kind if count is None else ir.VectorType(kind, count)
     return kind if value is None else ir.Constant(kind, value if count is None else [value] * count)
+
+
+def meant_by_bfloat16(builder: Any, bits: Any) -> Any:
+    """The float32 that these 16 bits mean, or a vector of them."""
+    return builder.bitcast(builder.shl(builder.zext(bits, alike(bits, INTEGER)), alike(bits, INTEGER, 16)), alike(bits, FLOAT))
 
 
 def bits_of_bfloat16(builder: Any, x: Any) -> Any:

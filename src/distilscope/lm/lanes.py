@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.core.typing import templates
 
-from distilscope.lm.compiled import FLOAT, INTEGER, SHORT, Typed, bits_of_bfloat16, instruction
+from distilscope.lm.compiled import FLOAT, INTEGER, SHORT, Typed, bits_of_bfloat16, instruction, meant_by_bfloat16
 
 
 class Lanes(types.Type):
@@ -51,10 +51,7 @@ def lanes(_context: Any, array: Any, _start: Any, count: Any) -> Typed:
     def write(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         kind = signature.args[0]
         read = builder.load(_address(context, builder, kind, values[0], values[1], number), align=kind.dtype.bitwidth // 8)
-        if kind.dtype == numba.float32:
-            return read
-        wide = ir.VectorType(INTEGER, number)
-        return builder.bitcast(builder.shl(builder.zext(read, wide), ir.Constant(wide, [16] * number)), ir.VectorType(FLOAT, number))
+        return read if kind.dtype == numba.float32 else meant_by_bfloat16(builder, read)
 
     return Lanes(number)(array, numba.int64, count), write
 
