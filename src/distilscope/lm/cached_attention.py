@@ -15,9 +15,9 @@ from torch import Tensor
 from distilscope.lm.attention import weigh
 from distilscope.lm.compiled import array, compiled, fetch_ahead, fits
 from distilscope.lm.hardware import send
-from distilscope.lm.lanes import halves_swapped, lanes, put, spread, total
+from distilscope.lm.lanes import lanes, put, spread, total
 from distilscope.lm.power_of_two import PER_NAT, power_of_two
-from distilscope.lm.rotation import rotated
+from distilscope.lm.rotation import rotated, turned
 
 LINE = 64
 """Bytes that come from memory together."""
@@ -89,12 +89,10 @@ def _compiled_for(shared: int, width: int) -> Callable[..., None]:
                         fetch_ahead(keys, j)
                         fetch_ahead(values, j)
                 latest = cached + position[s] * width
-                new = lanes(heads, (first + shared * kv + g) * width, width)
-                put(new * c + halves_swapped(new) * z, keys, latest)
+                put(turned(lanes(heads, (first + shared * kv + g) * width, width), c, z), keys, latest)
                 put(lanes(heads, (first + (shared + 1) * kv + g) * width, width), values, latest)
                 for m in range(shared):
-                    query = lanes(heads, (first + g * shared + m) * width, width)
-                    query = (query * c + halves_swapped(query) * z) * scale
+                    query = turned(lanes(heads, (first + g * shared + m) * width, width), c, z) * scale
                     largest = np.float32(-np.inf)
                     for t in range(seen):
                         product = total(query * lanes(keys, cached + t * width, width))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from distilscope.lm.compiled import array, compiled, element, fits, number
+from distilscope.lm.compiled import array, compiled, fits
+from distilscope.lm.lanes import halves_swapped, lanes, put
 
 
 def rotated(
@@ -32,7 +35,7 @@ class _Rotated(torch.autograd.Function):
     def forward(ctx: Any, heads: Tensor, cos: Tensor, sin: Tensor, sizes: tuple[int, int, int]) -> tuple[Tensor, ...]:
         ctx.save_for_backward(cos, sin)
         parts = tuple(heads.new_empty(len(heads), size, heads.shape[2]) for size in sizes)
-        _there(*map(array, (heads, cos, sin, *parts)))
+        _compiled_for(heads.shape[2], back=False)(*map(array, (heads, cos, sin, *parts)))
         return parts
 
     @staticmethod
@@ -40,44 +43,44 @@ class _Rotated(torch.autograd.Function):
         cos, sin = ctx.saved_tensors
         q, k, v = (gradient.contiguous() for gradient in gradients)
         heads = q.new_empty(len(q), q.shape[1] + 2 * k.shape[1], q.shape[2])
-        _back(*map(array, (heads, cos, -sin, q, k, v)))
+        _compiled_for(q.shape[2], back=True)(*map(array, (heads, cos, -sin, q, k, v)))
         return heads, None, None, None
 
 
 @compiled
-def _there(heads: Any, cos: Any, sin: Any, q: Any, k: Any, v: Any) -> None:
-    queries, kv = q.shape[1], k.shape[1]
-    for i in range(len(heads)):
-        for h in range(queries):
-            rotate(heads[i, h], cos[i], sin[i], q[i, h])
-        for h in range(kv):
-            rotate(heads[i, queries + h], cos[i], sin[i], k[i, h])
-            copy(heads[i, queries + kv + h], v[i, h])
+def turned(x: Any, cos: Any, sin: Any) -> Any:
+    """A row of one head in lanes."""
+    return x * cos + halves_swapped(x) * sin
 
 
-@compiled
-def _back(heads: Any, cos: Any, sin: Any, q: Any, k: Any, v: Any) -> None:
-    queries, kv = q.shape[1], k.shape[1]
-    for i in range(len(heads)):
-        for h in range(queries):
-            rotate(q[i, h], cos[i], sin[i], heads[i, h])
-        for h in range(kv):
-            rotate(k[i, h], cos[i], sin[i], heads[i, queries + h])
-            copy(v[i, h], heads[i, queries + kv + h])
+@cache
+def _compiled_for(width: int, back: bool) -> Callable[..., None]:
+    """The loop for heads of this width, which must be known for a row to be in lanes: from `heads` to their parts, or back."""
 
+    @compiled
+    def rotate(heads: Any, cos: Any, sin: Any, q: Any, k: Any, v: Any) -> None:
+        rows, queries, kv = heads.shape[0], q.shape[1], k.shape[1]
+        heads, cos, sin, q, k, v = heads.reshape(-1), cos.reshape(-1), sin.reshape(-1), q.reshape(-1), k.reshape(-1), v.reshape(-1)
+        at = 0  # where the next head stands among all of them
+        for i in range(rows):
+            c, z = lanes(cos, i * width, width), lanes(sin, i * width, width)
+            for h in range(i * queries, (i + 1) * queries):
+                if back:
+                    put(turned(lanes(q, h * width, width), c, z), heads, at)
+                else:
+                    put(turned(lanes(heads, at, width), c, z), q, h * width)
+                at += width
+            for h in range(i * kv, (i + 1) * kv):
+                if back:
+                    put(turned(lanes(k, h * width, width), c, z), heads, at)
+                else:
+                    put(turned(lanes(heads, at, width), c, z), k, h * width)
+                at += width
+            for h in range(i * kv, (i + 1) * kv):
+                if back:
+                    put(lanes(v, h * width, width), heads, at)
+                else:
+                    put(lanes(heads, at, width), v, h * width)
+                at += width
 
-@compiled
-def rotate(x: Any, cos: Any, sin: Any, into: Any) -> None:
-    """A row of one head."""
-    half = len(into) // 2
-    for j in range(half):
-        left, right = number(x[j]), number(x[half + j])
-        into[j] = element(left * number(cos[j]) + right * number(sin[j]), into)
-        into[half + j] = element(right * number(cos[half + j]) + left * number(sin[half + j]), into)
-
-
-@compiled
-def copy(x: Any, into: Any) -> None:
-    """A row of one head, as it is."""
-    for j in range(len(into)):
-        into[j] = element(number(x[j]), into)
+    return rotate
