@@ -11,19 +11,18 @@ from torch.nn import functional as F
 
 from distilscope.lm import cached_attention, gate, norm
 from distilscope.lm.cached_attention import CachedAttention
-from distilscope.lm.compiled import array, compiled, element, fits, number, ordered, unordered
-from distilscope.lm.lanes import lanes, put
+from distilscope.lm.compiled import array, compiled, element, fits, number
+from distilscope.lm.lanes import lanes, larger, put
 from distilscope.lm.power_of_two import power_of_two
 
 FORMATS = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 
 
 @compiled
-def there_and_back(numbers, rounded, again, turned):
+def there_and_back(numbers, rounded, again):
     for i in range(len(numbers)):
         rounded[i] = element(numbers[i], rounded)
         again[i] = number(rounded[i])
-        turned[i] = unordered(ordered(again[i]))
 
 
 @FORMATS
@@ -32,24 +31,26 @@ def test_elements_are_rounded_as_torch_rounds(dtype, bits):
     numbers = np.array(bits, dtype=np.uint32).view(np.float32)
     numbers = numbers[~np.isnan(numbers)]
     expected = torch.from_numpy(numbers).to(dtype)
-    rounded, again, turned = array(torch.empty_like(expected)), np.empty_like(numbers), np.empty_like(numbers)
-    there_and_back(numbers, rounded, again, turned)
+    rounded, again = array(torch.empty_like(expected)), np.empty_like(numbers)
+    there_and_back(numbers, rounded, again)
     np.testing.assert_array_equal(rounded, array(expected))
     np.testing.assert_array_equal(again, expected.float().numpy())
-    np.testing.assert_array_equal(turned, again)
 
 
 @compiled
-def order(numbers, into):
-    for i in range(len(numbers)):
-        into[i] = ordered(numbers[i])
+def larger_ones(one, other, alone, together):
+    for i in range(len(one)):
+        alone[i] = larger(one[i], other[i])
+    put(larger(lanes(one, 0, 49), lanes(other, 0, 49)), together, 0)
 
 
-def test_integers_are_in_the_order_of_their_numbers():
-    numbers = np.array([-math.inf, -3e38, -2.0, -1.0, -1e-30, -0.0, 0.0, 1e-30, 1.0, 2.0, 3e38, math.inf], dtype=np.float32)
-    integers = np.empty(len(numbers), np.int32)
-    order(numbers, integers)
-    assert (np.diff(integers.astype(np.int64)) > 0).all()
+def test_the_larger_of_two_is_no_number_where_one_is_none():
+    numbers = np.array([-math.inf, -2.0, -0.0, 1e-30, 3e38, math.inf, math.nan], dtype=np.float32)
+    one, other = (part.ravel() for part in np.meshgrid(numbers, numbers))
+    alone, together = np.empty_like(one), np.empty_like(one)
+    larger_ones(one, other, alone, together)
+    np.testing.assert_array_equal(alone, np.maximum(one, other))
+    np.testing.assert_array_equal(together, alone)
 
 
 @compiled

@@ -15,15 +15,12 @@ from torch import Tensor
 from distilscope.lm.attention import weigh
 from distilscope.lm.compiled import array, compiled, fetch_ahead, fits
 from distilscope.lm.hardware import send
-from distilscope.lm.lanes import lanes, put, spread, total
+from distilscope.lm.lanes import BLOCK, lanes, put, spread, total
 from distilscope.lm.power_of_two import PER_NAT, power_of_two
 from distilscope.lm.rotation import rotated, turned
 
 LINE = 64
 """Bytes that come from memory together."""
-
-BLOCK = 16
-"""Weights that are exponentiated at once, as many as the widest registers hold; of the last, some are of no meaning and not read."""
 
 
 class CachedAttention:
@@ -76,7 +73,7 @@ def _compiled_for(shared: int, width: int) -> Callable[..., None]:
             heads.reshape(-1), cos.reshape(-1), sin.reshape(-1), keys.reshape(-1), values.reshape(-1), found.reshape(-1)
         )  # fmt: skip
         scale = np.float32(PER_NAT / math.sqrt(width))
-        most = room + BLOCK
+        most = room + BLOCK  # of the last block, some weights are of no meaning and not read
         highest, weights = np.empty(shared, np.float32), np.zeros(shared * most, np.float32)
         for s in range(slots):
             seen, c, z = position[s] + 1, lanes(cos, s * width, width), lanes(sin, s * width, width)

@@ -62,6 +62,15 @@ def fits(tensor: Tensor) -> bool:
     return tensor.is_cpu and tensor.dtype in (torch.float32, torch.bfloat16) and tensor.is_contiguous() and torch.get_num_threads() == 1
 
 
+def in_rows(tensor: Tensor) -> Tensor:
+    """In one piece: itself, or with what stands behind each of its rows up to the next one."""
+    apart = tensor.stride(0)
+    held = tensor.untyped_storage().nbytes() // tensor.itemsize - tensor.storage_offset()
+    if tensor.is_contiguous() or tensor.stride()[1:] != (1,) or held < len(tensor) * apart:
+        return tensor
+    return tensor.as_strided((len(tensor), apart), (apart, 1))
+
+
 def array(tensor: Tensor) -> np.ndarray:
     """The tensor's own memory, bfloat16 as int16."""
     if tensor.requires_grad:
@@ -110,32 +119,6 @@ def bits_of_bfloat16(builder: Any, x: Any) -> Any:
     odd = builder.and_(builder.lshr(bits, alike(x, INTEGER, 16)), alike(x, INTEGER, 1))
     rounded = builder.add(builder.add(bits, alike(x, INTEGER, 0x7FFF)), odd)
     return builder.trunc(builder.lshr(rounded, alike(x, INTEGER, 16)), alike(x, SHORT))
-
-
-def _turned(builder: Any, bits: Any) -> Any:
-    """With all but the sign turned over where that is set, integers are in the order of the numbers; done twice, as they were."""
-    negative = builder.ashr(bits, ir.Constant(INTEGER, 31))
-    return builder.xor(bits, builder.and_(negative, ir.Constant(INTEGER, (1 << 31) - 1)))
-
-
-@instruction
-def ordered(_context: Any, _x: Any) -> Typed:
-    """An integer that is larger for a larger float32: of integers the largest is found several at a time, of numbers one after another."""
-
-    def write(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-        return _turned(builder, builder.bitcast(values[0], INTEGER))
-
-    return numba.int32(numba.float32), write
-
-
-@instruction
-def unordered(_context: Any, _x: Any) -> Typed:
-    """The number that `ordered` made this integer of."""
-
-    def write(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-        return builder.bitcast(_turned(builder, values[0]), FLOAT)
-
-    return numba.float32(numba.int32), write
 
 
 @instruction

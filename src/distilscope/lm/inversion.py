@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from distilscope.lm.compiled import array, compiled, fits, number, ordered, unordered
+from distilscope.lm.compiled import array, compiled, fits, in_rows, number
 from distilscope.lm.hardware import fetch, send
+from distilscope.lm.lanes import BLOCK, lanes, largest, spread, total
 from distilscope.lm.power_of_two import PER_NAT, power_of_two
 
 
@@ -23,11 +24,12 @@ def invert_cdf(
     logits: Float[Tensor, "n v"], uniforms: Float[np.ndarray, " m"], rows: Int[np.ndarray, " m"]
 ) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
     """The token at which the cumulative distribution of each of these rows passes its uniform number, and its log-probability (nats)."""
-    if not fits(logits):
+    whole = in_rows(logits)
+    if not fits(whole):
         found = _by_torch(logits.index_select(0, send(rows, logits.device)).float(), send(uniforms, logits.device))
         return fetch(found[0]), fetch(found[1])
-    tokens, log_prob = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.float32)
-    _invert(array(logits), rows, uniforms, _width(logits.shape[1]), tokens, log_prob)
+    tokens, log_prob, vocabulary = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.float32), logits.shape[1]
+    _invert(array(whole), vocabulary, rows, uniforms, _width(vocabulary), tokens, log_prob)
     return tokens, log_prob
 
 
@@ -37,39 +39,46 @@ def _width(vocabulary: int) -> int:
 
 
 @compiled
-def _invert(logits: Any, rows: Any, uniforms: Any, width: Any, tokens: Any, log_prob: Any) -> None:
-    vocabulary = logits.shape[1]
+def _invert(logits: Any, vocabulary: Any, rows: Any, uniforms: Any, width: Any, tokens: Any, log_prob: Any) -> None:
+    apart, logits = logits.shape[1], logits.reshape(-1)
     blocks = -(-vocabulary // width)
     sums = np.empty(blocks, np.float64)
     for i in range(len(rows)):
-        row = logits[rows[i]]
-        highest = ordered(number(row[0]))
-        for j in range(vocabulary):
-            highest = max(highest, ordered(number(row[j])))
-        top = unordered(highest)
-        total, last = 0.0, 0
+        first = rows[i] * apart
+        end = first + vocabulary
+        top = largest(logits, first, end)
+        mass, last = 0.0, 0
         for k in range(blocks):
-            block = row[k * width : (k + 1) * width]
-            mass = np.float32(0)
-            for j in range(len(block)):
-                mass += power_of_two((number(block[j]) - top) * PER_NAT)
-            total += mass
-            sums[k] = total
-            last = k if mass > 0 else last
-        target, k = uniforms[i] * total, 0
+            start = first + k * width
+            added = _mass(logits, start, min(start + width, end), top)
+            mass += added
+            sums[k] = mass
+            last = k if added > 0 else last
+        target, k = uniforms[i] * mass, 0
         while k < last and sums[k] <= target:
             k += 1
-        block = row[k * width : (k + 1) * width]
-        before, found = sums[k - 1] if k else 0.0, 0
-        for j in range(len(block)):
-            mass = power_of_two((number(block[j]) - top) * PER_NAT)
-            if mass > 0:
+        start = first + k * width
+        before, found = sums[k - 1] if k else 0.0, start
+        for j in range(start, min(start + width, end)):
+            added = power_of_two((number(logits[j]) - top) * PER_NAT)
+            if added > 0:
                 found = j
-                before += mass
+                before += added
                 if before > target:
                     break
-        tokens[i] = k * width + found
-        log_prob[i] = np.float32(number(block[found]) - top - math.log(total))
+        tokens[i] = found - first
+        log_prob[i] = np.float32(number(logits[found]) - top - math.log(mass))
+
+
+@compiled
+def _mass(logits: Any, start: Any, end: Any, top: Any) -> Any:
+    """The sum of their exponentials, over that of `top`."""
+    whole, several, rest = end - (end - start) % BLOCK, spread(np.float32(0), BLOCK), np.float32(0)
+    for j in range(start, whole, BLOCK):
+        several = several + power_of_two((lanes(logits, j, BLOCK) - top) * PER_NAT)
+    for j in range(whole, end):
+        rest += power_of_two((number(logits[j]) - top) * PER_NAT)
+    return total(several) + rest
 
 
 def _by_torch(logits: Float[Tensor, "n v"], uniforms: Float[Tensor, " n"]) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:

@@ -26,7 +26,7 @@ from distilscope.lm.gate import gated
 from distilscope.lm.hardware import send
 from distilscope.lm.network import PIECE
 from distilscope.lm.norm import add_and_norm, rms_norm
-from distilscope.lm.packing import linear, packed
+from distilscope.lm.packing import linear, packed, with_spare
 from distilscope.lm.rotation import rotated
 from distilscope.lm.sequences import Prompts, Sequences
 
@@ -107,7 +107,7 @@ class Llama(nn.Module):
         head = self.embedding if self.head is None else self.head
         if head.requires_grad:
             raise ValueError("a network in training cannot be packed: its weights change")
-        return [block.packed() for block in self.blocks], packed(head)
+        return [block.packed() for block in self.blocks], packed(with_spare(head))
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy packs for itself: packed matrices cannot be copied."""
@@ -152,7 +152,11 @@ class Llama(nn.Module):
 
     def rounded_scores(self, hidden: Float[Tensor, "t d"]) -> Float[Tensor, "rows v"]:
         """The same and, below it, rows of no meaning: up to a multiple of `GRAIN`."""
-        return linear(F.pad(hidden, (0, 0, 0, rounded(len(hidden), GRAIN) - len(hidden))), self._products[1])
+        return self.times_head(F.pad(hidden, (0, 0, 0, rounded(len(hidden), GRAIN) - len(hidden))))
+
+    def times_head(self, hidden: Float[Tensor, "t d"]) -> Float[Tensor, "t v"]:
+        """With the head, without the columns that packing may have added."""
+        return linear(hidden, self._products[1])[:, : self.vocabulary]
 
     def predicting(self, batch: Sequences) -> Float[Tensor, "tokens d"]:
         """The hidden state that predicts each token of the batch, in order."""
@@ -257,7 +261,7 @@ class LlamaDecoder:
     def __init__(self, network: Llama, prompts: Prompts, slots: int, horizon: int) -> None:
         c = network.config
         self.network, self.prompts = network, prompts
-        self.blocks, self.head = network.packed
+        self.blocks = network.packed[0]
         self.first = np.array([len(prompt) - 1 for prompt in prompts])
         self.holds = np.full(slots, -1)  # which prompt each slot's cache begins with
         self.position = np.zeros(slots, dtype=np.int64)
@@ -307,4 +311,4 @@ class LlamaDecoder:
 
         hidden = self.network.through_layers(x, self.blocks, attended)
         self.position = np.minimum(self.position + 1, self.longest - 1)
-        return linear(hidden, self.head)
+        return self.network.times_head(hidden)

@@ -21,6 +21,17 @@ def packed(weight: Float[Tensor, "o i"]) -> Tensor:
     return torch.ops.mkldnn._reorder_linear_weight(weight) if known and fits else weight
 
 
+SPARE = 32
+"""Rows of no meaning below a matrix in bfloat16 whose products' rows would else be whole pages of memory: the same place in each falls
+to the same few lines of the cache. A product with 49152 rows takes a fifth less time with 256 rows of input, with 4096 rows a quarter less."""
+
+
+def with_spare(weight: Float[Tensor, "o i"]) -> Float[Tensor, "more i"]:
+    """The matrix, and spare rows of zeros where they make its product faster: to be left out of that."""
+    crowded = weight.dtype == torch.bfloat16 and weight.device.type == "cpu" and len(weight) % 2048 == 0
+    return F.pad(weight, (0, 0, 0, SPARE)) if crowded else weight
+
+
 def linear(x: Tensor, weight: Tensor) -> Tensor:
     """x times the transposed matrix, packed or not."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "") if weight.is_mkldnn else F.linear(x, weight)

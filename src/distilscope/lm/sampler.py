@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from distilscope.distribution import Key
-from distilscope.lm.compiled import fits
+from distilscope.lm.compiled import fits, in_rows
 from distilscope.lm.hardware import send
 from distilscope.lm.inversion import invert_cdf
 from distilscope.lm.network import Network, in_pieces
@@ -87,7 +87,7 @@ def next_tokens(
     logits: Float[Tensor, "n v"], rows: Int[np.ndarray, " m"], uniforms: Float[np.ndarray, " m"], selectivity: Selectivity
 ) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
     """One token for each of these rows of logits, by inversion, and its log-probability (nats)."""
-    if selectivity == UNCHANGED and fits(logits):  # nothing of a row's size is then written, so that nothing is won by pieces
+    if selectivity == UNCHANGED and fits(in_rows(logits)):  # nothing of a row's size is then written, so that nothing is won by pieces
         return invert_cdf(logits, uniforms, rows)
     found, start = [], 0
     for piece in in_pieces(logits if len(rows) == len(logits) else logits.index_select(0, send(rows, logits.device))):
