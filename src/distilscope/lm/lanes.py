@@ -19,7 +19,6 @@ from numba.core.typing import templates
 
 from distilscope.lm.compiled import FLOAT, INTEGER, SHORT, Typed, bits_of_bfloat16, compiled, instruction, meant_by_bfloat16, number
 
-
 BLOCK = 16
 """Elements that a loop over a row of any length works on at once: as many as the widest registers hold."""
 
@@ -107,7 +106,7 @@ def total(_context: Any, these: Any) -> Typed:
 
 
 @instruction
-def larger(_context: Any, one: Any, other: Any) -> Typed:
+def larger(_context: Any, one: Any, _other: Any) -> Typed:
     """The larger of two numbers, or of those in each lane; no number where one of them is none."""
 
     def write(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
