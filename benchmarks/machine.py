@@ -7,6 +7,7 @@ the backward pass as well. Attention's own products, norms, softmax and sampling
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from distilscope.lm.architecture import LlamaConfig
 from distilscope.lm.packing import linear, packed
 
 PASSES = 5
-"""The best of this many is taken: a floor is what could be."""
+"""Of the same products, one after another."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class Stage:
         """Tokens/s that counting allows: by the peak of large products, or by memory, whichever is less."""
         return 1 / max(self.flops_per_token / flops, self.bytes_per_token / bandwidth)
 
-    def floor(self) -> float:
-        """Tokens/s if the matrix products alone took time, measured here and now."""
+    def floors(self) -> list[float]:
+        """Tokens/s if the matrix products alone took time, measured here and now: of each pass through all of them."""
         c = self.config
         heads = c.head_dim * (c.num_heads + 2 * c.num_kv_heads)
         shapes = [(heads, c.hidden_size), (c.hidden_size, c.num_heads * c.head_dim)]
@@ -61,10 +62,11 @@ class Stage:
         weights.append(torch.randn(c.vocab_size, c.hidden_size).to(self.dtype))
         inputs = {width: torch.randn(self.rows, width).to(self.dtype) for width in {w.shape[1] for w in weights}}
         if self.trains:
-            return self.rows / _best(lambda: _there_and_back(inputs, weights))
-        ways = [(F.linear, weights), (linear, [packed(w) for w in weights])]
-        with torch.inference_mode():
-            return self.rows / min(_best(lambda way=way: _there(inputs, *way)) for way in ways)
+            ways = [_seconds(lambda: _there_and_back(inputs, weights))]
+        else:
+            with torch.inference_mode():
+                ways = [_seconds(lambda way=way: _there(inputs, *way)) for way in ((F.linear, weights), (linear, [packed(w) for w in weights]))]
+        return [self.rows / seconds for seconds in min(ways, key=statistics.median)]
 
 
 def _there(inputs: dict[int, Tensor], product: Callable[[Tensor, Tensor], Tensor], weights: list[Tensor]) -> None:
@@ -80,14 +82,14 @@ def _there_and_back(inputs: dict[int, Tensor], weights: list[Tensor]) -> None:
         y.T @ x
 
 
-def _best(work: Callable[[], object]) -> float:
-    """Seconds of the fastest of several, the first left out."""
+def _seconds(work: Callable[[], object]) -> list[float]:
+    """Of several, the first left out."""
     seconds = []
     for _ in range(PASSES + 1):
         start = time.perf_counter()
         work()
         seconds.append(time.perf_counter() - start)
-    return min(seconds[1:])
+    return seconds[1:]
 
 
 LARGE = (1024, 2048, 4096)
@@ -103,10 +105,10 @@ def _square(size: int, dtype: torch.dtype) -> float:
     a = torch.randn(size, size).to(dtype)
     laid_out = packed(a)
     with torch.inference_mode():
-        return 2 * size**3 / min(_best(lambda: a @ a), _best(lambda: linear(a, laid_out)))
+        return 2 * size**3 / min(_seconds(lambda: a @ a) + _seconds(lambda: linear(a, laid_out)))
 
 
 def bandwidth(size: int = 1 << 28) -> float:
     """Bytes/s read from memory: the sum of an array that no cache holds (1 GiB)."""
     a = torch.ones(size, dtype=torch.float32)
-    return a.nbytes / _best(a.sum)
+    return a.nbytes / min(_seconds(a.sum))

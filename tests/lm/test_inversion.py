@@ -17,8 +17,9 @@ Invert = Callable[[torch.Tensor, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def compiled(logits: torch.Tensor, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    assert inversion.fits(logits.contiguous())
-    return inversion.invert_cdf(logits.contiguous(), u, np.arange(len(u)))
+    logits = logits if logits.stride(0) else logits.contiguous()
+    assert inversion.fits(inversion.in_rows(logits))
+    return inversion.invert_cdf(logits, u, np.arange(len(u)))
 
 
 def by_torch(logits: torch.Tensor, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -130,6 +131,14 @@ def test_some_rows_of_many_are_drawn_from(invert, dtype):
     for i, row in enumerate(rows):
         alone = invert(logits[row : row + 1].float(), u[i : i + 1])
         assert (tokens[i], log_prob[i]) == (alone[0][0], alone[1][0])
+
+
+@ways
+def test_what_stands_behind_a_row_is_no_token(invert):
+    roomy, u = torch.from_numpy(np.random.default_rng(5).normal(0, 4, (4, 120))).float(), np.array([0.0, 0.4, 0.9, LAST])
+    roomy[:, 100:] = 1000
+    for found, alone in zip(invert(roomy[:, :100], u), invert(roomy[:, :100].contiguous(), u), strict=True):
+        np.testing.assert_array_equal(found, alone)
 
 
 def test_logits_that_are_no_numbers_give_a_token_and_no_number():

@@ -1,7 +1,11 @@
+import numpy as np
 import pytest
 import torch
 
-from distilscope.lm.packing import linear, packed
+from distilscope.distribution import Key
+from distilscope.lm.architecture import LlamaConfig
+from distilscope.lm.llama import Llama
+from distilscope.lm.packing import linear, packed, with_spare
 from fake_models import tiny_llama
 
 
@@ -18,3 +22,24 @@ def test_a_packed_product_is_the_exact_one_to_rounding(rows, dtype, within):
 def test_a_network_in_training_is_not_packed():
     with pytest.raises(ValueError, match="its weights change"):
         _ = tiny_llama().requires_grad_(True).packed
+
+
+@pytest.mark.parametrize(("dtype", "rows", "spare"), [(torch.bfloat16, 2048, 32), (torch.bfloat16, 2000, 0), (torch.float32, 2048, 0)])
+def test_only_where_rows_of_a_product_would_be_whole_pages_are_there_spare_ones(dtype, rows, spare):
+    weight = torch.ones(rows, 3, dtype=dtype)
+    roomy = with_spare(weight)
+    assert torch.equal(roomy[:rows], weight)
+    assert roomy[rows:].shape == (spare, 3)
+    assert not roomy[rows:].any()
+
+
+@torch.inference_mode()
+def test_a_head_with_spare_rows_gives_as_many_logits_as_there_are_tokens():
+    config = LlamaConfig(
+        vocab_size=2048, hidden_size=8, intermediate_size=16, num_layers=1, num_heads=2, num_kv_heads=1, head_dim=4, context=8
+    )
+    network = Llama.from_hf(config, Llama.from_config(config, Key(0)).to_hf(), torch.bfloat16)
+    decoder = network.decoder(((5,),), 3, 4)
+    decoder.begin(np.arange(3), np.zeros(3, dtype=np.int64))
+    exact = network.hidden(torch.tensor([5, 6, 7]), [1, 1, 1]).double() @ network.embedding.double().T
+    torch.testing.assert_close(decoder.step(np.array([5, 6, 7])).double(), exact, rtol=1e-2, atol=1e-3)

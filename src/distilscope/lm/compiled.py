@@ -66,7 +66,7 @@ def in_rows(tensor: Tensor) -> Tensor:
     """In one piece: itself, or with what stands behind each of its rows up to the next one."""
     apart = tensor.stride(0)
     held = tensor.untyped_storage().nbytes() // tensor.itemsize - tensor.storage_offset()
-    if tensor.is_contiguous() or tensor.stride()[1:] != (1,) or held < len(tensor) * apart:
+    if tensor.is_contiguous() or tensor.stride()[1:] != (1,) or apart < tensor.shape[1] or held < len(tensor) * apart:
         return tensor
     return tensor.as_strided((len(tensor), apart), (apart, 1))
 
