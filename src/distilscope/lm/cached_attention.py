@@ -32,6 +32,7 @@ class CachedAttention:
         self.position, self.cos, self.sin = position, cos, sin
         self.compiled = fits(cos)
         if self.compiled:
+            self.tables, self.found = (array(cos), array(sin)), None
             return
         where = cos.device
         self.rows, self.columns = torch.arange(len(position), device=where), send(position, where)
@@ -41,16 +42,17 @@ class CachedAttention:
     def __call__(
         self, heads: Float[Tensor, "slots h d"], keys: Float[Tensor, "slots kv room d"], values: Float[Tensor, "slots kv room d"]
     ) -> Float[Tensor, "slots qd"]:
-        """Writes the new keys and values into the cache; what the queries then find there. `heads`: queries, keys, values, not rotated."""
+        """Writes the new keys and values into the cache; what the queries then find there, until the next call. `heads`: queries, keys, values, not rotated."""
         slots, total, width = heads.shape
         kv = keys.shape[1]
         queries = total - 2 * kv
         if not self.compiled:
             return self._by_torch(*rotated(heads, self.cos, self.sin, kv), keys, values)
-        found = heads.new_empty(slots, queries * width)
-        arrays = (array(one) for one in (heads, self.cos, self.sin, keys, values, found))
-        _compiled_for(queries // kv, width)(self.position, *arrays)
-        return found
+        if self.found is None:
+            self.found = heads.new_empty(slots, queries * width)
+            self.into = array(self.found)
+        _compiled_for(queries // kv, width)(self.position, array(heads), *self.tables, array(keys), array(values), self.into)
+        return self.found
 
     def _by_torch(self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         keys[self.rows, :, self.columns], values[self.rows, :, self.columns] = k, v

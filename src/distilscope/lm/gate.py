@@ -17,7 +17,7 @@ from distilscope.lm.power_of_two import PER_NAT, power_of_two
 def gated(gate_up: Float[Tensor, "t d2"]) -> Float[Tensor, "t d"]:
     """silu(gate) * up, where gate is the first half of each row and up the second; on a processor rounded once."""
     if fits(gate_up):
-        return _Gated.apply(gate_up)  # type: ignore[no-any-return]
+        return _Gated.apply(gate_up) if gate_up.requires_grad else _forward(gate_up)  # type: ignore[no-any-return]
     gate, up = gate_up.chunk(2, dim=-1)
     return F.silu(gate) * up
 
@@ -26,9 +26,7 @@ class _Gated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor) -> Tensor:
         ctx.save_for_backward(gate_up)
-        result = gate_up.new_empty(len(gate_up), gate_up.shape[1] // 2)
-        _gated(array(gate_up), array(result))
-        return result
+        return _forward(gate_up)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
@@ -36,6 +34,12 @@ class _Gated(torch.autograd.Function):
         slope = torch.empty_like(gate_up)
         _slope(array(gate_up), array(gradient.contiguous()), array(slope))
         return slope
+
+
+def _forward(gate_up: Tensor) -> Tensor:
+    result = gate_up.new_empty(len(gate_up), gate_up.shape[1] // 2)
+    _gated(array(gate_up), array(result))
+    return result
 
 
 @compiled

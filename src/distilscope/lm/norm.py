@@ -14,6 +14,10 @@ from torch.nn import functional as F
 from distilscope.lm.compiled import array, compiled, element, fits, number
 
 
+NOT_KEPT = np.empty(0, dtype=np.float32)
+"""Where nobody asks for rows' scales."""
+
+
 def rms_norm(x: Float[Tensor, "t d"], gain: Float[Tensor, " d"], eps: float) -> Float[Tensor, "t d"]:
     """Each row over its root mean square (eps is added to the square), times the gain; in fp32, and rounded once.
 
@@ -22,7 +26,7 @@ def rms_norm(x: Float[Tensor, "t d"], gain: Float[Tensor, " d"], eps: float) -> 
     if not fits(x):
         return F.rms_norm(x, gain.shape, gain, eps)
     if not _differentiated(x, gain):
-        return _norm(x, None, x, gain, eps, x.dtype)[0]
+        return _norm(x, None, x, gain, eps, x.dtype, NOT_KEPT)
     return _Norm.apply(x, gain, eps, _rounded(x)).to(_format(x))  # type: ignore[no-any-return]
 
 
@@ -35,7 +39,7 @@ def add_and_norm(
         return total, rms_norm(total, gain, eps)
     if not _differentiated(x, more, gain):
         total = torch.empty_like(x)  # written over x itself, a loop would go element by element
-        return total, _norm(x, more, total, gain, eps, x.dtype)[0]
+        return total, _norm(x, more, total, gain, eps, x.dtype, NOT_KEPT)
     total, normed = _AddAndNorm.apply(x, more, gain, eps, _rounded(x))  # type: ignore[misc]
     return total, normed.to(_format(x))
 
@@ -56,7 +60,8 @@ def _rounded(x: Tensor) -> torch.dtype:
 class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
-        normed, scale = _norm(x, None, x, gain, eps, dtype)
+        scale = x.new_empty(len(x), dtype=torch.float32)
+        normed = _norm(x, None, x, gain, eps, dtype, array(scale))
         ctx.save_for_backward(x, scale, gain)
         return normed
 
@@ -70,7 +75,8 @@ class _AddAndNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, more: Tensor, gain: Tensor, eps: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         total = torch.empty_like(x)
-        normed, scale = _norm(x, more, total, gain, eps, dtype)
+        scale = x.new_empty(len(x), dtype=torch.float32)
+        normed = _norm(x, more, total, gain, eps, dtype, array(scale))
         ctx.save_for_backward(total, scale, gain)
         ctx.format = more.dtype
         return total, normed
@@ -82,14 +88,14 @@ class _AddAndNorm(torch.autograd.Function):
         return slope, slope.to(ctx.format), of_gain, None, None
 
 
-def _norm(x: Tensor, more: Tensor | None, total: Tensor, gain: Tensor, eps: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The norm of x, or of x + more, which is written to `total`; and one over each row's root mean square."""
-    normed, scale = torch.empty_like(x, dtype=dtype), x.new_empty(len(x), dtype=torch.float32)
+def _norm(x: Tensor, more: Tensor | None, total: Tensor, gain: Tensor, eps: float, dtype: torch.dtype, scale: np.ndarray) -> Tensor:
+    """The norm of x, or of x + more, which is written to `total`; one over each row's root mean square is written to `scale`."""
+    normed = torch.empty_like(x, dtype=dtype)
     if more is not None:
-        _add_rows(array(x), array(more), array(total), array(gain), np.float32(eps), array(normed), array(scale))
+        _add_rows(array(x), array(more), array(total), array(gain), np.float32(eps), array(normed), scale)
     else:
-        _norm_rows(array(x), array(gain), np.float32(eps), array(normed), array(scale))
-    return normed, scale
+        _norm_rows(array(x), array(gain), np.float32(eps), array(normed), scale)
+    return normed
 
 
 def _slope(x: Tensor, scale: Tensor, gain: Tensor, along: Tensor, beside: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,7 +109,9 @@ def _slope(x: Tensor, scale: Tensor, gain: Tensor, along: Tensor, beside: Tensor
 @compiled
 def _norm_rows(x: Any, gain: Any, eps: Any, normed: Any, scale: Any) -> None:
     for i in range(len(x)):
-        scale[i] = _norm_row(x[i], gain, eps, normed[i])
+        one = _norm_row(x[i], gain, eps, normed[i])
+        if len(scale):
+            scale[i] = one
 
 
 @compiled
@@ -112,7 +120,9 @@ def _add_rows(x: Any, more: Any, total: Any, gain: Any, eps: Any, normed: Any, s
         row, addend, into = x[i], more[i], total[i]
         for j in range(len(row)):
             into[j] = element(number(row[j]) + number(addend[j]), into)
-        scale[i] = _norm_row(into, gain, eps, normed[i])
+        one = _norm_row(into, gain, eps, normed[i])
+        if len(scale):
+            scale[i] = one
 
 
 @compiled
