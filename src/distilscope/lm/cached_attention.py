@@ -42,7 +42,10 @@ class CachedAttention:
     def __call__(
         self, heads: Float[Tensor, "slots h d"], keys: Float[Tensor, "slots kv room d"], values: Float[Tensor, "slots kv room d"]
     ) -> Float[Tensor, "slots qd"]:
-        """Writes the new keys and values into the cache; what the queries then find there, until the next call. `heads`: queries, keys, values, not rotated."""
+        """Writes the new keys and values into the cache; what the queries then find there, which the next call may write over.
+
+        `heads`: queries, keys, values, not rotated.
+        """
         slots, total, width = heads.shape
         kv = keys.shape[1]
         queries = total - 2 * kv

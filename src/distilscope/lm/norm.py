@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from distilscope.lm.compiled import array, compiled, element, fits, number
 
-
 NOT_KEPT = np.empty(0, dtype=np.float32)
 """Where nobody asks for rows' scales."""
 
