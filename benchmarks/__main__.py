@@ -124,10 +124,10 @@ def _time(name: str) -> dict[str, float]:
     from benchmarks.cases import CASES
 
     case = CASES[name]
-    timed = case.prepare()
     floors = case.stage().floors() if case.stage else []
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # what preparing took and the allocator kept is no part of the timed work
+    _give_back()
+    timed = case.prepare()
+    _give_back()  # what preparing took is no part of the timed work
     Path("/proc/self/clear_refs").write_text("5")  # from here on the peak is that of the timed part
     start, tokens, seconds = time.perf_counter(), 0, 0.0
     while seconds < AT_LEAST:
@@ -137,6 +137,12 @@ def _time(name: str) -> dict[str, float]:
     # a mean over seconds beside what the same minute allowed, on a machine whose best differs from minute to minute
     floors += case.stage().floors() if case.stage else []
     return {"rate": tokens / seconds, "peak": peak * 1024.0, "floor": statistics.median(floors) if floors else 0.0}
+
+
+def _give_back() -> None:
+    """Memory that nothing holds but that the allocator kept, to the kernel."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from distilscope.lm.compiled import array, compiled, fits, in_rows, number
 from distilscope.lm.hardware import fetch, send
-from distilscope.lm.lanes import BLOCK, lanes, largest, spread, total
+from distilscope.lm.mass import largest, mass
 from distilscope.lm.power_of_two import PER_NAT, power_of_two
 
 
@@ -47,14 +47,14 @@ def _invert(logits: Any, vocabulary: Any, rows: Any, uniforms: Any, width: Any, 
         first = rows[i] * apart
         end = first + vocabulary
         top = largest(logits, first, end)
-        mass, last = 0.0, 0
+        all_mass, last = 0.0, 0
         for k in range(blocks):
             start = first + k * width
-            added = _mass(logits, start, min(start + width, end), top)
-            mass += added
-            sums[k] = mass
+            added = mass(logits, start, min(start + width, end), top)
+            all_mass += added
+            sums[k] = all_mass
             last = k if added > 0 else last
-        target, k = uniforms[i] * mass, 0
+        target, k = uniforms[i] * all_mass, 0
         while k < last and sums[k] <= target:
             k += 1
         start = first + k * width
@@ -67,18 +67,7 @@ def _invert(logits: Any, vocabulary: Any, rows: Any, uniforms: Any, width: Any, 
                 if before > target:
                     break
         tokens[i] = found - first
-        log_prob[i] = np.float32(number(logits[found]) - top - math.log(mass))
-
-
-@compiled
-def _mass(logits: Any, start: Any, end: Any, top: Any) -> Any:
-    """The sum of their exponentials, over that of `top`."""
-    whole, several, rest = end - (end - start) % BLOCK, spread(np.float32(0), BLOCK), np.float32(0)
-    for j in range(start, whole, BLOCK):
-        several = several + power_of_two((lanes(logits, j, BLOCK) - top) * PER_NAT)
-    for j in range(whole, end):
-        rest += power_of_two((number(logits[j]) - top) * PER_NAT)
-    return total(several) + rest
+        log_prob[i] = np.float32(number(logits[found]) - top - math.log(all_mass))
 
 
 def _by_torch(logits: Float[Tensor, "n v"], uniforms: Float[Tensor, " n"]) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:

@@ -10,14 +10,13 @@ import operator
 from typing import Any
 
 import numba
-import numpy as np
 from llvmlite import ir
 from numba import extending, types
 from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.core.typing import templates
 
-from distilscope.lm.compiled import FLOAT, INTEGER, SHORT, Typed, bits_of_bfloat16, compiled, instruction, meant_by_bfloat16, number
+from distilscope.lm.compiled import FLOAT, INTEGER, SHORT, Typed, alike, bits_of_bfloat16, instruction, meant_by_bfloat16
 
 BLOCK = 16
 """Elements that a loop over a row of any length works on at once: as many as the widest registers hold."""
@@ -117,6 +116,19 @@ def larger(_context: Any, one: Any, _other: Any) -> Typed:
     return one(one, one), write
 
 
+@instruction
+def weighted(_context: Any, weight: Any, _value: Any) -> Typed:
+    """The value times its weight, of numbers or lane by lane; 0 where the weight is, whatever the value."""
+
+    def write(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+        weight, value = values
+        nothing = alike(weight, FLOAT, 0.0)
+        product = builder.fmul(weight, value)
+        return builder.select(builder.fcmp_ordered(">", weight, nothing), product, nothing)
+
+    return weight(weight, weight), write
+
+
 class _ByLane(templates.AbstractTemplate):
     """What two values of as many lanes make, or one and a number that stands in each."""
 
@@ -144,18 +156,3 @@ for _operator, _name in ((operator.mul, "fmul"), (operator.add, "fadd"), (operat
 
     for _other in (Lanes, types.Float):
         extending.lower_builtin(_operator, Lanes, _other)(_write)
-
-
-@compiled
-def largest(array: Any, start: Any, end: Any) -> Any:
-    """Of these elements of an array of one dimension in one piece; no number where one of them is none."""
-    whole, several, edge = end - (end - start) % BLOCK, spread(np.float32(-np.inf), BLOCK), np.empty(BLOCK, np.float32)
-    for j in range(start, whole, BLOCK):
-        several = larger(several, lanes(array, j, BLOCK))
-    put(several, edge, 0)
-    top = edge[0]
-    for one in edge:
-        top = larger(top, one)
-    for j in range(whole, end):
-        top = larger(top, number(array[j]))
-    return top

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from distilscope.lm.compiled import array, compiled, element, fits, number
 from distilscope.lm.hardware import fetch
-from distilscope.lm.lanes import BLOCK, lanes, largest, put, spread, total
+from distilscope.lm.lanes import BLOCK, lanes, put, spread, total
+from distilscope.lm.mass import largest
 from distilscope.lm.power_of_two import PER_NAT, power_of_two
 
 

@@ -19,7 +19,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from distilscope.gates import check_draws
-from distilscope.lm.hardware import fetch, send
+from distilscope.lm.hardware import send
+from distilscope.lm.moments import Moments, log_prob_at
 from distilscope.lm.network import Network, in_pieces
 from distilscope.lm.sequences import Sequences
 from distilscope.selectivity import Selectivity
@@ -74,15 +75,10 @@ def score(own: Model, draws: Sequences, others: Sequence[Model] = ()) -> tuple[O
     mine = OwnScores(*_empty(tokens, 3))
     theirs = tuple(TokenScores(*_empty(tokens, 2)) for _ in others)
     for places, targets, logits in _positions((own[0], *(network for network, _ in others)), draws):
-        log_q = own[1](logits[own[0]]).log_softmax(-1)
-        q = log_q.exp()
-        expected = _expectation(q, log_q)
-        deviation = torch.where(q > 0, log_q - expected[:, None], 0.0)
-        mine.variance[places] = fetch((q * deviation.square_()).sum(-1))
-        mine.log_prob[places], mine.expected[places] = _at(log_q, targets), fetch(expected)
+        moments = Moments(own[1](logits[own[0]]), targets)
+        mine.log_prob[places], mine.expected[places], mine.variance[places] = moments.own()
         for (network, selectivity), result in zip(others, theirs, strict=True):
-            log_p = selectivity(logits[network]).log_softmax(-1)
-            result.log_prob[places], result.expected[places] = _at(log_p, targets), fetch(_expectation(q, log_p))
+            result.log_prob[places], result.expected[places] = moments.of_other(selectivity(logits[network]))
     return mine, theirs
 
 
@@ -92,7 +88,7 @@ def score_data(data: Sequences, others: Sequence[Model]) -> tuple[TokenScores, .
     theirs = tuple(TokenScores(_empty(len(data.ids), 1)[0], np.full(len(data.ids), np.nan, dtype=np.float32)) for _ in others)
     for places, targets, logits in _positions([network for network, _ in others], data):
         for (network, selectivity), result in zip(others, theirs, strict=True):
-            result.log_prob[places] = _at(selectivity(logits[network]).log_softmax(-1), targets)
+            result.log_prob[places] = log_prob_at(selectivity(logits[network]), targets)
     return theirs
 
 
@@ -126,15 +122,6 @@ def _totals(
 
 def _empty(tokens: int, number: int) -> tuple[Float[np.ndarray, " tokens"], ...]:
     return tuple(np.zeros(tokens, dtype=np.float32) for _ in range(number))
-
-
-def _at(values: Float[Tensor, "m v"], targets: Int[Tensor, " m"]) -> Float[np.ndarray, " m"]:
-    return fetch(values.gather(-1, targets[:, None])[:, 0])
-
-
-def _expectation(q: Float[Tensor, "m v"], values: Float[Tensor, "m v"]) -> Float[Tensor, " m"]:
-    """sum_v q(v) values(v), with 0 * inf = 0."""
-    return torch.where(q > 0, q * values, 0.0).sum(-1)
 
 
 def batches_of_like_length(lengths: Int[np.ndarray, " n"], most_tokens: int) -> Iterator[Int[np.ndarray, " m"]]:

@@ -182,7 +182,7 @@ class LocalProcesses:
         try:
             with open(log, "wb") as output:
                 process = subprocess.Popen(
-                    [sys.executable, "-c", _BOOT, *arguments],
+                    [sys.executable, "-u", "-c", _BOOT, *arguments],  # it ends by a kill, which what it printed must not wait for
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
