@@ -30,7 +30,7 @@ def network(monkeypatch) -> Llama:
 
     uses = {
         send: ("attention", "cached_attention", "inversion", "llama", "sampler", "scoring", "training"),
-        fetch: ("inversion", "loss", "scoring"),
+        fetch: ("inversion", "loss", "moments"),
     }
     for function, modules in uses.items():
         for module in modules:
