@@ -65,7 +65,7 @@ class Moments:
 
 def log_prob_at(logits: Float[Tensor, "m v"], targets: Int[Tensor, " m"]) -> Numbers:
     """log softmax(logits) at the targets."""
-    if not loops_fit(logits) or torch.get_num_threads() > 1:  # one pass alone is faster on two threads than the loop on one
+    if not loops_fit(logits) or torch.get_num_threads() > 1:  # for one pass two threads of torch do as well
         return _at(logits.log_softmax(-1), targets)
     found = np.empty(len(logits), np.float32)
     _log_prob(array(logits.contiguous()), targets.numpy(), found)
