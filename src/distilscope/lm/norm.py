@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from distilscope.lm.compiled import array, compiled, element, fits, number
 
-NOT_KEPT = np.empty(0, dtype=np.float32)
+_NOT_KEPT = np.empty(0, dtype=np.float32)
 """Where nobody asks for rows' scales."""
 
 
@@ -25,7 +25,7 @@ def rms_norm(x: Float[Tensor, "t d"], gain: Float[Tensor, " d"], eps: float) -> 
     if not fits(x):
         return F.rms_norm(x, gain.shape, gain, eps)
     if not _differentiated(x, gain):
-        return _norm(x, None, x, gain, eps, x.dtype, NOT_KEPT)
+        return _norm(x, None, x, gain, eps, x.dtype, _NOT_KEPT)
     return _Norm.apply(x, gain, eps, _rounded(x)).to(_format(x))  # type: ignore[no-any-return]
 
 
@@ -38,7 +38,7 @@ def add_and_norm(
         return total, rms_norm(total, gain, eps)
     if not _differentiated(x, more, gain):
         total = torch.empty_like(x)  # written over x itself, a loop would go element by element
-        return total, _norm(x, more, total, gain, eps, x.dtype, NOT_KEPT)
+        return total, _norm(x, more, total, gain, eps, x.dtype, _NOT_KEPT)
     total, normed = _AddAndNorm.apply(x, more, gain, eps, _rounded(x))  # type: ignore[misc]
     return total, normed.to(_format(x))
 
