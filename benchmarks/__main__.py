@@ -35,7 +35,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="processes per case; the median is shown")
     parser.add_argument("--only", default="", help="only the cases whose name holds this")
-    parser.add_argument("--write", type=Path, help="a Markdown file whose part between two marks is replaced by the tables")
+    parser.add_argument(
+        "--write", type=Path, help="a Markdown file whose part between two marks, for such a processor, is replaced by the tables"
+    )
     parser.add_argument("--case", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
@@ -54,7 +56,7 @@ def main() -> None:
     tables = [(COLUMNS, lines), (STAGES, stages)] if stages else [(COLUMNS, lines)]
     page.show(title, tables)
     if options.write:
-        page.write(options.write, "python -m benchmarks", title, tables)
+        page.write_beside_other_processors(options.write, "python -m benchmarks", title, tables)
 
 
 def _groups(only: str, runs: int) -> tuple[list[tuple[str, ...]], list[tuple[str, Stage, float]]]:

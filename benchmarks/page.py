@@ -16,11 +16,14 @@ Tables = Sequence[tuple[tuple[str, ...], Rows]]
 """Each a row of headings and the rows below it."""
 
 
+def processor() -> str:
+    about = dict(line.split("\t: ", 1) for line in Path("/proc/cpuinfo").read_text().replace("\t\t", "\t").splitlines() if "\t: " in line)
+    return f"{about.get('model name', 'unknown processor')} (family {about.get('cpu family', '?')})"
+
+
 def machine() -> str:
     """Processor, cores and versions."""
-    about = dict(line.split("\t: ", 1) for line in Path("/proc/cpuinfo").read_text().replace("\t\t", "\t").splitlines() if "\t: " in line)
-    processor = f"{about.get('model name', 'unknown processor')} (family {about.get('cpu family', '?')}), {os.cpu_count()} cores"
-    return f"{processor}; " + ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
+    return f"{processor()}, {os.cpu_count()} cores; " + ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
 
 
 def show(title: str, tables: Tables) -> None:
@@ -33,6 +36,15 @@ def show(title: str, tables: Tables) -> None:
         for i, row in enumerate(rows):
             table.add_row(*row, end_section=i + 1 < len(rows) and row[0].split(":")[0] != rows[i + 1][0].split(":")[0])
         console.print(table)
+
+
+def write_beside_other_processors(path: Path, command: str, title: str, tables: Tables) -> None:
+    """Replaces what this command wrote on such a processor, or puts it before what it wrote on others."""
+    command_here, page = f"{command} on {processor()}", path.read_text()
+    if f"<!-- written by {command_here} -->" not in page:
+        first = page.index(f"<!-- written by {command} on ")
+        path.write_text(f"{page[:first]}<!-- written by {command_here} -->\n<!-- end of {command_here} -->\n\n{page[first:]}")
+    write(path, command_here, title, tables)
 
 
 def write(path: Path, command: str, title: str, tables: Tables) -> None:

@@ -28,6 +28,7 @@ class TableLM:
     table: np.ndarray
     restarts_one_by_one: bool = True
     context: int = 1000
+    reentrant: bool = True
     pieces: list[int] = field(default_factory=list)
     """Rows of each piece of logits that was asked for."""
     widths: list[int] = field(default_factory=list)

@@ -121,6 +121,22 @@ def test_tiles_are_made_and_let_go(folders, monkeypatch):
     assert parts.estimates.precision.n == 400
 
 
+@pytest.mark.parametrize("candidate", ["two", "fewer merges"])
+def test_a_measurement_does_not_depend_on_how_many_threads_share_its_tiles(folders, tmp_path, monkeypatch, candidate):
+    monkeypatch.setattr(measurement_module, "TILE", 8)
+    found, drawn = [], []
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        try:
+            kept = tmp_path / f"{threads}.parquet"
+            found.append(small(folders, candidate, unit="byte", keep_draws=kept).as_json())
+        finally:
+            torch.set_num_threads(1)
+        drawn.append(pq.read_table(kept).to_pylist())
+    assert found[0] == found[1] == found[2]
+    assert drawn[0] == drawn[1] == drawn[2]
+
+
 def test_with_several_prompts_draws_are_clustered(folders):
     """The standard error is then between prompts: it knows 3 of them, not 60 draws."""
     found = small(folders)

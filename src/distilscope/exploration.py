@@ -22,7 +22,8 @@ from distilscope.mog.mixture import GaussianMixture
 from distilscope.mog.quadrature import exact_entropy
 from distilscope.recipes.mog_paper import MogPaper, beta_as_json
 from distilscope.selectivity import Power
-from distilscope.simulation import Repetition, one_thread
+from distilscope.simulation import Repetition
+from distilscope.threads import one_thread
 
 BETAS = (1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 50.0, 100.0, math.inf)
 TEACHER_COMPONENTS = (2, 3, 4, 5, 6, 7, 8)

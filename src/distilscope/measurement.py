@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from distilscope.comparison import PrecisionRecall, compare
 from distilscope.distribution import Key
@@ -22,7 +23,9 @@ from distilscope.lm import sampler
 from distilscope.lm.across_tokenizers import Reader, stop_of
 from distilscope.lm.causal_lm import PromptedLM
 from distilscope.lm.hardware import require_dtype, resolved_dtype
+from distilscope.lm.network import over_threads
 from distilscope.lm.reference import load, model_folder
+from distilscope.lm.scoring import OwnScores, TokenScores
 from distilscope.lm.sequences import Sequences
 from distilscope.lm.text import texts
 from distilscope.lm.vocabulary import require_same_tokens
@@ -148,12 +151,10 @@ def measure(
     about = About.of(sides, texts_before, num_samples=num_samples, seed=seed)
     with ExitStack() as stack:
         writer = stack.enter_context(DrawsWriter(draws_path(Path(keep_draws)), about)) if keep_draws else None
-        found = {
-            name: _Side(name, sides, texts_before, dtype=dtype, across=across, given=given).measured(
-                _tiles(name, lm, num_samples, seed, given), writer
-            )
-            for name, lm in sides.items()
-        }
+        found = {name: _Side(name, sides, texts_before, dtype=dtype, across=across, given=given) for name in SIDES}
+        tiles, number = _tiles(found, num_samples, seed, given), len(SIDES) * math.ceil(num_samples / TILE)
+        for side, tile in over_threads((p.network, q.network), _made, tiles, number):
+            side.add(tile, writer)
         return _result(found, settings, unit=unit, across=across)  # inside, so that draws that do not pass are not kept
 
 
@@ -204,14 +205,31 @@ def _pair(reference: str, candidate: str, unit: str) -> bool:
     return False
 
 
-def _tiles(name: str, lm: PromptedLM, number: int, seed: int, given: DrawsFile | None) -> Iterator[Sequences]:
-    """A side's draws, a tile at a time."""
-    if given is not None:
-        yield from given.tiles(name)
-        return
-    for tile, first in enumerate(range(0, number, TILE)):
-        prompt_of = sampler.in_turn(first, min(TILE, number - first), len(lm.prompts))
-        yield lm.sample_after(prompt_of, Key(seed, ("measure", name, tile)))
+def _tiles(sides: Mapping[str, _Side], number: int, seed: int, given: DrawsFile | None) -> Iterator[tuple[_Side, Callable[[], _Tile]]]:
+    """What makes each tile of the sides' draws and scores it."""
+    for name, side in sides.items():
+        if given is not None:
+            yield from ((side, partial(side.scored, draws)) for draws in given.tiles(name))
+            continue
+        for tile, first in enumerate(range(0, number, TILE)):
+            prompt_of = sampler.in_turn(first, min(TILE, number - first), len(side.lm.prompts))
+            yield side, partial(side.drawn, prompt_of, Key(seed, ("measure", name, tile)))
+
+
+def _made(part: tuple[_Side, Callable[[], _Tile]]) -> tuple[_Side, _Tile]:
+    side, make = part
+    return side, make()
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """Draws of a side with their scores and texts."""
+
+    draws: Sequences
+    own: OwnScores
+    other: TokenScores | Float[np.ndarray, " n"]
+    written: list[str]
+    mismatches: int
 
 
 class _Side:
@@ -228,12 +246,11 @@ class _Side:
         self.own_reader, self.reader = (Reader.of(lm, prompts) for lm in (self.lm, self.other)) if across else (None, None)
         self.bytes = self.mismatches = 0
 
-    def measured(self, tiles: Iterator[Sequences], writer: DrawsWriter | None) -> _Side:
-        for draws in tiles:
-            self._add(draws, writer)
-        return self
+    def drawn(self, prompt_of: Int[np.ndarray, " n"], key: Key) -> _Tile:
+        return self.scored(self.lm.sample_after(prompt_of, key))
 
-    def _add(self, draws: Sequences, writer: DrawsWriter | None) -> None:
+    def scored(self, draws: Sequences) -> _Tile:
+        """Notes nothing: tiles are made side by side."""
         tokenizer = self.lm.model.tokenizer
         assert tokenizer is not None  # it has read the prompts
         ends = np.isin(draws.ids[draws.offsets[1:] - 1], sorted(self.lm.model.stopping))
@@ -241,16 +258,19 @@ class _Side:
         written = texts(tokenizer, draws)
         if self.reader is None or self.own_reader is None:
             own, (other,) = self.lm.score(draws, self.other)
-        else:
-            own, _ = self.lm.score(draws)
-            other = self.reader.log_prob(draws, written, stop=stop_of(self.lm, self.other))
-            self.mismatches += int((~self.own_reader.canonical(draws, written)).sum())
-        mine, total = self.tally.add(draws, own, other)
-        self.surprises.offer(draws, written, mine, total)
-        self.bytes += sum(len(text.encode()) for text in written)
+            return _Tile(draws, own, other, written, mismatches=0)
+        own, _ = self.lm.score(draws)
+        other = self.reader.log_prob(draws, written, stop=stop_of(self.lm, self.other))
+        return _Tile(draws, own, other, written, int((~self.own_reader.canonical(draws, written)).sum()))
+
+    def add(self, tile: _Tile, writer: DrawsWriter | None) -> None:
+        mine, total = self.tally.add(tile.draws, tile.own, tile.other)
+        self.surprises.offer(tile.draws, tile.written, mine, total)
+        self.bytes += sum(len(text.encode()) for text in tile.written)
+        self.mismatches += tile.mismatches
         if writer is not None:
             by_side: dict[str, Float[np.ndarray, " n"]] = {side: mine if side == self.name else total for side in SIDES}
-            writer.write(self.name, draws, by_side)
+            writer.write(self.name, tile.draws, by_side)
 
 
 def _result(found: dict[str, _Side], settings: dict[str, Any], *, unit: str, across: bool) -> Measurement:

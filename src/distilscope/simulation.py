@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -24,6 +20,7 @@ from distilscope.mog.quadrature import ABSOLUTE, RELATIVE, exact_entropy, exact_
 from distilscope.recipes.mog_paper import DEFAULT_DRAWS, MogPaper, beta_as_json
 from distilscope.runs.cores import cores
 from distilscope.selectivity import Power
+from distilscope.threads import in_threads, one_thread
 
 SCHEMA_VERSION = 1
 
@@ -47,9 +44,10 @@ def simulate(config: MogPaper) -> dict[str, Any]:
     with one_thread():
         evaluation = _Evaluation(config)
         runs = [Repetition(config, seed) for seed in range(config.seeds)]
-        with ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:  # a seed each
-            teacher = [record for records in pool.map(partial(_teacher_records, evaluation), runs) for record in records]
-            students = [record for records in pool.map(partial(_student_records, evaluation), runs) for record in records]
+        teacher, students = (
+            [record for records in in_threads(partial(of_seed, evaluation), runs, cores()) for record in records]
+            for of_seed in (_teacher_records, _student_records)
+        )
         document: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "recipe": "mog_paper",
@@ -253,14 +251,3 @@ def _mean(values: Tensor) -> float:
 
 def _over_seeds(values: list[float]) -> dict[str, Any]:
     return t_interval(values).as_json() | {"lowest": min(values), "highest": max(values)}
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Small arrays: threads would only cost time, and could change the last bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -80,7 +80,9 @@ def test_one_step_at_a_time_equals_the_whole(changes, prompts):
         after = [prompts[which] for which in follows]
         logits = decoder.step(np.array([row[-1] if row else prompt[-1] for row, prompt in zip(made, after, strict=True)]))
         for row, prompt, found in zip(made, after, logits, strict=True):
-            torch.testing.assert_close(found, reference(torch.tensor([[*prompt, *row]])).logits[0, -1], atol=1e-5, rtol=1e-5)
+            expected = reference(torch.tensor([[*prompt, *row]])).logits[0, -1]
+            # float32 rounds what is added up, so that a small logit is off by a part of the large ones
+            torch.testing.assert_close(found, expected, atol=4e-6 * float(expected.abs().max()), rtol=0)
         for row in made:
             row.append(int(random.integers(network.vocabulary)))
 

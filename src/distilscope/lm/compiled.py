@@ -35,7 +35,7 @@ INTEGER, FLOAT, SHORT = ir.IntType(32), ir.FloatType(), ir.IntType(16)
 def compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
     """The function in machine code. It adds up in another order than is written, always the same one."""
     plain = inspect.unwrap(kernel)  # without what checks shapes while tests run
-    options = {"fastmath": {"contract", "reassoc", "nsz", "arcp"}, "error_model": "numpy"}
+    options = {"nogil": True, "fastmath": {"contract", "reassoc", "nsz", "arcp"}, "error_model": "numpy"}
     settings: Any = config
     theirs = settings.CACHE_DIR  # what else in this process is compiled stays where it is kept
     try:

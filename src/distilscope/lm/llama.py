@@ -7,6 +7,7 @@ differentiates the first. Weights are read and written under Hugging Face's name
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -67,6 +68,9 @@ class _Block(nn.Module):
         return block
 
 
+_PACKING = threading.Lock()
+"""Held while a network is packed: several threads may be the first to use it."""
+
 GRAIN = 64
 """Rows of a matrix product are rounded up to this: the CPU library prepares code for every new shape; fewer shapes trained on
 ragged sequences 1.1 to 1.5 times as fast. A product of fewer rows is left as it is."""
@@ -102,9 +106,14 @@ class Llama(nn.Module):
         head = self.embedding if self.head is None else self.head
         return (self.blocks, head) if head.requires_grad else self.packed
 
-    @cached_property
+    @property
     def packed(self) -> tuple[list[_Block], Tensor]:
         """Blocks and head packed, once, for a network whose weights stay as they are."""
+        with _PACKING:
+            return self._packed
+
+    @cached_property
+    def _packed(self) -> tuple[list[_Block], Tensor]:
         head = self.embedding if self.head is None else self.head
         if head.requires_grad:
             raise ValueError("a network in training cannot be packed: its weights change")
@@ -112,7 +121,7 @@ class Llama(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy packs for itself: packed matrices cannot be copied."""
-        return {name: value for name, value in vars(self).items() if name != "packed"}
+        return {name: value for name, value in vars(self).items() if name != "_packed"}
 
     @property
     def context(self) -> int:
@@ -121,6 +130,10 @@ class Llama(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.embedding.device
+
+    @property
+    def reentrant(self) -> bool:
+        return self.device.type == "cpu"
 
     def rotary(self, positions: Int[Tensor, " t"], dtype: torch.dtype) -> tuple[Float[Tensor, "t d"], Float[Tensor, "t d"]]:
         return self.cos.index_select(0, positions).to(dtype), self.sin.index_select(0, positions).to(dtype)

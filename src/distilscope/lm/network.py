@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from distilscope.lm.sequences import Prompts, Sequences
+from distilscope.threads import Part, Result, in_threads
 
 
 @runtime_checkable
@@ -40,11 +42,30 @@ class Network(Protocol):
         """Most tokens, prompt included, that it can take."""
         ...
 
+    @property
+    def reentrant(self) -> bool:
+        """Whether it is faster for several threads to compute with it at once, each its own piece, and whether they may."""
+        ...
+
     def logits(self, batch: Sequences) -> Iterator[Float[Tensor, "piece v"]]:
         """Logits that predict each token of the batch in order, in pieces of `PIECE` (the last may be smaller)."""
         ...
 
     def decoder(self, prompts: Prompts, slots: int, horizon: int) -> Decoder: ...
+
+
+def threads_for(networks: Iterable[Network]) -> int:
+    """How many threads compute with these networks at once: as many as torch has here, or 1."""
+    return torch.get_num_threads() if all(network.reentrant for network in networks) else 1
+
+
+def over_threads(networks: Iterable[Network], work: Callable[[Part], Result], parts: Iterable[Part], number: int) -> Iterator[Result]:
+    """work(part) of each of a number of parts, in their order, on the threads that compute with these networks at once.
+
+    Fewer parts than threads share torch's among them.
+    """
+    threads = max(1, min(number, threads_for(networks)))
+    return in_threads(work, parts, threads, each=torch.get_num_threads() // threads)
 
 
 PIECE = 256

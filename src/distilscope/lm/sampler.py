@@ -22,6 +22,7 @@ from distilscope.lm.inversion import invert_cdf
 from distilscope.lm.network import Network, in_pieces
 from distilscope.lm.sequences import Prompts, Sequences, id_dtype
 from distilscope.selectivity import UNCHANGED, Selectivity
+from distilscope.threads import keep_on
 
 
 @torch.inference_mode()
@@ -51,6 +52,7 @@ def draw(
     tokens, waiting = np.full(slots, last[0]), 0
     order = np.argsort(prompt_of, kind="stable")  # draws after one prompt begin together, for they share its keys and values
     while True:
+        keep_on()
         free = making < 0
         if waiting < draws and free.any() and (decoder.restarts_one_by_one or free.all()):
             coming = order[waiting:]

@@ -10,7 +10,7 @@ Sequences of like length run together, so that attention pads little.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,15 +21,20 @@ from torch import Tensor
 from distilscope.gates import check_draws
 from distilscope.lm.hardware import send
 from distilscope.lm.moments import Moments, log_prob_at
-from distilscope.lm.network import Network, in_pieces
+from distilscope.lm.network import PIECE, Network, in_pieces, over_threads, threads_for
 from distilscope.lm.sequences import Sequences
 from distilscope.selectivity import Selectivity
+from distilscope.threads import keep_on
 
 BATCH_TOKENS = 4096
-"""Most tokens run through the network at once."""
+"""Most tokens run through the network at once; fewer where each of several threads shall have its part."""
 
 Model = tuple[Network, Selectivity]
 """A network and the selectivity of its next-token choices."""
+
+Places = Int[np.ndarray, " m"]
+Targets = Int[Tensor, " m"]
+Logits = Mapping[Network, Float[Tensor, "m v"]]
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,6 @@ class OwnScores(TokenScores):
         return check_draws(draws.log_prob, rescored=self.log_prob, expected=self.expected, variance=self.variance, dtype=dtype, whose=whose)
 
 
-@torch.inference_mode()
 def score(own: Model, draws: Sequences, others: Sequence[Model] = ()) -> tuple[OwnScores, tuple[TokenScores, ...]]:
     """Scores draws of `own` under itself and under each of `others`; a network that stands in several runs once.
 
@@ -74,21 +78,26 @@ def score(own: Model, draws: Sequences, others: Sequence[Model] = ()) -> tuple[O
     tokens = len(draws.ids)
     mine = OwnScores(*_empty(tokens, 3))
     theirs = tuple(TokenScores(*_empty(tokens, 2)) for _ in others)
-    for places, targets, logits in _positions((own[0], *(network for network, _ in others)), draws):
+
+    def take(places: Places, targets: Targets, logits: Logits) -> None:
         moments = Moments(own[1](logits[own[0]]), targets)
         mine.log_prob[places], mine.expected[places], mine.variance[places] = moments.own()
         for (network, selectivity), result in zip(others, theirs, strict=True):
             result.log_prob[places], result.expected[places] = moments.of_other(selectivity(logits[network]))
+
+    _in_pieces((own[0], *(network for network, _ in others)), draws, take)
     return mine, theirs
 
 
-@torch.inference_mode()
 def score_data(data: Sequences, others: Sequence[Model]) -> tuple[TokenScores, ...]:
     """Scores sequences that no model here made: there is nothing to take expectations under, so these are NaN."""
     theirs = tuple(TokenScores(_empty(len(data.ids), 1)[0], np.full(len(data.ids), np.nan, dtype=np.float32)) for _ in others)
-    for places, targets, logits in _positions([network for network, _ in others], data):
+
+    def take(places: Places, targets: Targets, logits: Logits) -> None:
         for (network, selectivity), result in zip(others, theirs, strict=True):
             result.log_prob[places] = log_prob_at(selectivity(logits[network]), targets)
+
+    _in_pieces([network for network, _ in others], data, take)
     return theirs
 
 
@@ -97,20 +106,26 @@ def log_prob(model: Model, sequences: Sequences) -> Float[np.ndarray, " tokens"]
     return score_data(sequences, [model])[0].log_prob
 
 
-def _positions(
-    networks: Sequence[Network], sequences: Sequences
-) -> Iterator[tuple[Int[np.ndarray, " m"], Int[Tensor, " m"], dict[Network, Float[Tensor, "m v"]]]]:
-    """Pieces of the sequences' tokens, in whatever order is cheap: their places, ids, and each network's logits there."""
+def _in_pieces(networks: Sequence[Network], sequences: Sequences, take: Callable[[Places, Targets, Logits], None]) -> None:
+    """Calls `take` for pieces of the sequences' tokens, from several threads: with their places, ids, and each network's logits there."""
     offsets, distinct = sequences.offsets, list(dict.fromkeys(networks))
-    for rows in batches_of_like_length(sequences.positions, BATCH_TOKENS):
+
+    @torch.inference_mode()
+    def run(rows: Int[np.ndarray, " n"]) -> None:
         batch = sequences.take(rows)
         places = np.concatenate([np.arange(*offsets[row : row + 2].tolist()) for row in rows])
         done = 0
         for pieces in zip(*(network.logits(batch) for network in distinct), strict=True):
             for held in zip(*map(in_pieces, pieces), strict=True):
+                keep_on()
                 piece = places[done : done + len(held[0])]
-                yield piece, send(sequences.ids[piece].astype(np.int64), held[0].device), dict(zip(distinct, held, strict=True))
+                take(piece, send(sequences.ids[piece].astype(np.int64), held[0].device), dict(zip(distinct, held, strict=True)))
                 done += len(held[0])
+
+    share = -(-int(sequences.positions.sum()) // threads_for(distinct))
+    batches = list(batches_of_like_length(sequences.positions, min(BATCH_TOKENS, max(PIECE, share))))
+    for _ in over_threads(distinct, run, batches, len(batches)):
+        pass
 
 
 def _totals(

