@@ -35,9 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="processes per case; the median is shown")
     parser.add_argument("--only", default="", help="only the cases whose name holds this")
-    parser.add_argument(
-        "--write", type=Path, help="a Markdown file whose part between two marks, for such a processor, is replaced by the tables"
-    )
+    parser.add_argument("--write", type=Path, help="a Markdown file, in which the tables replace those of such a processor")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
