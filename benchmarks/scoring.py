@@ -10,8 +10,10 @@ import torch
 from benchmarks.machine import Stage
 from benchmarks.models import PROMPT, REFERENCE, Case, Timed, in_transformers, random_sequences, reference_config
 from distilscope.distribution import Key
+from distilscope.draws_file import TILE
 from distilscope.lm import scoring
 from distilscope.lm.causal_lm import CausalLM
+from distilscope.lm.network import over_threads
 from distilscope.lm.reference import model_folder
 from distilscope.lm.sequences import Sequences
 from distilscope.selectivity import UNCHANGED
@@ -68,16 +70,14 @@ def measure() -> Timed:
 def alone() -> Timed:
     """The same draws of two sides, and each scored, with nothing around it."""
     model = CausalLM.from_folder(model_folder(REFERENCE), dtype=torch.bfloat16)
+    tiles = range(0, 2 * MEASURED, TILE)
 
-    def timed() -> int:
-        tokens = 0
-        for first in range(0, 2 * MEASURED, 256):
-            draws = model.after((PROMPT,), horizon=MEASURED_TOKENS).sample(256, Key(first))
-            scoring.log_prob((model.network, UNCHANGED), draws)
-            tokens += len(draws.ids)
-        return tokens
+    def tile(first: int) -> int:
+        draws = model.after((PROMPT,), horizon=MEASURED_TOKENS).sample(TILE, Key(first))
+        scoring.log_prob((model.network, UNCHANGED), draws)
+        return len(draws.ids)
 
-    return timed
+    return lambda: sum(over_threads([model.network], tile, tiles, len(tiles)))
 
 
 def _sequences(kind: str) -> Sequences:

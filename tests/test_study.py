@@ -178,7 +178,8 @@ def test_other_knobs_prompts_and_a_sweep(tmp_path):
 def test_pretrained_teacher_and_student(undisturbed, tmp_path):
     """A teacher that is kept as it is draws what it drew; a student starts from the same weights."""
     model = min((undisturbed / "store" / "training").iterdir())
-    start = {"--teacher.reference": model, "--teacher.training.epochs": 0, "--student.reference": model, "--student.training.epochs": 1}
+    start: dict[str, object] = {"--teacher.reference": model, "--teacher.training.epochs": 0}
+    start |= {"--student.reference": model, "--student.training.epochs": 1, "--num-eval": 64}
     results = json.loads(distilscope(*words("tiny", SMALL | start), "--output-dir", tmp_path, "--json").stdout)
     assert all(teacher["checkpoint"] is None for teacher in results["teacher"])
     assert all(student["checkpoint"]["tokens"] > 0 for student in results["students"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -153,8 +154,8 @@ def measure(
         writer = stack.enter_context(DrawsWriter(draws_path(Path(keep_draws)), about)) if keep_draws else None
         found = {name: _Side(name, sides, texts_before, dtype=dtype, across=across, given=given) for name in SIDES}
         tiles, number = _tiles(found, num_samples, seed, given), len(SIDES) * math.ceil(num_samples / TILE)
-        for side, tile in over_threads((p.network, q.network), _made, tiles, number):
-            side.add(tile, writer)
+        for tile in over_threads((p.network, q.network), operator.call, tiles, number):
+            found[tile.side].add(tile, writer)
         return _result(found, settings, unit=unit, across=across)  # inside, so that draws that do not pass are not kept
 
 
@@ -205,26 +206,22 @@ def _pair(reference: str, candidate: str, unit: str) -> bool:
     return False
 
 
-def _tiles(sides: Mapping[str, _Side], number: int, seed: int, given: DrawsFile | None) -> Iterator[tuple[_Side, Callable[[], _Tile]]]:
+def _tiles(sides: Mapping[str, _Side], number: int, seed: int, given: DrawsFile | None) -> Iterator[Callable[[], _Tile]]:
     """What makes each tile of the sides' draws and scores it."""
     for name, side in sides.items():
         if given is not None:
-            yield from ((side, partial(side.scored, draws)) for draws in given.tiles(name))
+            yield from (partial(side.scored, draws) for draws in given.tiles(name))
             continue
         for tile, first in enumerate(range(0, number, TILE)):
             prompt_of = sampler.in_turn(first, min(TILE, number - first), len(side.lm.prompts))
-            yield side, partial(side.drawn, prompt_of, Key(seed, ("measure", name, tile)))
-
-
-def _made(part: tuple[_Side, Callable[[], _Tile]]) -> tuple[_Side, _Tile]:
-    side, make = part
-    return side, make()
+            yield partial(side.drawn, prompt_of, Key(seed, ("measure", name, tile)))
 
 
 @dataclass(frozen=True)
 class _Tile:
-    """Draws of a side with their scores and texts."""
+    """Some of a side's draws with their scores and texts."""
 
+    side: str
     draws: Sequences
     own: OwnScores
     other: TokenScores | Float[np.ndarray, " n"]
@@ -258,10 +255,10 @@ class _Side:
         written = texts(tokenizer, draws)
         if self.reader is None or self.own_reader is None:
             own, (other,) = self.lm.score(draws, self.other)
-            return _Tile(draws, own, other, written, mismatches=0)
+            return _Tile(self.name, draws, own, other, written, mismatches=0)
         own, _ = self.lm.score(draws)
         other = self.reader.log_prob(draws, written, stop=stop_of(self.lm, self.other))
-        return _Tile(draws, own, other, written, int((~self.own_reader.canonical(draws, written)).sum()))
+        return _Tile(self.name, draws, own, other, written, int((~self.own_reader.canonical(draws, written)).sum()))
 
     def add(self, tile: _Tile, writer: DrawsWriter | None) -> None:
         mine, total = self.tally.add(tile.draws, tile.own, tile.other)
