@@ -34,6 +34,9 @@ from distilscope.selectivity import UNCHANGED, Selectivity
 from distilscope.surprises import Surprises
 from distilscope.tally import Tally
 
+AT_ONCE = 4
+"""Most tiles that are made side by side: while it is drawn, each holds keys and values of its own."""
+
 QUANTILES = (0, 5, 25, 50, 75, 95, 100)
 
 
@@ -153,8 +156,8 @@ def measure(
     with ExitStack() as stack:
         writer = stack.enter_context(DrawsWriter(draws_path(Path(keep_draws)), about)) if keep_draws else None
         found = {name: _Side(name, sides, texts_before, dtype=dtype, across=across, given=given) for name in SIDES}
-        tiles, number = _tiles(found, num_samples, seed, given), len(SIDES) * math.ceil(num_samples / TILE)
-        for tile in over_threads((p.network, q.network), operator.call, tiles, number):
+        most = min(AT_ONCE, len(SIDES) * math.ceil(num_samples / TILE))
+        for tile in over_threads((p.network, q.network), operator.call, _tiles(found, num_samples, seed, given), most):
             found[tile.side].add(tile, writer)
         return _result(found, settings, unit=unit, across=across)  # inside, so that draws that do not pass are not kept
 

@@ -59,12 +59,12 @@ def threads_for(networks: Iterable[Network]) -> int:
     return torch.get_num_threads() if all(network.reentrant for network in networks) else 1
 
 
-def over_threads(networks: Iterable[Network], work: Callable[[Part], Result], parts: Iterable[Part], number: int) -> Iterator[Result]:
-    """work(part) of each of a number of parts, in their order, on the threads that compute with these networks at once.
+def over_threads(networks: Iterable[Network], work: Callable[[Part], Result], parts: Iterable[Part], most: int) -> Iterator[Result]:
+    """work(part) of every part, in their order, on the threads that compute with these networks at once, or on `most` of them.
 
-    Fewer parts than threads share torch's among them.
+    Fewer than torch has share torch's among them, so `most` is at most the number of parts.
     """
-    threads = max(1, min(number, threads_for(networks)))
+    threads = max(1, min(most, threads_for(networks)))
     return in_threads(work, parts, threads, each=torch.get_num_threads() // threads)
 
 

@@ -85,7 +85,7 @@ def score(own: Model, draws: Sequences, others: Sequence[Model] = ()) -> tuple[O
         for (network, selectivity), result in zip(others, theirs, strict=True):
             result.log_prob[places], result.expected[places] = moments.of_other(selectivity(logits[network]))
 
-    _in_pieces((own[0], *(network for network, _ in others)), draws, take)
+    _for_each_piece((own[0], *(network for network, _ in others)), draws, take)
     return mine, theirs
 
 
@@ -97,7 +97,7 @@ def score_data(data: Sequences, others: Sequence[Model]) -> tuple[TokenScores, .
         for (network, selectivity), result in zip(others, theirs, strict=True):
             result.log_prob[places] = log_prob_at(selectivity(logits[network]), targets)
 
-    _in_pieces([network for network, _ in others], data, take)
+    _for_each_piece([network for network, _ in others], data, take)
     return theirs
 
 
@@ -106,7 +106,7 @@ def log_prob(model: Model, sequences: Sequences) -> Float[np.ndarray, " tokens"]
     return score_data(sequences, [model])[0].log_prob
 
 
-def _in_pieces(networks: Sequence[Network], sequences: Sequences, take: Callable[[Places, Targets, Logits], None]) -> None:
+def _for_each_piece(networks: Sequence[Network], sequences: Sequences, take: Callable[[Places, Targets, Logits], None]) -> None:
     """Calls `take` for pieces of the sequences' tokens, from several threads: with their places, ids, and each network's logits there."""
     offsets, distinct = sequences.offsets, list(dict.fromkeys(networks))
 
