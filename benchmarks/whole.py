@@ -20,7 +20,7 @@ IMPORT = "import distilscope.recipes.mog_paper, distilscope.simulation, torch"
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.whole", description=__doc__)
-    parser.add_argument("--write", type=Path, help="a Markdown file whose part between two marks is replaced by the table")
+    parser.add_argument("--write", type=Path, help="a Markdown file, in which the table replaces that of such a processor")
     parser.add_argument(
         "--folder", type=Path, help="where the commands run and leave their files, empty at first (default: one that is thrown away)"
     )
@@ -37,7 +37,7 @@ def main() -> None:
     tables = [(COLUMNS, rows)]
     page.show(page.machine(), tables)
     if options.write:
-        page.write(options.write, "python -m benchmarks.whole", page.machine() + ".", tables)
+        page.write_beside_other_processors(options.write, "python -m benchmarks.whole", page.machine() + ".", tables)
 
 
 if __name__ == "__main__":
