@@ -25,7 +25,8 @@ SHAPES = {
     "as many key-value heads": {"num_kv_heads": 4},
     "one key-value head": {"num_kv_heads": 1},
     "wide heads": {"head_dim": 10, "tied": False},
-    "other constants": {"rope_theta": 100_000.0, "rms_norm_eps": 1e-2, "num_layers": 3, "vocab_size": 300},
+    # three layers as sharp as the others' two would magnify what float32 rounds to the bounds themselves
+    "other constants": {"rope_theta": 100_000.0, "rms_norm_eps": 1e-2, "num_layers": 3, "vocab_size": 300, "initializer_range": 0.2},
 }
 every_shape = pytest.mark.parametrize("changes", SHAPES.values(), ids=SHAPES)
 LENGTHS = [3, 9, 1, 5, 9, 2]
@@ -80,9 +81,7 @@ def test_one_step_at_a_time_equals_the_whole(changes, prompts):
         after = [prompts[which] for which in follows]
         logits = decoder.step(np.array([row[-1] if row else prompt[-1] for row, prompt in zip(made, after, strict=True)]))
         for row, prompt, found in zip(made, after, logits, strict=True):
-            expected = reference(torch.tensor([[*prompt, *row]])).logits[0, -1]
-            # float32 rounds what is added up, so that a small logit is off by a part of the large ones
-            torch.testing.assert_close(found, expected, atol=4e-6 * float(expected.abs().max()), rtol=0)
+            torch.testing.assert_close(found, reference(torch.tensor([[*prompt, *row]])).logits[0, -1], atol=1e-5, rtol=1e-5)
         for row in made:
             row.append(int(random.integers(network.vocabulary)))
 
