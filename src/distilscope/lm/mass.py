@@ -10,13 +10,16 @@ from distilscope.lm.compiled import compiled, number
 from distilscope.lm.lanes import BLOCK, lanes, larger, put, spread, total
 from distilscope.lm.power_of_two import PER_NAT, power_of_two
 
+SEVERAL = 4 * BLOCK
+"""Elements whose maxima are found side by side: each waits for the one before it, a few instructions long."""
+
 
 @compiled
 def largest(logits: Any, start: Any, end: Any) -> Any:
     """Of these elements of an array of one dimension in one piece; no number where one of them is none."""
-    whole, several, edge = end - (end - start) % BLOCK, spread(np.float32(-np.inf), BLOCK), np.empty(BLOCK, np.float32)
-    for j in range(start, whole, BLOCK):
-        several = larger(several, lanes(logits, j, BLOCK))
+    whole, several, edge = end - (end - start) % SEVERAL, spread(np.float32(-np.inf), SEVERAL), np.empty(SEVERAL, np.float32)
+    for j in range(start, whole, SEVERAL):
+        several = larger(several, lanes(logits, j, SEVERAL))
     put(several, edge, 0)
     top = edge[0]
     for one in edge:
