@@ -99,11 +99,11 @@ def _warm(draw: Callable[[], int]) -> Timed:
 
 
 def _stage(rows: int) -> Stage:
-    return Stage(reference_config(), torch.bfloat16, rows, context=HORIZON / 2)
+    return Stage(reference_config(), torch.bfloat16, rows, context=HORIZON / 2, draws=HORIZON)
 
 
 def _small_stage() -> Stage:
-    return Stage(SMALL, torch.float32, SMALL_ROWS, context=HORIZON / 2)
+    return Stage(SMALL, torch.float32, SMALL_ROWS, context=HORIZON / 2, draws=HORIZON)
 
 
 CASES: dict[str, Case] = {}

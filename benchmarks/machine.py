@@ -34,19 +34,26 @@ class Stage:
     context: float = 0.0
     """Cached keys and values that each row reads, where it decodes (tokens)."""
     trains: bool = False
+    draws: int = 0
+    """Tokens that each row draws, where it decodes; the first comes of reading the prompt, once for all rows."""
+
+    @property
+    def rows_per_token(self) -> float:
+        """Rows that pass through the network for each token."""
+        return 1 - 1 / self.draws if self.draws else 1.0
 
     @property
     def flops_per_token(self) -> float:
         """Multiply-adds x 2 of the matrix products; a backward pass costs two forward ones."""
-        return self.config.flops_per_token * (3 if self.trains else 1)
+        return self.config.flops_per_token * self.rows_per_token * (3 if self.trains else 1)
 
     @property
     def bytes_per_token(self) -> float:
         """Weights are read once a pass for all rows (three times where it trains), the cache by each row, logits written in fp32."""
         c, size = self.config, self.dtype.itemsize
-        weights = c.flops_per_token / 2 * size / self.rows
+        weights = self.flops_per_token / 2 * size / self.rows
         cache = 2 * c.num_layers * c.num_kv_heads * c.head_dim * size * self.context
-        return weights * (3 if self.trains else 1) + cache + 4 * c.vocab_size
+        return weights + cache + 4 * c.vocab_size
 
     def roof(self, flops: float, bandwidth: float) -> float:
         """Tokens/s that counting allows: by the peak of large products, or by memory, whichever is less."""
@@ -67,7 +74,7 @@ class Stage:
             plain, laid_out = (F.linear, weights), (linear, [packed(weight) for weight in weights])
             with torch.inference_mode():
                 ways = [_seconds(lambda way=way: _there(inputs, *way)) for way in (plain, laid_out)]
-        return [self.rows / seconds for seconds in min(ways, key=statistics.median)]
+        return [self.rows / self.rows_per_token / seconds for seconds in min(ways, key=statistics.median)]
 
 
 def _there(inputs: dict[int, Tensor], product: Callable[[Tensor, Tensor], Tensor], weights: list[Tensor]) -> None:

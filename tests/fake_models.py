@@ -57,20 +57,17 @@ class TableLM:
 class TableDecoder:
     def __init__(self, network: TableLM, prompts: Prompts, slots: int, horizon: int) -> None:
         self.network, self.prompts, self.horizon = network, prompts, horizon
-        self.follows = np.zeros(slots, dtype=np.int64)
         self.restarts_one_by_one = network.restarts_one_by_one
         self.positions = np.zeros(slots, dtype=np.int64)
         self.steps = 0
 
-    def begin(self, slots: np.ndarray, prompts: np.ndarray) -> None:
-        self.positions[slots if self.restarts_one_by_one else slice(None)] = 0
-        self.follows[slots] = prompts
+    def begin(self, slots: np.ndarray, prompts: np.ndarray) -> Tensor:
+        self.positions[slots if self.restarts_one_by_one else slice(None)] = 1
         assert self.restarts_one_by_one or len(set(prompts.tolist())) == 1
+        last = np.array([prompt[-1] for prompt in self.prompts])
+        return self.network.log_probs(np.zeros(len(slots), dtype=np.int64), last[prompts])
 
     def step(self, tokens: np.ndarray) -> Tensor:
-        first = self.positions == 0
-        last = np.array([prompt[-1] for prompt in self.prompts])[self.follows]
-        assert (tokens == last)[first].all() or not self.restarts_one_by_one
         logits = self.network.log_probs(self.positions, tokens)
         self.positions += 1
         self.steps += 1

@@ -55,7 +55,7 @@ def test_a_training_costs_what_torch_counts(products, tmp_path, prompt):
     found = products(
         lambda: train(Llama.from_config(MODEL, Key(0)), training, data=data, validation=held_out, key=Key(0), scratch=tmp_path)
     )
-    cost = costs.of_training(MODEL, training, sequences=7, horizon=HORIZON, prompt=prompt, held_out=4)
+    cost = costs.of_training(MODEL, training, sequences=7, horizon=HORIZON, prompts=1, prompt=prompt, held_out=4)
     assert (cost.flops, cost.tokens) == (found, 2 * 7 * HORIZON)
     assert cost.memory > 20 * MODEL.parameters
 
@@ -65,7 +65,7 @@ def test_scoring_costs_what_torch_counts(products, prompt):
     draws, one, other = whole(6, prompt=prompt), frozen(0), frozen(1)
     found = products(lambda: scoring.score_data(draws, [(one, Temperature(1.0)), (other, Temperature(0.5)), (other, Temperature(0.7))]))
     models = [(MODEL, "float32"), (MODEL, "bfloat16")]
-    cost = costs.of_scores(models, draws=6, horizon=HORIZON, prompt=prompt, settings=3)
+    cost = costs.of_scores(models, draws=6, horizon=HORIZON, prompts=1, prompt=prompt, settings=3)
     assert (cost.flops, cost.memory) == (found, 6 * MODEL.parameters)
 
 
@@ -83,7 +83,7 @@ def test_drawing_costs_what_torch_counts(products):
         )
 
     cost = costs.of_draws(MODEL, "bfloat16", draws=10, horizon=HORIZON, context=1, slots=4)
-    assert cost.flops == products(lambda: draw(((1,),)))
+    assert cost.flops == products(lambda: draw(((1,),))) - MODEL.flops_per_token  # of reading the prompt
     assert (cost.tokens, cost.disk) == (50, 50 * 6 + 10 * 9)
     assert cost.memory == 2 * MODEL.parameters + 4 * (2 * 3 * 1 * 4 * 2 * 6 + 16 * 100)
 
@@ -91,7 +91,7 @@ def test_drawing_costs_what_torch_counts(products):
 @pytest.mark.parametrize(("steps", "kept"), [(3, 1), (4, 1), (5, 2)])
 def test_the_last_step_leaves_a_model_and_no_checkpoint(steps, kept):
     training = Training(epochs=1, precision="float32", batch_sequences=1, checkpoint_every=2)
-    cost = costs.of_training(MODEL, training, sequences=steps, horizon=HORIZON, prompt=1, held_out=0)
+    cost = costs.of_training(MODEL, training, sequences=steps, horizon=HORIZON, prompts=1, prompt=1, held_out=0)
     assert cost.checkpoints == kept * 16 * MODEL.parameters
 
 

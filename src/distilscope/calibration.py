@@ -162,13 +162,13 @@ def lengthened(config: Distillation, sources: Sources, share: float) -> Distilla
 
 
 def reference_scored(config: Distillation, study: Study, sources: Sources) -> Step:
-    """p*'s test draws in a miniature, scored at all the settings of the study: each costs a softmax, of which FLOPs say nothing.
+    """p*'s test draws in a miniature, scored at all the settings and seeds of the study: each costs a softmax, of which FLOPs say nothing.
 
     Models of the miniature stand in for the study's, some for several, and are then computed once. Counts for a little more than the step
     of the miniature itself, whose place it takes.
     """
     sweep = Sweep(student_sizes=config.sweep.student_sizes)
-    wider = replace(study.config, temperatures=config.temperatures, teacher=config.teacher, sweep=sweep)
+    wider = replace(study.config, temperatures=config.temperatures, teacher=config.teacher, seeds=config.seeds, sweep=sweep)
     scoring, own = plan(wider, sources).students[0].of_reference[0], study.students[0].of_reference[0]
     alike = {step.stage: step for step in order([own])}
     inputs = {name: alike[source.stage] for name, source in scoring.inputs.items()}

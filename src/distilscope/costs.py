@@ -36,31 +36,34 @@ def of_model(architecture: LlamaConfig, dtype: str) -> Cost:
 
 
 def of_draws(architecture: LlamaConfig, dtype: str, *, draws: int, horizon: int, context: int, slots: int) -> Cost:
-    """Of a tile, drawn after prompts of at most `context` tokens."""
+    """Of a tile, drawn after prompts of at most `context` tokens. First tokens come of reading the prompts, which is left out."""
     tokens, used = draws * horizon, min(slots, draws)
     cached = 2 * architecture.num_layers * architecture.num_kv_heads * architecture.head_dim * BYTES[dtype] * (context + horizon)
     choosing = 4 * 4 * architecture.vocab_size  # logits and what a choice makes of them, in float32
     return Cost(
-        tokens * architecture.flops_per_token,
+        (tokens - draws) * architecture.flops_per_token,
         tokens,
         disk=tokens * (2 + 4) + draws * 9,  # an id and its log-probability; a length, an end and a prompt
         memory=architecture.parameters * BYTES[dtype] + used * (cached + choosing),
     )
 
 
-def of_training(architecture: LlamaConfig, training: Training, *, sequences: int, horizon: int, prompt: int, held_out: int) -> Cost:
+def of_training(
+    architecture: LlamaConfig, training: Training, *, sequences: int, horizon: int, prompts: int, prompt: int, held_out: int
+) -> Cost:
     """Three forward passes' worth for each token that is learnt, one for each token of `held_out` sequences at each evaluation.
 
     Activations after Korthikanti et al. (2205.05198, section 4.1): 34 h + 5 a s bytes per token and layer in 16 bits.
     """
     tokens, steps = training.epochs * sequences * horizon, training.steps(sequences)
-    one = _forward(architecture, horizon=horizon, prompt=prompt)
+    epoch = _forward(architecture, sequences, horizon=horizon, prompts=sequences, prompt=prompt)
+    look = _forward(architecture, held_out, horizon=horizon, prompts=prompts, prompt=prompt)
     width = BYTES[training.precision] / 2
     positions = horizon + prompt - 1
     layer = width * (34 * architecture.hidden_size + 5 * architecture.num_heads * positions)
     at_once = min(training.microbatch_tokens, training.batch_sequences * positions)
     return Cost(
-        (3 * training.epochs * sequences + len(training.looks(sequences)) * held_out) * one,
+        3 * training.epochs * epoch + len(training.looks(sequences)) * look,
         tokens,
         disk=4 * architecture.parameters,
         # weights, two moments and the best weights so far
@@ -70,18 +73,19 @@ def of_training(architecture: LlamaConfig, training: Training, *, sequences: int
     )
 
 
-def of_scores(models: Sequence[tuple[LlamaConfig, str]], *, draws: int, horizon: int, prompt: int, settings: int) -> Cost:
+def of_scores(models: Sequence[tuple[LlamaConfig, str]], *, draws: int, horizon: int, prompts: int, prompt: int, settings: int) -> Cost:
     """Of scoring a tile under all these models at once, the others at `settings` settings altogether."""
     tokens = draws * horizon
     return Cost(
-        draws * sum(_forward(architecture, horizon=horizon, prompt=prompt) for architecture, _ in models),
+        sum(_forward(architecture, draws, horizon=horizon, prompts=prompts, prompt=prompt) for architecture, _ in models),
         tokens,
         disk=tokens * (12 + 8 * settings),
         memory=sum(architecture.parameters * BYTES[dtype] for architecture, dtype in models),
     )
 
 
-def _forward(architecture: LlamaConfig, *, horizon: int, prompt: int) -> float:
-    """FLOPs of one sequence: a prompt's tokens pass through the layers, and but for the last none of them is asked what comes next."""
+def _forward(architecture: LlamaConfig, sequences: int, *, horizon: int, prompts: int, prompt: int) -> float:
+    """FLOPs: each of the prompts passes through the layers once, and but for the last none of its tokens is asked what comes next."""
     logits = 2.0 * architecture.vocab_size * architecture.hidden_size
-    return horizon * architecture.flops_per_token + (prompt - 1) * (architecture.flops_per_token - logits)
+    positions = sequences * (horizon - 1) + min(sequences, prompts) * prompt
+    return positions * (architecture.flops_per_token - logits) + sequences * horizon * logits

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from typing import Any
 
 from distilscope import costs
@@ -21,7 +22,7 @@ from distilscope.lm.hardware import resolved_dtype
 from distilscope.runs.step import Needs, Step
 from distilscope.sources import Sources
 
-CODE = {"ground_truth": 1, "model": 1, "prompts": 1, "data": 1, "draws": 6, "training": 7, "scores": 6}
+CODE = {"ground_truth": 1, "model": 1, "prompts": 1, "data": 1, "draws": 7, "training": 8, "scores": 7}
 """Raised when what a kind of step computes changes."""
 
 
@@ -66,6 +67,7 @@ def resolve(config: Distillation) -> Distillation:
 class _Candidate:
     """Someone whose draws are scored, before it is known where p*'s draws are scored by it."""
 
+    seed: int
     role: str
     training: str
     setting: Knobs | None
@@ -114,7 +116,9 @@ class _Planner:
         self.validation = self.given("validation", 0, truth.num_validation, "D_val")
         self.test = self.given("test", truth.num_validation, truth.num_eval, "test set")
         data = self.given("train", truth.num_validation + truth.num_eval, truth.num_train, "D")
-        measured = [one for seed in range(self.config.seeds) for one in self.seed(seed, data)]
+        candidates = [self.candidates(seed, data) for seed in range(self.config.seeds)]
+        together = self.seeds_at_once(candidates[0])
+        measured = [one for i in range(0, len(candidates), together) for one in self.scored(list(chain(*candidates[i : i + together])))]
         students = [one for one in measured if one.training != "teacher"]
         at_evaluation, base = {"temperature": self.config.evaluation_temperature}, self.base
         return Study(
@@ -157,7 +161,7 @@ class _Planner:
             tiles.append(self.step("data", what_rows, inputs, f"read {what}", cost, local=local))
         return tuple(tiles)
 
-    def seed(self, seed: int, data: tuple[Step, ...]) -> list[Measured]:
+    def candidates(self, seed: int, data: tuple[Step, ...]) -> list[_Candidate]:
         """Every candidate of a seed."""
         config, key = self.config, Key(seed)
         base = self.base
@@ -167,29 +171,38 @@ class _Planner:
         found: list[_Candidate] = []
         for variant in (base, *sizes):
             model = self.student(variant.size, data, config.ground_truth.num_train, key)
-            found.append(self.evaluated("direct", None, {"temperature": config.evaluation_temperature}, variant, model, key))
+            found.append(self.evaluated("direct", None, {"temperature": config.evaluation_temperature}, variant, model, seed))
             if variant == base:  # the mandatory control
                 others = [knobs for knobs in config.settings if knobs != found[-1].evaluation]
-                found += [self.evaluated("direct", None, knobs, variant, model, key) for knobs in others]
+                found += [self.evaluated("direct", None, knobs, variant, model, seed) for knobs in others]
         for knobs in config.settings:
             distilled = self.draw("teacher", teacher, key.child("distil"), knobs, config.distil_draws, "draw D'")
             number = min(config.num_teacher_eval, config.distil_draws)
-            found.append(_Candidate("teacher", "teacher", knobs, knobs, None, teacher, distilled, number))
+            found.append(_Candidate(seed, "teacher", "teacher", knobs, knobs, None, teacher, distilled, number))
             for variant in (base, *sizes, *amounts):
                 model = self.student(variant.size, distilled, variant.num_distill, key)
-                found.append(self.evaluated("distilled", knobs, {"temperature": config.evaluation_temperature}, variant, model, key))
-        return self.scored(seed, found)
+                found.append(self.evaluated("distilled", knobs, {"temperature": config.evaluation_temperature}, variant, model, seed))
+        return found
 
     def student(self, size: Any, data: tuple[Step, ...], number: int, key: Key) -> Step:
         return self.learner("student", size, data, number, key.child("student"), "train students")
 
-    def evaluated(self, training: str, setting: Knobs | None, at: Knobs, variant: Variant, model: Step, key: Key) -> _Candidate:
+    def evaluated(self, training: str, setting: Knobs | None, at: Knobs, variant: Variant, model: Step, seed: int) -> _Candidate:
         number = self.config.ground_truth.num_eval
-        draws = self.draw("student", model, key.child("evaluate"), at, number, "draw students")
-        return _Candidate("student", training, setting, at, variant, model, draws, number)
+        draws = self.draw("student", model, Key(seed).child("evaluate"), at, number, "draw students")
+        return _Candidate(seed, "student", training, setting, at, variant, model, draws, number)
 
-    def scored(self, seed: int, found: Sequence[_Candidate]) -> list[Measured]:
-        """One pass over p*'s test draws scores them by every candidate of the seed."""
+    def seeds_at_once(self, of_a_seed: Sequence[_Candidate]) -> int:
+        """Over how many seeds p*'s pass over its test draws is shared: it is done again for the others only where their candidates, which
+        that step must hold in memory and compute anew when a seed joins them, would take more than p* does."""
+        if self.truth is None:
+            return 1
+        models = {one.model: self.architecture[one.role] for one in of_a_seed}
+        candidates = sum(architecture.flops_per_token for architecture in models.values())
+        return max(1, int(self.architecture["ground_truth"].flops_per_token / candidates))
+
+    def scored(self, found: Sequence[_Candidate]) -> list[Measured]:
+        """One pass over p*'s test draws scores them by all these candidates."""
         by_model: dict[Step, tuple[str, list[Knobs]]] = {}
         for one in found:
             _, settings = by_model.setdefault(one.model, (one.role, []))
@@ -207,7 +220,7 @@ class _Planner:
                 training=one.training,
                 setting=one.setting,
                 evaluation=one.evaluation,
-                seed=seed,
+                seed=one.seed,
                 variant=one.variant,
                 model=one.model,
                 dtype=self.dtypes[one.role],
@@ -279,6 +292,7 @@ class _Planner:
             learner.training,
             sequences=number,
             horizon=self.config.ground_truth.horizon,
+            prompts=self.sources.prompts.number,
             prompt=self.sources.prompts.typical,
             held_out=self.config.ground_truth.num_validation,
         )
@@ -314,6 +328,7 @@ class _Planner:
                 [(self.architecture[each], self.dtypes[each]) for each in roles],
                 draws=first,
                 horizon=self.config.ground_truth.horizon,
+                prompts=self.sources.prompts.number,
                 prompt=self.sources.prompts.typical,
                 settings=sum(len(settings) for _, _, settings in others),
             )

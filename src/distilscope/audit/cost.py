@@ -21,14 +21,17 @@ def share_to_longest(batches: Iterable[Int[np.ndarray, " n"]]) -> float:
 
 
 def share_through_slots(batches: Iterable[Int[np.ndarray, " n"]], slots: int) -> float:
-    """The same where a slot that is free takes the next draw: what is wasted is the end, when no draw is left to take."""
+    """The same where a slot that is free takes the next draw: what is wasted is the end, when no draw is left to take.
+
+    A draw's first token comes of reading the prompt, without a step of all slots.
+    """
     useful = made = 0
     for lengths in batches:
         width = min(slots, len(lengths))
         busy_until = [0] * width
         for length in lengths.tolist():
-            heapq.heappush(busy_until, heapq.heappop(busy_until) + length)
-        useful, made = useful + int(lengths.sum()), made + width * max(busy_until)
+            heapq.heappush(busy_until, heapq.heappop(busy_until) + length - 1)
+        useful, made = useful + int(lengths.sum()), made + len(lengths) + width * max(busy_until)
     return useful / made
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from distilscope.lm.hardware import send
+from distilscope.lm.prefixes import Prefixes
 
 QUERIES = 64
 """Positions whose attention weights are written out at once, over the keys up to the last of them; a rest of up to half as many goes
@@ -57,23 +58,28 @@ class PaddedView:
 
     Unless sequences fill a row each, at least one position follows the last token, and every one past it is ballast that no token ever
     sees. The padding shows a position of ballast, and ballast takes what stands at padding; no gradient reaches either.
+    Of positions that end the same of some `prefixes` only the first lies there, and is seen in every row that needs it; that is for
+    inference, as a gradient would be of that row alone.
     """
 
-    def __init__(self, lengths: Sequence[int], grain: int, where: torch.device) -> None:
-        tokens, self.room = sum(lengths), rounded(max(lengths), 16)
-        self.full = min(lengths) == self.room
+    def __init__(self, lengths: Sequence[int], grain: int, where: torch.device, prefixes: Prefixes | None = None) -> None:
+        places, self.room = sum(lengths), rounded(max(lengths), 16)
+        of, first = (np.arange(places),) * 2 if prefixes is None else (prefixes.of, prefixes.first)
+        tokens = len(first)
+        self.full = prefixes is None and min(lengths) == self.room
         row, offset = _places(lengths, self.room)
         used = int(row.max()) + 1
-        # a row of padding where there would be none: ballast would take a token's gradient
-        self.rows = used + (not self.full and used * self.room == tokens)
-        self.ballast = rounded(tokens + (not self.full), grain) - tokens
+        # where there is a gradient, a row of padding if there would be none: ballast would take a token's
+        padded = not self.full and (prefixes is None or used * self.room > places)
+        self.rows = used + (padded and used * self.room == places)
+        self.ballast = rounded(tokens + padded, grain) - tokens
         positions = np.concatenate([np.arange(n) for n in lengths])
-        self.positions = send(np.pad(positions, (0, self.ballast)), where)
+        self.positions = send(np.pad(positions[first], (0, self.ballast)), where)
         shown, whose = np.full(self.rows * self.room, tokens), np.full(self.rows * self.room, -1)
-        places = np.repeat(row * self.room + offset, lengths) + positions
-        shown[places], whose[places] = np.arange(tokens), np.repeat(np.arange(len(lengths)), lengths)
+        place = np.repeat(row * self.room + offset, lengths) + positions
+        shown[place], whose[place] = of, np.repeat(np.arange(len(lengths)), lengths)
         self.shown = send(shown, where)
-        self.places = send(np.pad(places, (0, self.ballast), constant_values=int(shown.argmax())), where)
+        self.places = send(np.pad(place[first], (0, self.ballast), constant_values=int(shown.argmax())), where)
         self.unseen = None
         """As `attend` takes it."""
         if len(lengths) > used:

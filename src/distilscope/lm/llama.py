@@ -28,6 +28,7 @@ from distilscope.lm.hardware import send
 from distilscope.lm.network import PIECE
 from distilscope.lm.norm import add_and_norm, rms_norm
 from distilscope.lm.packing import linear, packed, with_spare
+from distilscope.lm.prefixes import Prefixes
 from distilscope.lm.rotation import rotated
 from distilscope.lm.sequences import Prompts, Sequences
 
@@ -123,6 +124,13 @@ class Llama(nn.Module):
         """A copy packs for itself: packed matrices cannot be copied."""
         return {name: value for name, value in vars(self).items() if name != "_packed"}
 
+    def frozen(self) -> Llama:
+        """The network as it is now, for inference only, on the same weights in memory."""
+        with torch.device("meta"):
+            same = type(self)(self.config)
+        same.load_state_dict(self.state_dict(), assign=True)
+        return same.to(self.device).requires_grad_(False)
+
     @property
     def context(self) -> int:
         return self.config.context
@@ -138,9 +146,12 @@ class Llama(nn.Module):
     def rotary(self, positions: Int[Tensor, " t"], dtype: torch.dtype) -> tuple[Float[Tensor, "t d"], Float[Tensor, "t d"]]:
         return self.cos.index_select(0, positions).to(dtype), self.sin.index_select(0, positions).to(dtype)
 
-    def hidden(self, ids: Int[Tensor, " t"], lengths: Sequence[int]) -> Float[Tensor, "t d"]:
-        """Final hidden states of sequences laid end to end; at most `GRAIN` rows of ballast are computed, all at the end."""
-        view, tokens = PaddedView(lengths, GRAIN, self.device), len(ids)
+    def hidden(self, ids: Int[Tensor, " n"], lengths: Sequence[int], prefixes: Prefixes | None = None) -> Float[Tensor, "n d"]:
+        """Final hidden states of sequences laid end to end, or of the first positions that end their distinct prefixes.
+
+        At most `GRAIN` rows of ballast are computed, all at the end.
+        """
+        view, tokens = PaddedView(lengths, GRAIN, self.device, prefixes), len(ids)
         x = F.embedding(F.pad(ids, (0, view.ballast)), self.embedding)
         cos, sin = self.rotary(view.positions, x.dtype)
 
@@ -172,18 +183,19 @@ class Llama(nn.Module):
         """With the head, without the columns that packing may have added."""
         return linear(hidden, self._products[1])[:, : self.vocabulary]
 
-    def predicting(self, batch: Sequences) -> Float[Tensor, "tokens d"]:
-        """The hidden state that predicts each token of the batch, in order."""
-        lengths = batch.positions
-        ids = np.concatenate(batch.read())
-        hidden = self.hidden(send(ids, self.device), lengths.tolist())
-        if (batch.contexts == 1).all():
-            return hidden
+    def predicting(self, batch: Sequences, *, shared: bool = False) -> Float[Tensor, "tokens d"]:
+        """The hidden state that predicts each token of the batch, in order; if `shared`, for inference, computed once for each prefix."""
+        read, lengths = batch.read(), batch.positions
+        ids, prefixes = np.concatenate(read), Prefixes.among(read) if shared else None
+        hidden = self.hidden(send(ids if prefixes is None else ids[prefixes.first], self.device), lengths.tolist(), prefixes)
         position = np.arange(len(ids)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        return hidden.index_select(0, send(np.flatnonzero(position >= np.repeat(batch.contexts - 1, lengths)), self.device))
+        predict = np.flatnonzero(position >= np.repeat(batch.contexts - 1, lengths))
+        if prefixes is None and len(predict) == len(ids):
+            return hidden
+        return hidden.index_select(0, send(predict if prefixes is None else prefixes.of[predict], self.device))
 
     def logits(self, batch: Sequences) -> Iterator[Float[Tensor, "piece v"]]:
-        for piece in self.predicting(batch).split(PIECE):
+        for piece in self.predicting(batch, shared=True).split(PIECE):
             yield self.scores(piece)
 
     def decoder(self, prompts: Prompts, slots: int, horizon: int) -> LlamaDecoder:
@@ -266,8 +278,8 @@ def _hf_names(config: LlamaConfig) -> dict[str, tuple[str, ...]]:
 class LlamaDecoder:
     """One token per slot and step, against a key-value cache; slots begin again one by one.
 
-    A prompt's keys and values (all but its last token's) stay in a slot's cache for as long as the slot begins again after
-    the same prompt; that then only moves its position back.
+    A prompt is read once for all slots that begin after it together. Its keys and values stay in a slot's cache for as long as the slot
+    begins again after the same prompt; that then only moves its position back.
     """
 
     restarts_one_by_one = True
@@ -276,23 +288,27 @@ class LlamaDecoder:
         c = network.config
         self.network, self.prompts = network, prompts
         self.blocks = network.packed[0]
-        self.first = np.array([len(prompt) - 1 for prompt in prompts])
+        self.lengths = np.array([len(prompt) for prompt in prompts])
         self.holds = np.full(slots, -1)  # which prompt each slot's cache begins with
+        self.after: dict[int, Tensor] = {}  # logits after the prompts that slots began after last
         self.position = np.zeros(slots, dtype=np.int64)
-        self.longest = int(self.first.max()) + horizon
+        self.longest = int(self.lengths.max()) + horizon - 1  # the last token drawn is not fed
         shape = (slots, c.num_kv_heads, 0, c.head_dim)
         self.keys, self.values = ([network.embedding.new_zeros(shape)] * c.num_layers for _ in range(2))
-        self._make_room(int(self.first.max()))
+        self._make_room(int(self.lengths.max()))
 
-    def begin(self, slots: Int[np.ndarray, " m"], prompts: Int[np.ndarray, " m"]) -> None:
-        self.position[slots] = self.first[prompts]
-        for prompt in np.unique(prompts[self.holds[slots] != prompts]):
-            if self.first[prompt]:
-                self._remember(slots[prompts == prompt], np.array(self.prompts[prompt][:-1]))
-        self.holds[slots] = prompts
+    def begin(self, slots: Int[np.ndarray, " m"], prompts: Int[np.ndarray, " m"]) -> Float[Tensor, "m v"]:
+        after: dict[int, Tensor] = {}
+        for prompt in np.unique(prompts).tolist():
+            anew = slots[(prompts == prompt) & (self.holds[slots] != prompt)]
+            after[prompt] = self._read(prompt, anew) if len(anew) or prompt not in self.after else self.after[prompt]
+        self.after = after
+        self.holds[slots], self.position[slots] = prompts, self.lengths[prompts]
+        return torch.stack([after[prompt] for prompt in prompts.tolist()])
 
-    def _remember(self, slots: Int[np.ndarray, " m"], prompt: Int[np.ndarray, " p"]) -> None:
-        """Computes a prompt's keys and values, by itself so that they depend on nothing else, into these slots' caches."""
+    def _read(self, number: int, slots: Int[np.ndarray, " m"]) -> Float[Tensor, " v"]:
+        """The logits after a prompt; its keys and values, computed by itself so that they depend on nothing else, go into these slots."""
+        prompt = np.array(self.prompts[number])
         where, length = self.network.device, len(prompt)
         x = F.embedding(send(prompt, where), self.network.embedding)
         cos, sin = self.network.rotary(torch.arange(length, device=where), x.dtype)
@@ -303,7 +319,7 @@ class LlamaDecoder:
             self.keys[layer][rows, :, :length], self.values[layer][rows, :, :length] = k, v
             return attend(q[None], k[None], v[None])[0].transpose(0, 1).flatten(1)
 
-        self.network.through_layers(x, self.blocks, attended)
+        return self.network.times_head(self.network.through_layers(x, self.blocks, attended)[-1:])[0]
 
     def _make_room(self, length: int) -> None:
         """Lengthens the cache to `length` columns and some to spare; always used whole, as a product would copy a part of it first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, runtime_checkable
 
@@ -21,12 +22,12 @@ class Decoder(Protocol):
     restarts_one_by_one: bool
     """Whether a slot may begin again while others go on; otherwise all begin together, after one prompt."""
 
-    def begin(self, slots: Int[np.ndarray, " m"], prompts: Int[np.ndarray, " m"]) -> None:
-        """Takes these slots to the end of these prompts (by their place among the decoder's)."""
+    def begin(self, slots: Int[np.ndarray, " m"], prompts: Int[np.ndarray, " m"]) -> Float[Tensor, "m v"]:
+        """Takes these slots to the end of these prompts (by their place among the decoder's); the logits of each one's first token."""
         ...
 
     def step(self, tokens: Int[np.ndarray, " slots"]) -> Float[Tensor, "slots v"]:
-        """Feeds each slot its latest token (the prompt's last one after `begin`); the next token's logits."""
+        """Feeds each slot its latest token; the next one's logits."""
         ...
 
 
@@ -77,6 +78,8 @@ positions of 49152 tokens took at once."""
 
 
 def in_pieces(logits: Float[Tensor, "n v"]) -> Iterator[Float[Tensor, "piece v"]]:
-    """The same logits in fp32, a few positions at a time."""
-    for piece in logits.split(max(1, HELD // logits.shape[-1])):
-        yield piece.float()
+    """The same logits in fp32, a few positions at a time; what has been taken is kept by nobody else."""
+    pieces = deque(logits.split(max(1, HELD // logits.shape[-1])))
+    del logits
+    while pieces:
+        yield pieces.popleft().float()

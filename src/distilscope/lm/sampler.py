@@ -47,9 +47,8 @@ def draw(
     stops = np.array(sorted(stopping), dtype=np.int64)
 
     decoder = network.decoder(prompts, slots, horizon)
-    last = np.array([prompt[-1] for prompt in prompts])
     making, at = np.full(slots, -1), np.zeros(slots, dtype=np.int64)  # which draw each slot makes, and its length so far
-    tokens, waiting = np.full(slots, last[0]), 0
+    tokens, waiting = np.zeros(slots, dtype=np.int64), 0
     order = np.argsort(prompt_of, kind="stable")  # draws after one prompt begin together, for they share its keys and values
     while True:
         keep_on()
@@ -58,17 +57,17 @@ def draw(
             coming = order[waiting:]
             if not decoder.restarts_one_by_one:  # a wave follows one prompt
                 coming = coming[prompt_of[coming] == prompt_of[coming[0]]]
-            begins = np.flatnonzero(free)[: len(coming)]
-            coming = coming[: len(begins)]
-            making[begins], at[begins], tokens[begins] = coming, 0, last[prompt_of[coming]]
-            waiting += len(begins)
-            decoder.begin(begins, prompt_of[coming])
-        live = np.flatnonzero(making >= 0)
-        if not len(live):
+            live = np.flatnonzero(free)[: len(coming)]
+            coming = coming[: len(live)]
+            making[live], at[live] = coming, 0
+            waiting += len(live)
+            logits, of_logits = decoder.begin(live, prompt_of[coming]), np.arange(len(live))
+        elif len(live := np.flatnonzero(making >= 0)):
+            logits, of_logits = decoder.step(tokens), live
+        else:
             break
-        logits = decoder.step(tokens)
         rows, columns = making[live], at[live]
-        drawn, log_prob = next_tokens(logits, live, uniforms[rows, columns], selectivity)
+        drawn, log_prob = next_tokens(logits, of_logits, uniforms[rows, columns], selectivity)
         ids[rows, columns], recorded[rows, columns] = drawn, log_prob
         stopped = np.isin(drawn, stops)
         at[live] += 1

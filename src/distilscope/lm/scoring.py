@@ -5,13 +5,14 @@ of the two is a martingale difference: its sum over a sequence has mean zero, wh
 control variates (`comparison`) are made of these.
 
 Logits over the whole vocabulary exist for a few hundred positions at a time, never for the whole batch.
-Sequences of like length run together, so that attention pads little.
+Sequences of like length run together, so that attention pads little, and what they have in common is computed once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -34,7 +35,8 @@ Model = tuple[Network, Selectivity]
 
 Places = Int[np.ndarray, " m"]
 Targets = Int[Tensor, " m"]
-Logits = Mapping[Network, Float[Tensor, "m v"]]
+Logits = Iterator[tuple[Network, Float[Tensor, "m v"]]]
+"""Each network's in turn, computed when they are asked for: of many networks only two at a time have any."""
 
 
 @dataclass(frozen=True)
@@ -78,32 +80,45 @@ def score(own: Model, draws: Sequences, others: Sequence[Model] = ()) -> tuple[O
     tokens = len(draws.ids)
     mine = OwnScores(*_empty(tokens, 3))
     theirs = tuple(TokenScores(*_empty(tokens, 2)) for _ in others)
+    sides = _by_network(others, theirs)
 
     def take(places: Places, targets: Targets, logits: Logits) -> None:
-        moments = Moments(own[1](logits[own[0]]), targets)
+        first = next(logits)
+        moments = Moments(own[1](first[1]), targets)
         mine.log_prob[places], mine.expected[places], mine.variance[places] = moments.own()
-        for (network, selectivity), result in zip(others, theirs, strict=True):
-            result.log_prob[places], result.expected[places] = moments.of_other(selectivity(logits[network]))
+        for network, found in chain([first], logits):
+            for selectivity, result in sides.get(network, ()):
+                result.log_prob[places], result.expected[places] = moments.of_other(selectivity(found))
 
-    _for_each_piece((own[0], *(network for network, _ in others)), draws, take)
+    _for_each_piece((own[0], *sides), draws, take)
     return mine, theirs
 
 
 def score_data(data: Sequences, others: Sequence[Model]) -> tuple[TokenScores, ...]:
     """Scores sequences that no model here made: there is nothing to take expectations under, so these are NaN."""
     theirs = tuple(TokenScores(_empty(len(data.ids), 1)[0], np.full(len(data.ids), np.nan, dtype=np.float32)) for _ in others)
+    sides = _by_network(others, theirs)
 
     def take(places: Places, targets: Targets, logits: Logits) -> None:
-        for (network, selectivity), result in zip(others, theirs, strict=True):
-            result.log_prob[places] = log_prob_at(selectivity(logits[network]), targets)
+        for network, found in logits:
+            for selectivity, result in sides[network]:
+                result.log_prob[places] = log_prob_at(selectivity(found), targets)
 
-    _for_each_piece([network for network, _ in others], data, take)
+    _for_each_piece(tuple(sides), data, take)
     return theirs
 
 
 def log_prob(model: Model, sequences: Sequences) -> Float[np.ndarray, " tokens"]:
     """Each token's log-probability (nats) and nothing else: sequences from anywhere."""
     return score_data(sequences, [model])[0].log_prob
+
+
+def _by_network(models: Sequence[Model], results: Sequence[TokenScores]) -> dict[Network, list[tuple[Selectivity, TokenScores]]]:
+    """Under what selectivities each network scores, and where its results go."""
+    sides: dict[Network, list[tuple[Selectivity, TokenScores]]] = {}
+    for (network, selectivity), result in zip(models, results, strict=True):
+        sides.setdefault(network, []).append((selectivity, result))
+    return sides
 
 
 def _for_each_piece(networks: Sequence[Network], sequences: Sequences, take: Callable[[Places, Targets, Logits], None]) -> None:
@@ -115,15 +130,20 @@ def _for_each_piece(networks: Sequence[Network], sequences: Sequences, take: Cal
         batch = sequences.take(rows)
         places = np.concatenate([np.arange(*offsets[row : row + 2].tolist()) for row in rows])
         done = 0
-        for pieces in zip(*(network.logits(batch) for network in distinct), strict=True):
-            for held in zip(*map(in_pieces, pieces), strict=True):
-                keep_on()
-                piece = places[done : done + len(held[0])]
-                take(piece, send(sequences.ids[piece].astype(np.int64), held[0].device), dict(zip(distinct, held, strict=True)))
-                done += len(held[0])
+        first, *rest = (chain.from_iterable(map(in_pieces, network.logits(batch))) for network in distinct)
+        for held in first:
+            keep_on()
+            piece = places[done : done + len(held)]
+            done += len(held)
+            logits = zip(distinct, chain([held], map(next, rest)), strict=True)
+            take(piece, send(sequences.ids[piece].astype(np.int64), held.device), logits)
 
     share = -(-int(sequences.positions.sum()) // threads_for(distinct))
-    batches = list(batches_of_like_length(sequences.positions, min(BATCH_TOKENS, max(PIECE, share))))
+    ids = [row.tobytes() for row in sequences]
+    alike = sorted(range(len(sequences)), key=lambda row: (sequences.prompt_of[row], ids[row]))  # what begins alike, side by side
+    together = np.array(alike, dtype=np.int64)
+    lengths, most = sequences.positions[together], min(BATCH_TOKENS, max(PIECE, share))
+    batches = [together[rows] for rows in batches_of_like_length(lengths, most)]
     for _ in over_threads(distinct, run, batches, len(batches)):
         pass
 

@@ -25,9 +25,10 @@ from distilscope.lm.group import ALONE, Group, gradient_in_one
 from distilscope.lm.hardware import autocast, device, resolved_dtype, send
 from distilscope.lm.llama import Llama
 from distilscope.lm.loss import negative_log_prob
-from distilscope.lm.scoring import batches_of_like_length
+from distilscope.lm.scoring import batches_of_like_length, log_prob
 from distilscope.lm.sequences import Sequences
 from distilscope.lm.standing import Standing
+from distilscope.selectivity import UNCHANGED
 
 
 @dataclass(frozen=True)
@@ -213,13 +214,11 @@ def token_loss(network: Llama, batch: Sequences) -> Float[Tensor, " tokens"]:
     return negative_log_prob(network.rounded_scores(network.predicting(batch)), send(batch.ids.astype(np.int64), network.device))
 
 
-@torch.inference_mode()
 def held_out_loss(network: Llama, sequences: Sequences, group: Group = ALONE) -> float:
-    """Mean negative log-probability per true token (nats); its exponential is the perplexity."""
-    batches = list(batches_of_like_length(sequences.positions, 1024))[group.rank :: group.size]
-    losses = [token_loss(network, sequences.take(rows)).double().sum() for rows in batches]
-    (total,) = group.totals(float(torch.stack(losses).sum()) if losses else 0.0)
-    return total / len(sequences.ids)
+    """Mean negative log-probability per true token (nats), in the weights' own precision; its exponential is the perplexity."""
+    found = log_prob((network.frozen(), UNCHANGED), group.share(sequences))
+    (total,) = group.totals(float(found.sum(dtype=np.float64)))
+    return -total / len(sequences.ids)
 
 
 class _Order:

@@ -98,19 +98,19 @@ class TransformersDecoder:
 
     def __init__(self, model: Any, prompts: Prompts, slots: int) -> None:
         self.model, self.prompts, self.slots = model, prompts, slots
-        self.prompt = prompts[0]
         self.cache: Any = None
-        self.history: Tensor | None = None
+        self.history = torch.empty(slots, 0, dtype=torch.int64)
 
-    def begin(self, slots: Int[np.ndarray, " m"], prompts: Int[np.ndarray, " m"]) -> None:  # noqa: ARG002 (the rest idle)
-        self.prompt, self.cache, self.history = self.prompts[prompts[0]], None, None
+    def begin(self, slots: Int[np.ndarray, " m"], prompts: Int[np.ndarray, " m"]) -> Float[Tensor, "m v"]:
+        prompt = send(np.array(self.prompts[prompts[0]]), self.model.device)
+        self.cache, self.history = None, prompt.expand(self.slots, -1)
+        return self._next()[: len(slots)]  # all are alike; those that do not begin idle
 
     def step(self, tokens: Int[np.ndarray, " slots"]) -> Float[Tensor, "slots v"]:
-        where = self.model.device
-        if self.history is None:
-            self.history = send(np.array(self.prompt), where).expand(self.slots, -1)
-        else:
-            self.history = torch.cat([self.history, send(tokens, where)[:, None]], dim=1)
+        self.history = torch.cat([self.history, send(tokens, self.model.device)[:, None]], dim=1)
+        return self._next()
+
+    def _next(self) -> Float[Tensor, "slots v"]:
         if self.cache is None:  # at the start, and always for an architecture that keeps no keys and values: the whole history
             output = self.model(input_ids=self.history, use_cache=True)
         else:
