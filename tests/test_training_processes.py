@@ -62,7 +62,7 @@ def test_every_sequence_of_a_batch_is_in_one_share_and_shares_are_even(lengths, 
 
 @pytest.mark.parametrize("size", [2, 3, 12])
 def test_shares_add_up_to_the_gradient_and_the_losses_of_the_whole(size):
-    """With 12 processes and 10 sequences two of them have nothing to do. Products of fewer rows round otherwise."""
+    """With 12 processes and 10 sequences two of them have nothing to do."""
     scaler = training._scaler(torch.float32, 1)
     whole = Llama.from_config(TINY, Key(0))
     loss = training._backward(whole, DATA, 30, torch.float32, scaler)
@@ -73,7 +73,7 @@ def test_shares_add_up_to_the_gradient_and_the_losses_of_the_whole(size):
         losses += training._backward(network, group.share(DATA), 30, torch.float32, scaler)
         held_out += training.held_out_loss(network, DATA, group)
     assert losses == pytest.approx(loss, abs=1e-4)
-    assert held_out == pytest.approx(training.held_out_loss(whole, DATA), abs=1e-7)
+    assert held_out == pytest.approx(training.held_out_loss(whole, DATA), abs=1e-9)
     expected = torch.cat([weight.grad.flatten() for weight in whole.parameters() if weight.grad is not None])
     torch.testing.assert_close(sum(parts), expected, atol=1e-4, rtol=1e-5)
 
