@@ -193,8 +193,10 @@ class _Planner:
         return _Candidate(seed, "student", training, setting, at, variant, model, draws, number)
 
     def seeds_at_once(self, of_a_seed: Sequence[_Candidate]) -> int:
-        """Over how many seeds p*'s pass over its test draws is shared: it is done again for the others only where their candidates, which
-        that step must hold in memory and compute anew when a seed joins them, would take more than p* does."""
+        """How many seeds share p*'s pass over its test draws: as many as together take no more FLOPs than it does.
+
+        A step holds all its models in memory, and is done again when a seed joins it.
+        """
         if self.truth is None:
             return 1
         models = {one.model: self.architecture[one.role] for one in of_a_seed}

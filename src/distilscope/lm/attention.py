@@ -63,23 +63,23 @@ class PaddedView:
     """
 
     def __init__(self, lengths: Sequence[int], grain: int, where: torch.device, prefixes: Prefixes | None = None) -> None:
-        places, self.room = sum(lengths), rounded(max(lengths), 16)
-        of, first = (np.arange(places),) * 2 if prefixes is None else (prefixes.of, prefixes.first)
+        total, self.room = sum(lengths), rounded(max(lengths), 16)
+        of, first = (np.arange(total),) * 2 if prefixes is None else (prefixes.of, prefixes.first)
         tokens = len(first)
         self.full = prefixes is None and min(lengths) == self.room
         row, offset = _places(lengths, self.room)
         used = int(row.max()) + 1
         # where there is a gradient, a row of padding if there would be none: ballast would take a token's
-        padded = not self.full and (prefixes is None or used * self.room > places)
-        self.rows = used + (padded and used * self.room == places)
+        padded = not self.full and (prefixes is None or used * self.room > total)
+        self.rows = used + (padded and used * self.room == total)
         self.ballast = rounded(tokens + padded, grain) - tokens
         positions = np.concatenate([np.arange(n) for n in lengths])
         self.positions = send(np.pad(positions[first], (0, self.ballast)), where)
         shown, whose = np.full(self.rows * self.room, tokens), np.full(self.rows * self.room, -1)
-        place = np.repeat(row * self.room + offset, lengths) + positions
-        shown[place], whose[place] = of, np.repeat(np.arange(len(lengths)), lengths)
+        places = np.repeat(row * self.room + offset, lengths) + positions
+        shown[places], whose[places] = of, np.repeat(np.arange(len(lengths)), lengths)
         self.shown = send(shown, where)
-        self.places = send(np.pad(place[first], (0, self.ballast), constant_values=int(shown.argmax())), where)
+        self.places = send(np.pad(places[first], (0, self.ballast), constant_values=int(shown.argmax())), where)
         self.unseen = None
         """As `attend` takes it."""
         if len(lengths) > used:

@@ -185,8 +185,7 @@ class Llama(nn.Module):
 
     def predicting(self, batch: Sequences, *, shared: bool = False) -> Float[Tensor, "tokens d"]:
         """The hidden state that predicts each token of the batch, in order; if `shared`, for inference, computed once for each prefix."""
-        read, lengths = batch.read(), batch.positions
-        ids, prefixes = np.concatenate(read), Prefixes.among(read) if shared else None
+        ids, lengths, prefixes = np.concatenate(batch.read()), batch.positions, batch.prefixes if shared else None
         hidden = self.hidden(send(ids if prefixes is None else ids[prefixes.first], self.device), lengths.tolist(), prefixes)
         position = np.arange(len(ids)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         predict = np.flatnonzero(position >= np.repeat(batch.contexts - 1, lengths))

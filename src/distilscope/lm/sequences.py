@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from distilscope.errors import StoreError
+from distilscope.lm.prefixes import Prefixes
 
 Prompts = tuple[tuple[int, ...], ...]
 """Token ids of one prompt or several, each of at least one token."""
@@ -64,6 +65,11 @@ class Sequences:
         """Those tokens, sequence by sequence."""
         prompts = [np.array(prompt, dtype=np.int64) for prompt in self.prompts]
         return [np.concatenate([prompts[which], row[:-1]]) for which, row in zip(self.prompt_of.tolist(), self, strict=True)]
+
+    @cached_property
+    def prefixes(self) -> Prefixes:
+        """The distinct prefixes of those tokens. Kept: every network that scores a batch asks for them."""
+        return Prefixes.among(self.read())
 
     @cached_property
     def offsets(self) -> Int[np.ndarray, " n_plus_1"]:
