@@ -13,7 +13,7 @@ from distilscope.distribution import Key
 from distilscope.lm.architecture import LlamaConfig
 from distilscope.lm.causal_lm import CausalLM, PromptedLM
 from distilscope.lm.llama import Llama
-from distilscope.lm.network import PIECE
+from distilscope.lm.network import PIECE, Next
 from distilscope.lm.sequences import Prompts, Sequences
 from distilscope.selectivity import Selectivity
 
@@ -61,17 +61,17 @@ class TableDecoder:
         self.positions = np.zeros(slots, dtype=np.int64)
         self.steps = 0
 
-    def begin(self, slots: np.ndarray, prompts: np.ndarray) -> Tensor:
+    def begin(self, slots: np.ndarray, prompts: np.ndarray) -> Next:
         self.positions[slots if self.restarts_one_by_one else slice(None)] = 1
         assert self.restarts_one_by_one or len(set(prompts.tolist())) == 1
         last = np.array([prompt[-1] for prompt in self.prompts])
-        return self.network.log_probs(np.zeros(len(slots), dtype=np.int64), last[prompts])
+        return self.network.log_probs(np.zeros(len(slots), dtype=np.int64), last[prompts]), np.arange(len(slots))
 
-    def step(self, tokens: np.ndarray) -> Tensor:
-        logits = self.network.log_probs(self.positions, tokens)
-        self.positions += 1
+    def step(self, slots: np.ndarray, tokens: np.ndarray) -> Next:
+        logits = self.network.log_probs(self.positions[slots], tokens)
+        self.positions[slots] += 1
         self.steps += 1
-        return logits
+        return logits, np.arange(len(slots))
 
 
 def uniform_lm(vocabulary: int) -> TableLM:

@@ -29,7 +29,7 @@ def network(monkeypatch) -> Llama:
         return np.zeros(tensor.shape, dtype=np.float32 if tensor.is_floating_point() else np.int64)
 
     uses = {
-        send: ("attention", "cached_attention", "inversion", "llama", "sampler", "scoring", "training"),
+        send: ("attention", "cached_attention", "inversion", "llama", "scoring", "training"),
         fetch: ("inversion", "loss", "moments"),
     }
     for function, modules in uses.items():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from distilscope.distribution import Key
 from distilscope.lm import llama, scoring
 from distilscope.lm.causal_lm import CausalLM
-from distilscope.lm.network import PIECE
+from distilscope.lm.network import PIECE, Next
 from distilscope.lm.scoring import batches_of_like_length, log_prob, score
 from distilscope.lm.sequences import Prompts
 from distilscope.selectivity import UNCHANGED, Temperature, TopK
@@ -111,10 +111,10 @@ def test_the_whole_vocabulary_exists_for_a_piece_at_a_time(monkeypatch):
 class RoundedDecoder(TableDecoder):
     """Its logits differ by a few hundredths from those of a whole pass, as bfloat16's do."""
 
-    def step(self, tokens: torch.Tensor) -> torch.Tensor:
-        logits = super().step(tokens)
+    def step(self, slots: np.ndarray, tokens: np.ndarray) -> Next:
+        logits, rows = super().step(slots, tokens)
         noise = np.random.default_rng(self.steps).normal(0, 0.03, logits.shape).astype(np.float32)
-        return logits + torch.from_numpy(noise)
+        return logits + torch.from_numpy(noise), rows
 
 
 class RoundedLM(TableLM):

@@ -1,4 +1,4 @@
-"""Attention of one new token per slot over that slot's cache of keys and values: a decoding step's own."""
+"""Attention of new tokens over their slots' caches of keys and values: a decoding step's own."""
 
 from __future__ import annotations
 
@@ -24,41 +24,61 @@ LINE = 64
 
 
 class CachedAttention:
-    """For all layers of one step: where each slot's new token stands, and how queries and keys there are rotated."""
+    """For all layers of one step: in which slot and where each new token stands, and how queries and keys there are rotated.
+
+    `also`: slots whose caches take the same new keys and values, and of which token.
+    """
 
     def __init__(
-        self, position: Int[np.ndarray, " slots"], cos: Float[Tensor, "slots d"], sin: Float[Tensor, "slots d"], room: int
+        self,
+        slot: Int[np.ndarray, " n"],
+        position: Int[np.ndarray, " n"],
+        cos: Float[Tensor, "n d"],
+        sin: Float[Tensor, "n d"],
+        *,
+        room: int,
+        also: tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]],
     ) -> None:
-        self.position, self.cos, self.sin = position, cos, sin
+        self.slot, self.position, self.cos, self.sin = slot, position, cos, sin
+        others = np.flatnonzero(slot[also[1]] != also[0])
+        self.also = (also[0][others], also[1][others])
         self.compiled = fits(cos)
         if self.compiled:
             self.tables, self.found = (array(cos), array(sin)), None
             return
         where = cos.device
-        self.rows, self.columns = torch.arange(len(position), device=where), send(position, where)
+        self.rows, self.columns = send(slot, where), send(position, where)
+        self.all_in_order = np.array_equal(slot, np.arange(len(slot)))
         unseen = torch.arange(room, device=where) > self.columns[:, None]
         self.bias = torch.zeros(unseen.shape, device=where).masked_fill_(unseen, -math.inf)[:, None, None]
 
     def __call__(
-        self, heads: Float[Tensor, "slots h d"], keys: Float[Tensor, "slots kv room d"], values: Float[Tensor, "slots kv room d"]
-    ) -> Float[Tensor, "slots qd"]:
+        self, heads: Float[Tensor, "n h d"], keys: Float[Tensor, "slots kv room d"], values: Float[Tensor, "slots kv room d"]
+    ) -> Float[Tensor, "n qd"]:
         """Writes the new keys and values into the cache; what the queries then find there, which the next call may write over.
 
         `heads`: queries, keys, values, not rotated.
         """
-        slots, total, width = heads.shape
+        n, total, width = heads.shape
         kv = keys.shape[1]
         queries = total - 2 * kv
         if not self.compiled:
             return self._by_torch(*rotated(heads, self.cos, self.sin, kv), keys, values)
         if self.found is None:
-            self.found = heads.new_empty(slots, queries * width)
+            self.found = heads.new_empty(n, queries * width)
             self.into = array(self.found)
-        _compiled_for(queries // kv, width)(self.position, array(heads), *self.tables, array(keys), array(values), self.into)
+        places = (self.slot, self.position, *self.also)
+        _compiled_for(queries // kv, width)(*places, array(heads), *self.tables, array(keys), array(values), self.into)
         return self.found
 
     def _by_torch(self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        keys[self.rows, :, self.columns], values[self.rows, :, self.columns] = k, v
+        for cache, new in ((keys, k), (values, v)):
+            cache[self.rows, :, self.columns] = new
+            if len(self.also[0]):
+                slots, of = (send(part, new.device) for part in self.also)
+                cache[slots, :, self.columns[of]] = new[of]
+        if not (self.all_in_order and len(self.rows) == len(keys)):
+            keys, values = keys.index_select(0, self.rows), values.index_select(0, self.rows)
         # queries that share a key-value head stand together, so that neither is ever repeated in memory
         products = torch.matmul(q.unflatten(1, (keys.shape[1], -1)), keys.transpose(-1, -2))
         return weigh(products, values, self.bias).flatten(1)
@@ -72,25 +92,27 @@ def _compiled_for(shared: int, width: int) -> Callable[..., None]:
     """
 
     @compiled
-    def attend(position: Any, heads: Any, cos: Any, sin: Any, keys: Any, values: Any, found: Any) -> None:
-        slots, kv, room, line = keys.shape[0], keys.shape[1], keys.shape[2], LINE // keys.itemsize
+    def attend(
+        slot: Any, position: Any, others: Any, of: Any, heads: Any, cos: Any, sin: Any, keys: Any, values: Any, found: Any
+    ) -> None:
+        kv, room, line = keys.shape[1], keys.shape[2], LINE // keys.itemsize
         heads, cos, sin, keys, values, found = (
             heads.reshape(-1), cos.reshape(-1), sin.reshape(-1), keys.reshape(-1), values.reshape(-1), found.reshape(-1)
         )  # fmt: skip
         scale = np.float32(PER_NAT / math.sqrt(width))
         most = room + BLOCK  # of the last block, some weights are of no meaning and not read
         highest, weights = np.empty(shared, np.float32), np.zeros(shared * most, np.float32)
-        for s in range(slots):
-            seen, c, z = position[s] + 1, lanes(cos, s * width, width), lanes(sin, s * width, width)
-            first = s * kv * (shared + 2)
+        for i in range(len(slot)):
+            seen, c, z = position[i] + 1, lanes(cos, i * width, width), lanes(sin, i * width, width)
+            first = i * kv * (shared + 2)
             for g in range(kv):
-                cached = (s * kv + g) * room * width
-                after = cached + room * width  # the next one's, from memory while these are worked on
-                if after < len(keys):
+                cached = (slot[i] * kv + g) * room * width
+                if g + 1 < kv or i + 1 < len(slot):  # the next one's, from memory while these are worked on
+                    after = cached + room * width if g + 1 < kv else slot[i + 1] * kv * room * width
                     for j in range(after, after + seen * width, line):
                         fetch_ahead(keys, j)
                         fetch_ahead(values, j)
-                latest = cached + position[s] * width
+                latest = cached + position[i] * width
                 put(turned(lanes(heads, (first + shared * kv + g) * width, width), c, z), keys, latest)
                 put(lanes(heads, (first + (shared + 1) * kv + g) * width, width), values, latest)
                 for m in range(shared):
@@ -110,6 +132,12 @@ def _compiled_for(shared: int, width: int) -> Callable[..., None]:
                         weight = weights[m * most + t]
                         mass += weight
                         sums = sums + lanes(values, cached + t * width, width) * weight
-                    put(sums * (np.float32(1) / mass), found, ((s * kv + g) * shared + m) * width)
+                    put(sums * (np.float32(1) / mass), found, ((i * kv + g) * shared + m) * width)
+        for j in range(len(others)):
+            i = of[j]
+            for g in range(kv):
+                latest, same = (slot[i] * kv + g) * room + position[i], (others[j] * kv + g) * room + position[i]
+                put(lanes(keys, latest * width, width), keys, same * width)
+                put(lanes(values, latest * width, width), values, same * width)
 
     return attend

@@ -25,10 +25,10 @@ from distilscope.lm.attention import PaddedView, attend, rounded
 from distilscope.lm.cached_attention import CachedAttention
 from distilscope.lm.gate import gated
 from distilscope.lm.hardware import send
-from distilscope.lm.network import PIECE
+from distilscope.lm.network import PIECE, Next
 from distilscope.lm.norm import add_and_norm, rms_norm
 from distilscope.lm.packing import linear, packed, with_spare
-from distilscope.lm.prefixes import Prefixes
+from distilscope.lm.prefixes import Prefixes, distinct
 from distilscope.lm.rotation import rotated
 from distilscope.lm.sequences import Prompts, Sequences
 
@@ -75,6 +75,10 @@ _PACKING = threading.Lock()
 GRAIN = 64
 """Rows of a matrix product are rounded up to this: the CPU library prepares code for every new shape; fewer shapes trained on
 ragged sequences 1.1 to 1.5 times as fast. A product of fewer rows is left as it is."""
+
+
+ROWS = 32
+"""The same for a decoding step, where every number of rows may occur, so that few are prepared for."""
 
 
 class Llama(nn.Module):
@@ -278,7 +282,8 @@ class LlamaDecoder:
     """One token per slot and step, against a key-value cache; slots begin again one by one.
 
     A prompt is read once for all slots that begin after it together. Its keys and values stay in a slot's cache for as long as the slot
-    begins again after the same prompt; that then only moves its position back.
+    begins again after the same prompt; that then only moves its position back. Slots whose sequences begin alike pass through the network
+    as one row until they part.
     """
 
     restarts_one_by_one = True
@@ -290,20 +295,22 @@ class LlamaDecoder:
         self.lengths = np.array([len(prompt) for prompt in prompts])
         self.holds = np.full(slots, -1)  # which prompt each slot's cache begins with
         self.after: dict[int, Tensor] = {}  # logits after the prompts that slots began after last
+        self.alike = np.zeros(slots, dtype=np.int64)  # equal where slots hold the same tokens: a slot that does, or a prompt as -1, -2, ...
         self.position = np.zeros(slots, dtype=np.int64)
         self.longest = int(self.lengths.max()) + horizon - 1  # the last token drawn is not fed
         shape = (slots, c.num_kv_heads, 0, c.head_dim)
         self.keys, self.values = ([network.embedding.new_zeros(shape)] * c.num_layers for _ in range(2))
         self._make_room(int(self.lengths.max()))
 
-    def begin(self, slots: Int[np.ndarray, " m"], prompts: Int[np.ndarray, " m"]) -> Float[Tensor, "m v"]:
+    def begin(self, slots: Int[np.ndarray, " m"], prompts: Int[np.ndarray, " m"]) -> Next:
         after: dict[int, Tensor] = {}
-        for prompt in np.unique(prompts).tolist():
+        of, first = distinct(prompts)
+        for prompt in prompts[first].tolist():
             anew = slots[(prompts == prompt) & (self.holds[slots] != prompt)]
             after[prompt] = self._read(prompt, anew) if len(anew) or prompt not in self.after else self.after[prompt]
         self.after = after
-        self.holds[slots], self.position[slots] = prompts, self.lengths[prompts]
-        return torch.stack([after[prompt] for prompt in prompts.tolist()])
+        self.holds[slots], self.position[slots], self.alike[slots] = prompts, self.lengths[prompts], -1 - prompts
+        return torch.stack(list(after.values())), of
 
     def _read(self, number: int, slots: Int[np.ndarray, " m"]) -> Float[Tensor, " v"]:
         """The logits after a prompt; its keys and values, computed by itself so that they depend on nothing else, go into these slots."""
@@ -327,17 +334,22 @@ class LlamaDecoder:
             for layer, old in enumerate(cache):
                 cache[layer] = F.pad(old, (0, 0, 0, room - old.shape[2]))
 
-    def step(self, tokens: Int[np.ndarray, " slots"]) -> Float[Tensor, "slots v"]:
-        length = int(self.position.max()) + 1
+    def step(self, slots: Int[np.ndarray, " m"], tokens: Int[np.ndarray, " m"]) -> Next:
+        where, position = self.network.device, self.position[slots]
+        length = int(position.max()) + 1
         if length > self.keys[0].shape[2]:
             self._make_room(length)
-        x = F.embedding(send(tokens, self.network.device), self.network.embedding)
-        rotary = self.network.rotary(send(self.position, self.network.device), x.dtype)
-        attention = CachedAttention(self.position, *rotary, self.keys[0].shape[2])
+        of, first = distinct(self.alike[slots] * self.network.vocabulary + tokens)
+        self.alike[slots] = slots[first][of]
+        rows = min(len(self.position), -(-len(first) // ROWS) * ROWS)
+        fed = np.pad(first, (0, rows - len(first)), mode="edge")  # the last one several times
+        x = F.embedding(send(tokens[fed], where), self.network.embedding)
+        rotary = self.network.rotary(send(position[fed], where), x.dtype)
+        attention = CachedAttention(slots[fed], position[fed], *rotary, room=self.keys[0].shape[2], also=(slots, of))
 
         def attended(layer: int, block: _Block, normed: Tensor) -> Tensor:
             return attention(block.heads(normed), self.keys[layer], self.values[layer])
 
         hidden = self.network.through_layers(x, self.blocks, attended)
-        self.position = np.minimum(self.position + 1, self.longest - 1)
-        return self.network.times_head(hidden)
+        self.position[slots] += 1
+        return self.network.times_head(hidden)[: len(first)], of

@@ -15,6 +15,10 @@ from distilscope.lm.sequences import Prompts, Sequences
 from distilscope.threads import Part, Result, in_threads
 
 
+Next = tuple[Float[Tensor, "n v"], Int[np.ndarray, " m"]]
+"""Logits of next tokens, and for each of the slots asked for which row of them is its own; slots may share one."""
+
+
 @runtime_checkable
 class Decoder(Protocol):
     """A fixed number of slots, each generating one sequence after one of the prompts."""
@@ -22,12 +26,12 @@ class Decoder(Protocol):
     restarts_one_by_one: bool
     """Whether a slot may begin again while others go on; otherwise all begin together, after one prompt."""
 
-    def begin(self, slots: Int[np.ndarray, " m"], prompts: Int[np.ndarray, " m"]) -> Float[Tensor, "m v"]:
-        """Takes these slots to the end of these prompts (by their place among the decoder's); the logits of each one's first token."""
+    def begin(self, slots: Int[np.ndarray, " m"], prompts: Int[np.ndarray, " m"]) -> Next:
+        """Takes these slots to the end of these prompts (by their place among the decoder's), each one's first token next."""
         ...
 
-    def step(self, tokens: Int[np.ndarray, " slots"]) -> Float[Tensor, "slots v"]:
-        """Feeds each slot its latest token; the next one's logits."""
+    def step(self, slots: Int[np.ndarray, " m"], tokens: Int[np.ndarray, " m"]) -> Next:
+        """Feeds these slots, which are all that generate a sequence now, their latest tokens."""
         ...
 
 

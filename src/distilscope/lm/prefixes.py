@@ -34,8 +34,13 @@ class Prefixes:
             numbers = np.unique(ends[alive] * most + tokens[alive, at], return_inverse=True)[1]
             ends[alive] = found[alive, at] = known + numbers
             known += int(numbers.max()) + 1
-        _, first, of = np.unique(found[real], return_index=True, return_inverse=True)
-        order = np.argsort(first)
-        rank = np.empty_like(order)
-        rank[order] = np.arange(len(order))
-        return cls(rank[of], first[order])
+        return cls(*distinct(found[real]))
+
+
+def distinct(values: Int[np.ndarray, " t"]) -> tuple[Int[np.ndarray, " t"], Int[np.ndarray, " n"]]:
+    """Which of the distinct values each is, in the order in which they first occur; and where each of these occurs first."""
+    _, first, of = np.unique(values, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return rank[of], first[order]

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from distilscope.distribution import Key
 from distilscope.lm.compiled import fits, in_rows
-from distilscope.lm.hardware import send
 from distilscope.lm.inversion import invert_cdf
 from distilscope.lm.network import Network, in_pieces
 from distilscope.lm.sequences import Prompts, Sequences, id_dtype
@@ -61,9 +60,9 @@ def draw(
             coming = coming[: len(live)]
             making[live], at[live] = coming, 0
             waiting += len(live)
-            logits, of_logits = decoder.begin(live, prompt_of[coming]), np.arange(len(live))
+            logits, of_logits = decoder.begin(live, prompt_of[coming])
         elif len(live := np.flatnonzero(making >= 0)):
-            logits, of_logits = decoder.step(tokens), live
+            logits, of_logits = decoder.step(live, tokens[live])
         else:
             break
         rows, columns = making[live], at[live]
@@ -87,12 +86,13 @@ def in_turn(first: int, draws: int, prompts: int) -> Int[np.ndarray, " draws"]:
 def next_tokens(
     logits: Float[Tensor, "n v"], rows: Int[np.ndarray, " m"], uniforms: Float[np.ndarray, " m"], selectivity: Selectivity
 ) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
-    """One token for each of these rows of logits, by inversion, and its log-probability (nats)."""
+    """A token by inversion for each uniform number, from that of these rows of logits, and its log-probability (nats)."""
     if selectivity == UNCHANGED and fits(in_rows(logits)):  # nothing of a row's size is then written, so that nothing is won by pieces
         return invert_cdf(logits, uniforms, rows)
-    found, start = [], 0
-    for piece in in_pieces(logits if len(rows) == len(logits) else logits.index_select(0, send(rows, logits.device))):
-        found.append(invert_cdf(selectivity(piece), uniforms[start : start + len(piece)], np.arange(len(piece))))
+    drawn, log_prob, start = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.float32), 0
+    for piece in in_pieces(logits):
+        here = np.flatnonzero((start <= rows) & (rows < start + len(piece)))
+        if len(here):
+            drawn[here], log_prob[here] = invert_cdf(selectivity(piece), uniforms[here], rows[here] - start)
         start += len(piece)
-    drawn, log_prob = (np.concatenate(part) for part in zip(*found, strict=True))
     return drawn, log_prob

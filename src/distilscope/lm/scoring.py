@@ -22,13 +22,19 @@ from torch import Tensor
 from distilscope.gates import check_draws
 from distilscope.lm.hardware import send
 from distilscope.lm.moments import Moments, log_prob_at
-from distilscope.lm.network import PIECE, Network, in_pieces, over_threads, threads_for
+from distilscope.lm.network import Network, in_pieces, over_threads, threads_for
 from distilscope.lm.sequences import Sequences
 from distilscope.selectivity import Selectivity
 from distilscope.threads import keep_on
 
 BATCH_TOKENS = 4096
-"""Most tokens run through the network at once; fewer where each of several threads shall have its part."""
+"""Most tokens run through the network at once; fewer where several threads shall end together."""
+
+PARTS = 2
+"""Batches for each of several threads, at least: a long one and a short one take about as long as two others."""
+
+FEW = 512
+"""Tokens of a batch that is not made smaller for that: its matrix products would be slower."""
 
 Model = tuple[Network, Selectivity]
 """A network and the selectivity of its next-token choices."""
@@ -138,11 +144,12 @@ def _for_each_piece(networks: Sequence[Network], sequences: Sequences, take: Cal
             logits = zip(distinct, chain([held], map(next, rest)), strict=True)
             take(piece, send(sequences.ids[piece].astype(np.int64), held.device), logits)
 
-    share = -(-int(sequences.positions.sum()) // threads_for(distinct))
+    threads = threads_for(distinct)
+    share = BATCH_TOKENS if threads == 1 else -(-int(sequences.positions.sum()) // (PARTS * threads))
     ids = [row.tobytes() for row in sequences]
     alike = sorted(range(len(sequences)), key=lambda row: (sequences.prompt_of[row], ids[row]))  # what begins alike, side by side
     together = np.array(alike, dtype=np.int64)
-    lengths, most = sequences.positions[together], min(BATCH_TOKENS, max(PIECE, share))
+    lengths, most = sequences.positions[together], min(BATCH_TOKENS, max(FEW, share))
     batches = [together[rows] for rows in batches_of_like_length(lengths, most)]
     for _ in over_threads(distinct, run, batches, len(batches)):
         pass

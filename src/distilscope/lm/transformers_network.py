@@ -15,7 +15,7 @@ from torch import Tensor
 from distilscope.errors import UsageError
 from distilscope.lm.hardware import device, send
 from distilscope.lm.model_folder import read_config, weight_files
-from distilscope.lm.network import PIECE
+from distilscope.lm.network import PIECE, Next
 from distilscope.lm.sequences import Prompts, Sequences
 
 
@@ -101,14 +101,16 @@ class TransformersDecoder:
         self.cache: Any = None
         self.history = torch.empty(slots, 0, dtype=torch.int64)
 
-    def begin(self, slots: Int[np.ndarray, " m"], prompts: Int[np.ndarray, " m"]) -> Float[Tensor, "m v"]:
+    def begin(self, slots: Int[np.ndarray, " m"], prompts: Int[np.ndarray, " m"]) -> Next:
         prompt = send(np.array(self.prompts[prompts[0]]), self.model.device)
         self.cache, self.history = None, prompt.expand(self.slots, -1)
-        return self._next()[: len(slots)]  # all are alike; those that do not begin idle
+        return self._next(), slots
 
-    def step(self, tokens: Int[np.ndarray, " slots"]) -> Float[Tensor, "slots v"]:
-        self.history = torch.cat([self.history, send(tokens, self.model.device)[:, None]], dim=1)
-        return self._next()
+    def step(self, slots: Int[np.ndarray, " m"], tokens: Int[np.ndarray, " m"]) -> Next:
+        latest = np.zeros(self.slots, dtype=np.int64)  # the other slots idle
+        latest[slots] = tokens
+        self.history = torch.cat([self.history, send(latest, self.model.device)[:, None]], dim=1)
+        return self._next(), slots
 
     def _next(self) -> Float[Tensor, "slots v"]:
         if self.cache is None:  # at the start, and always for an architecture that keeps no keys and values: the whole history
