@@ -134,6 +134,20 @@ def test_some_rows_of_many_are_drawn_from(invert, dtype):
 
 
 @ways
+@pytest.mark.parametrize("higher", [-math.inf, -100.0, -27.0, 0.0, 27.0, 29.0, 90.0, 1000.0])
+def test_wherever_the_largest_logits_stand(invert, higher):
+    """The last tokens far likelier than the first ones, or the other way round."""
+    logits, u = np.random.default_rng(0).normal(0, 2, (40, 2 * inversion.SOME)).astype(np.float32), (np.arange(40) + 0.5) / 40
+    logits[:, inversion.SOME :] += higher
+    exact = torch.from_numpy(logits).double().log_softmax(-1).numpy()
+    tokens, log_prob = invert(torch.from_numpy(logits), u)
+    np.testing.assert_allclose(log_prob, exact[np.arange(40), tokens], atol=2e-6, rtol=2e-6)
+    upper = np.exp(exact).cumsum(-1)
+    for i, token in enumerate(tokens):
+        assert (upper[i, token - 1] if token else 0.0) - 2e-6 <= u[i] <= upper[i, token] + 2e-6
+
+
+@ways
 def test_what_stands_behind_a_row_is_no_token(invert):
     roomy, u = torch.from_numpy(np.random.default_rng(5).normal(0, 4, (4, 120))).float(), np.array([0.0, 0.4, 0.9, LAST])
     roomy[:, 100:] = 1000

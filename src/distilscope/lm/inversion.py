@@ -38,6 +38,24 @@ def _width(vocabulary: int) -> int:
     return 2 ** math.ceil(math.log2(max(2, vocabulary)) / 2)
 
 
+SOME = 2048
+"""Tokens whose largest logit is what all are exponentiated over, unless another is far larger: the largest of all would cost a pass over them."""
+
+ENOUGH = 2.0**40
+"""A mass over that of this logit that shows another to be far larger, or this one to be no number."""
+
+
+@compiled
+def _sum_up(logits: Any, first: Any, end: Any, width: Any, top: Any, sums: Any) -> Any:
+    """The mass of all, over that of `top`, and what each block adds it up to."""
+    all_mass = 0.0
+    for k in range(len(sums)):
+        start = first + k * width
+        all_mass += mass(logits, start, min(start + width, end), top)
+        sums[k] = all_mass
+    return all_mass
+
+
 @compiled
 def _invert(logits: Any, vocabulary: Any, rows: Any, uniforms: Any, width: Any, tokens: Any, log_prob: Any) -> None:
     apart, logits = logits.shape[1], logits.reshape(-1)
@@ -46,14 +64,13 @@ def _invert(logits: Any, vocabulary: Any, rows: Any, uniforms: Any, width: Any, 
     for i in range(len(rows)):
         first = rows[i] * apart
         end = first + vocabulary
-        top = largest(logits, first, end)
-        all_mass, last = 0.0, 0
+        top, last = largest(logits, first, min(first + SOME, end)), 0
+        all_mass = _sum_up(logits, first, end, width, top, sums)
+        if not all_mass < ENOUGH:
+            top = largest(logits, first, end)
+            all_mass = _sum_up(logits, first, end, width, top, sums)
         for k in range(blocks):
-            start = first + k * width
-            added = mass(logits, start, min(start + width, end), top)
-            all_mass += added
-            sums[k] = all_mass
-            last = k if added > 0 else last
+            last = k if sums[k] > (sums[k - 1] if k else 0.0) else last
         target, k = uniforms[i] * all_mass, 0
         while k < last and sums[k] <= target:
             k += 1
@@ -67,7 +84,7 @@ def _invert(logits: Any, vocabulary: Any, rows: Any, uniforms: Any, width: Any, 
                 if before > target:
                     break
         tokens[i] = found - first
-        log_prob[i] = np.float32(number(logits[found]) - top - math.log(all_mass))
+        log_prob[i] = np.float64(number(logits[found])) - np.float64(top) - math.log(all_mass)
 
 
 def _by_torch(logits: Float[Tensor, "n v"], uniforms: Float[Tensor, " n"]) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
