@@ -36,7 +36,10 @@ def of_model(architecture: LlamaConfig, dtype: str) -> Cost:
 
 
 def of_draws(architecture: LlamaConfig, dtype: str, *, draws: int, horizon: int, context: int, slots: int) -> Cost:
-    """Of a tile, drawn after prompts of at most `context` tokens. First tokens come of reading the prompts, which is left out."""
+    """Of a tile, drawn after prompts of at most `context` tokens. First tokens come of reading the prompts, which is left out.
+
+    Slots whose sequences begin alike are computed as one, which is not counted: a twentieth of them after one prompt of one token.
+    """
     tokens, used = draws * horizon, min(slots, draws)
     cached = 2 * architecture.num_layers * architecture.num_kv_heads * architecture.head_dim * BYTES[dtype] * (context + horizon)
     choosing = 4 * 4 * architecture.vocab_size  # logits and what a choice makes of them, in float32

@@ -2,8 +2,8 @@
 
 Each draw has its own row of uniform numbers, one per position, and a token is the inverse of its cumulative
 distribution at that number; so a draw does not depend on the slot that happened to make it, and two
-models drawn from with one key are compared under common random numbers. The number of slots never changes within a tile:
-CPU matrix products differ in the last bit between row counts.
+models drawn from with one key are compared under common random numbers. CPU matrix products differ in the last bit between row counts; how
+many rows a step has follows from the number of slots and the tile's own draws, so that its bytes depend on nothing else.
 """
 
 from __future__ import annotations
