@@ -64,7 +64,7 @@ def test_logits_are_those_of_transformers(changes, prompt, lengths):
 @pytest.mark.parametrize("prompts", [((1,),), ((2, 0, 4, 1),), ((2, 0, 4, 1), (3,), (1, 2))], ids=["of one", "of four", "several"])
 @torch.inference_mode()
 def test_one_step_at_a_time_equals_the_whole(changes, prompts):
-    """Slots at different positions, begun again at different times, after the same prompt or another, often with the same tokens; two end early."""
+    """Slots at different positions, begun again at different times, after the same prompt or another, often alike; two end early."""
     network, horizon, slots = network_of(changes), 6, 7
     random = np.random.default_rng(0)
     decoder = network.decoder(prompts, slots, horizon)

@@ -72,11 +72,11 @@ class CachedAttention:
         return self.found
 
     def _by_torch(self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        for cache, new in ((keys, k), (values, v)):
-            cache[self.rows, :, self.columns] = new
+        for all_of_them, new in ((keys, k), (values, v)):
+            all_of_them[self.rows, :, self.columns] = new
             if len(self.also[0]):
                 slots, of = (send(part, new.device) for part in self.also)
-                cache[slots, :, self.columns[of]] = new[of]
+                all_of_them[slots, :, self.columns[of]] = new[of]
         if not (self.all_in_order and len(self.rows) == len(keys)):
             keys, values = keys.index_select(0, self.rows), values.index_select(0, self.rows)
         # queries that share a key-value head stand together, so that neither is ever repeated in memory
@@ -92,9 +92,7 @@ def _compiled_for(shared: int, width: int) -> Callable[..., None]:
     """
 
     @compiled
-    def attend(
-        slot: Any, position: Any, others: Any, of: Any, heads: Any, cos: Any, sin: Any, keys: Any, values: Any, found: Any
-    ) -> None:
+    def attend(slot: Any, position: Any, others: Any, of: Any, heads: Any, cos: Any, sin: Any, keys: Any, values: Any, found: Any) -> None:
         kv, room, line = keys.shape[1], keys.shape[2], LINE // keys.itemsize
         heads, cos, sin, keys, values, found = (
             heads.reshape(-1), cos.reshape(-1), sin.reshape(-1), keys.reshape(-1), values.reshape(-1), found.reshape(-1)

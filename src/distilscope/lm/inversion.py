@@ -39,7 +39,7 @@ def _width(vocabulary: int) -> int:
 
 
 SOME = 2048
-"""Tokens whose largest logit is what all are exponentiated over, unless another is far larger: the largest of all would cost a pass over them."""
+"""Tokens whose largest logit all are exponentiated over, unless another is far larger: the largest of all would cost a pass over them."""
 
 ENOUGH = 2.0**40
 """A mass over that of this logit that shows another to be far larger, or this one to be no number."""
