@@ -1,6 +1,8 @@
 """Compiled loops against torch's own operations in double precision."""
 
 import math
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from distilscope.lm import cached_attention, gate, norm
+from distilscope.lm import compiled as compiled_loops
+from distilscope.lm.cache import cache_folder
 from distilscope.lm.cached_attention import CachedAttention
 from distilscope.lm.compiled import array, compiled, element, fits, number
 from distilscope.lm.lanes import lanes, larger, put
@@ -164,3 +168,24 @@ def test_what_does_not_fit_is_left_to_torch():
         torch.set_num_threads(1)
     half = torch.ones(2, 4, dtype=torch.float16)
     assert gate.gated(half).dtype == norm.rms_norm(half, torch.ones(4, dtype=torch.float16), 1e-5).dtype == torch.float16
+
+
+def test_threads_that_make_loops_at_once_leave_each_other_the_folder(monkeypatch):
+    """Numba has one setting for all threads; where one put it back while another was at work, loops were kept in the working folder."""
+    before, seen = compiled_loops.config.CACHE_DIR, []
+
+    def njit(**_options):
+        time.sleep(0.02)
+        seen.append(compiled_loops.config.CACHE_DIR)
+        return lambda kernel: kernel
+
+    monkeypatch.setattr(compiled_loops.numba, "njit", njit)
+    threads = [threading.Thread(target=compiled_loops.compiled, args=(lambda: None,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.005)
+    for thread in threads:
+        thread.join()
+    assert len(seen) == 4
+    assert set(seen) == {str(cache_folder() / "compiled" / compiled_loops._version())}
+    assert before == compiled_loops.config.CACHE_DIR

@@ -47,7 +47,7 @@ class CachedAttention:
             self.tables, self.found = (array(cos), array(sin)), None
             return
         where = cos.device
-        self.rows, self.columns = send(slot, where), send(position, where)
+        self.rows, self.columns, *self.shared = (send(part, where) for part in (slot, position, *self.also))
         self.all_in_order = np.array_equal(slot, np.arange(len(slot)))
         unseen = torch.arange(room, device=where) > self.columns[:, None]
         self.bias = torch.zeros(unseen.shape, device=where).masked_fill_(unseen, -math.inf)[:, None, None]
@@ -72,11 +72,11 @@ class CachedAttention:
         return self.found
 
     def _by_torch(self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        others, of = self.shared
         for all_of_them, new in ((keys, k), (values, v)):
             all_of_them[self.rows, :, self.columns] = new
-            if len(self.also[0]):
-                slots, of = (send(part, new.device) for part in self.also)
-                all_of_them[slots, :, self.columns[of]] = new[of]
+            if len(others):
+                all_of_them[others, :, self.columns[of]] = new[of]
         if not (self.all_in_order and len(self.rows) == len(keys)):
             keys, values = keys.index_select(0, self.rows), values.index_select(0, self.rows)
         # queries that share a key-value head stand together, so that neither is ever repeated in memory

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -32,19 +33,24 @@ Typed = tuple[Any, Callable[..., Any]]
 INTEGER, FLOAT, SHORT = ir.IntType(32), ir.FloatType(), ir.IntType(16)
 
 
+_SETTING = threading.Lock()
+"""Held while Numba's folder is ours: a loop for one width is made when it is first called, by whichever threads call it."""
+
+
 def compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
     """The function in machine code. It adds up in another order than is written, always the same one."""
     plain = inspect.unwrap(kernel)  # without what checks shapes while tests run
     options = {"nogil": True, "fastmath": {"contract", "reassoc", "nsz", "arcp"}, "error_model": "numpy"}
     settings: Any = config
-    theirs = settings.CACHE_DIR  # what else in this process is compiled stays where it is kept
-    try:
-        settings.CACHE_DIR = str(cache_folder() / "compiled" / _version())
-        return numba.njit(cache=True, **options)(plain)
-    except (OSError, RuntimeError):  # no folder can be written to: compiled in every process
-        return numba.njit(**options)(plain)
-    finally:
-        settings.CACHE_DIR = theirs
+    with _SETTING:
+        theirs = settings.CACHE_DIR  # what else in this process is compiled stays where it is kept
+        try:
+            settings.CACHE_DIR = str(cache_folder() / "compiled" / _version())
+            return numba.njit(cache=True, **options)(plain)
+        except (OSError, RuntimeError):  # no folder can be written to: compiled in every process
+            return numba.njit(**options)(plain)
+        finally:
+            settings.CACHE_DIR = theirs
 
 
 @cache

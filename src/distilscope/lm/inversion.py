@@ -59,20 +59,17 @@ def _sum_up(logits: Any, first: Any, end: Any, width: Any, top: Any, sums: Any) 
 @compiled
 def _invert(logits: Any, vocabulary: Any, rows: Any, uniforms: Any, width: Any, tokens: Any, log_prob: Any) -> None:
     apart, logits = logits.shape[1], logits.reshape(-1)
-    blocks = -(-vocabulary // width)
-    sums = np.empty(blocks, np.float64)
+    sums = np.empty(-(-vocabulary // width), np.float64)
     for i in range(len(rows)):
         first = rows[i] * apart
         end = first + vocabulary
-        top, last = largest(logits, first, min(first + SOME, end)), 0
+        top = largest(logits, first, min(first + SOME, end))
         all_mass = _sum_up(logits, first, end, width, top, sums)
         if not all_mass < ENOUGH:
             top = largest(logits, first, end)
             all_mass = _sum_up(logits, first, end, width, top, sums)
-        for k in range(blocks):
-            last = k if sums[k] > (sums[k - 1] if k else 0.0) else last
         target, k = uniforms[i] * all_mass, 0
-        while k < last and sums[k] <= target:
+        while sums[k] <= target and sums[k] < all_mass:  # at most the last block that adds anything
             k += 1
         start = first + k * width
         before, found = sums[k - 1] if k else 0.0, start
