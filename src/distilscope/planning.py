@@ -22,7 +22,7 @@ from distilscope.lm.hardware import resolved_dtype
 from distilscope.runs.step import Needs, Step
 from distilscope.sources import Sources
 
-CODE = {"ground_truth": 1, "model": 1, "prompts": 1, "data": 1, "draws": 8, "training": 8, "scores": 7}
+CODE = {"ground_truth": 1, "model": 1, "prompts": 1, "data": 1, "draws": 9, "training": 8, "scores": 7}
 """Raised when what a kind of step computes changes."""
 
 

@@ -19,9 +19,6 @@ from distilscope.lm.lanes import BLOCK, lanes, put, spread, total
 from distilscope.lm.power_of_two import PER_NAT, power_of_two
 from distilscope.lm.rotation import rotated, turned
 
-LINE = 64
-"""Bytes that come from memory together."""
-
 
 class CachedAttention:
     """For all layers of one step: in which slot and where each new token stands, and how queries and keys there are rotated.
@@ -93,7 +90,7 @@ def _compiled_for(shared: int, width: int) -> Callable[..., None]:
 
     @compiled
     def attend(slot: Any, position: Any, others: Any, of: Any, heads: Any, cos: Any, sin: Any, keys: Any, values: Any, found: Any) -> None:
-        kv, room, line = keys.shape[1], keys.shape[2], LINE // keys.itemsize
+        kv, room = keys.shape[1], keys.shape[2]
         heads, cos, sin, keys, values, found = (
             heads.reshape(-1), cos.reshape(-1), sin.reshape(-1), keys.reshape(-1), values.reshape(-1), found.reshape(-1)
         )  # fmt: skip
@@ -105,11 +102,8 @@ def _compiled_for(shared: int, width: int) -> Callable[..., None]:
             first = i * kv * (shared + 2)
             for g in range(kv):
                 cached = (slot[i] * kv + g) * room * width
-                if g + 1 < kv or i + 1 < len(slot):  # the next one's, from memory while these are worked on
-                    after = cached + room * width if g + 1 < kv else slot[i + 1] * kv * room * width
-                    for j in range(after, after + seen * width, line):
-                        fetch_ahead(keys, j)
-                        fetch_ahead(values, j)
+                # where the next one's are; the last query that reads a place here asks for them there, so that they arrive one by one
+                after = cached + room * width if g + 1 < kv else slot[min(i + 1, len(slot) - 1)] * kv * room * width
                 latest = cached + position[i] * width
                 put(turned(lanes(heads, (first + shared * kv + g) * width, width), c, z), keys, latest)
                 put(lanes(heads, (first + (shared + 1) * kv + g) * width, width), values, latest)
@@ -117,6 +111,8 @@ def _compiled_for(shared: int, width: int) -> Callable[..., None]:
                     query = turned(lanes(heads, (first + g * shared + m) * width, width), c, z) * scale
                     largest = np.float32(-np.inf)
                     for t in range(seen):
+                        if m == shared - 1:
+                            fetch_ahead(keys, after + t * width, width)
                         product = total(query * lanes(keys, cached + t * width, width))
                         weights[m * most + t] = product
                         largest = product if product > largest else largest
@@ -129,6 +125,8 @@ def _compiled_for(shared: int, width: int) -> Callable[..., None]:
                     for t in range(seen):
                         weight = weights[m * most + t]
                         mass += weight
+                        if m == shared - 1:
+                            fetch_ahead(values, after + t * width, width)
                         sums = sums + lanes(values, cached + t * width, width) * weight
                     put(sums * (np.float32(1) / mass), found, ((i * kv + g) * shared + m) * width)
         for j in range(len(others)):
