@@ -329,7 +329,7 @@ class LlamaDecoder:
 
     def _make_room(self, length: int) -> None:
         """Lengthens the cache to `length` columns and some to spare; always used whole, as a product would copy a part of it first."""
-        room = min(self.longest, max(32, rounded(length + length // 4, 16)))
+        room = min(self.longest, max(16, rounded(length + length // 4, 16)))
         for cache in (self.keys, self.values):
             for layer, old in enumerate(cache):
                 cache[layer] = F.pad(old, (0, 0, 0, room - old.shape[2]))
