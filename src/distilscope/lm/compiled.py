@@ -144,8 +144,8 @@ def fetch_ahead(_context: Any, data: Any, _start: Any, count: Any) -> Typed:
         prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         to_read, into_second_cache, of_data = (ir.Constant(INTEGER, value) for value in (0, 2, 1))
         first = builder.gep(context.make_array(signature.args[0])(context, builder, values[0]).data, [values[1]])
-        for element in range(0, count.literal_value, LINE * 8 // data.dtype.bitwidth):
-            address = builder.bitcast(builder.gep(first, [INTEGER(element)]), anything)
+        for place in range(0, count.literal_value, LINE * 8 // data.dtype.bitwidth):
+            address = builder.bitcast(builder.gep(first, [INTEGER(place)]), anything)
             builder.call(prefetch, [address, to_read, into_second_cache, of_data])
         return context.get_dummy_value()
 
