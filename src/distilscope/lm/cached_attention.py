@@ -13,9 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from distilscope.lm.attention import weigh
-from distilscope.lm.compiled import array, compiled, fetch_ahead, fits
+from distilscope.lm.compiled import array, compiled, fits
 from distilscope.lm.hardware import send
-from distilscope.lm.lanes import BLOCK, lanes, put, spread, total
+from distilscope.lm.lanes import BLOCK, fetch_ahead, lanes, put, spread, total
 from distilscope.lm.power_of_two import PER_NAT, power_of_two
 from distilscope.lm.rotation import rotated, turned
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from llvmlite import ir
 from numba import extending
-from numba.core import cgutils, config
+from numba.core import config
 from torch import Tensor
 
 from distilscope.lm.cache import cache_folder
@@ -125,28 +125,3 @@ def bits_of_bfloat16(builder: Any, x: Any) -> Any:
     odd = builder.and_(builder.lshr(bits, alike(x, INTEGER, 16)), alike(x, INTEGER, 1))
     rounded = builder.add(builder.add(bits, alike(x, INTEGER, 0x7FFF)), odd)
     return builder.trunc(builder.lshr(rounded, alike(x, INTEGER, 16)), alike(x, SHORT))
-
-
-LINE = 64
-"""Bytes that come from memory together."""
-
-
-@instruction
-def fetch_ahead(_context: Any, data: Any, _start: Any, count: Any) -> Typed:
-    """Asks for the memory of `count` elements of an array of one dimension, from `start` on, soon to be read; nothing waits for it.
-
-    Into the second cache: the first is too small to hold what is worked on and what comes next.
-    """
-
-    def write(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        anything = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [anything, *[INTEGER] * 3])
-        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        to_read, into_second_cache, of_data = (ir.Constant(INTEGER, value) for value in (0, 2, 1))
-        first = builder.gep(context.make_array(signature.args[0])(context, builder, values[0]).data, [values[1]])
-        for place in range(0, count.literal_value, LINE * 8 // data.dtype.bitwidth):
-            address = builder.bitcast(builder.gep(first, [INTEGER(place)]), anything)
-            builder.call(prefetch, [address, to_read, into_second_cache, of_data])
-        return context.get_dummy_value()
-
-    return numba.void(data, numba.int64, count), write

@@ -21,6 +21,9 @@ from distilscope.lm.compiled import FLOAT, INTEGER, SHORT, Typed, alike, bits_of
 BLOCK = 16
 """Elements that a loop over a row of any length works on at once: as many as the widest registers hold."""
 
+LINE = 64
+"""Bytes that come from memory together."""
+
 
 class Lanes(types.Type):
     """So many of them."""
@@ -57,6 +60,27 @@ def lanes(_context: Any, array: Any, _start: Any, count: Any) -> Typed:
         return read if kind.dtype == numba.float32 else meant_by_bfloat16(builder, read)
 
     return Lanes(number)(array, numba.int64, count), write
+
+
+@instruction
+def fetch_ahead(_context: Any, array: Any, _start: Any, count: Any) -> Typed:
+    """Asks for the memory of `count` elements of an array of one dimension in one piece, soon to be read; nothing waits for it.
+
+    Into the second cache: the first is too small to hold what is worked on and what comes next.
+    """
+    number = count.literal_value
+
+    def write(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kind, anything = signature.args[0], ir.IntType(8).as_pointer()
+        takes = ir.FunctionType(ir.VoidType(), [anything, *[INTEGER] * 3])
+        prefetch = cgutils.get_or_insert_function(builder.module, takes, "llvm.prefetch.p0")
+        to_read, into_second_cache, of_data = INTEGER(0), INTEGER(2), INTEGER(1)
+        first = builder.bitcast(_address(context, builder, kind, values[0], values[1], number), anything)
+        for byte in range(0, number * kind.dtype.bitwidth // 8, LINE):
+            builder.call(prefetch, [builder.gep(first, [INTEGER(byte)]), to_read, into_second_cache, of_data])
+        return context.get_dummy_value()
+
+    return numba.void(array, numba.int64, count), write
 
 
 @instruction
