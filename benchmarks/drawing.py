@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -43,7 +42,7 @@ def _ours(model: CausalLM, rows: int) -> Timed:
         )
         return len(draws.ids)
 
-    return _warm(draw)
+    return draw
 
 
 def generate(rows: int, top_k: int) -> Timed:
@@ -66,7 +65,7 @@ def generate(rows: int, top_k: int) -> Timed:
         )[:, 1:]
         return _until_stopped(out)
 
-    return _warm(draw)
+    return draw
 
 
 def small_forward() -> Timed:
@@ -84,18 +83,13 @@ def small_forward() -> Timed:
             drawn.append(tokens)
         return _until_stopped(torch.cat(drawn, 1))
 
-    return _warm(draw)
+    return draw
 
 
 def _until_stopped(ids: torch.Tensor) -> int:
     """Tokens up to and with each row's first stopping one."""
     stopped = (ids == STOP).int()
     return int(((stopped.cumsum(1) - stopped) == 0).sum())
-
-
-def _warm(draw: Callable[[], int]) -> Timed:
-    draw()  # so that neither side pays for what is new in a process
-    return draw
 
 
 def _stage(rows: int) -> Stage:

@@ -44,6 +44,8 @@ class Case:
     """How many work at once, on one thread each where there are several."""
     threads: int | None = None
     """All that there are, where there is one process and nothing is said."""
+    warms_up: bool = True
+    """Done once in full before it is timed: not where loading is a part of it."""
     as_worker: bool = False
     """With the memory settings that the engine gives its workers; what stands beside it runs in a plain environment."""
 

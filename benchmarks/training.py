@@ -28,12 +28,11 @@ def ours() -> Timed:
     training = Training(epochs=1, batch_sequences=BATCH, evaluations=1)
     few = data.take(np.arange(2))
 
-    def epoch(data: Sequences) -> int:
+    def epoch() -> int:
         with tempfile.TemporaryDirectory() as scratch:
             return train(network, training, data=data, validation=few, key=Key(0), scratch=Path(scratch)).tokens
 
-    epoch(data)  # in full: the matrix library prepares code for each number of rows that it meets
-    return lambda: epoch(data)
+    return epoch
 
 
 def trainer(padded_to: int | None) -> Timed:
@@ -68,14 +67,10 @@ def trainer(padded_to: int | None) -> Timed:
         remove_unused_columns=False,
     )
 
-    def made(rows: list[np.ndarray]) -> Trainer:
-        return Trainer(model=model, args=arguments, train_dataset=[{"ids": row} for row in rows], data_collator=collate)  # type: ignore[arg-type]
-
-    made(rows if padded_to is None else rows[:BATCH]).train()
-    whole = made(rows)
+    trainer = Trainer(model=model, args=arguments, train_dataset=[{"ids": row} for row in rows], data_collator=collate)  # type: ignore[arg-type]
 
     def timed() -> int:
-        whole.train()
+        trainer.train()
         return len(data.ids)
 
     return timed
