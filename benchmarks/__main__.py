@@ -41,8 +41,15 @@ def main() -> None:
     if options.case:
         print(json.dumps(_machine() if options.case == "machine" else _time(options.case)))
         return
+    if options.runs < 1:
+        parser.error(f"--runs is {options.runs}, but a median needs at least 1")
+    groups = _named(options.only)
+    if not groups:
+        parser.error(f"no case's name holds {options.only!r}; give a part of one, such as draw")
+    if options.write and options.only:
+        parser.error("--write replaces a processor's whole tables, so it takes no --only; leave one of them out")
     before = _measure("machine")
-    lines, floors = _groups(options.only, options.runs)
+    lines, floors = _in_turn(groups, options.runs)
     # a peak is what could be: others may have slowed the machine down at one of the two times
     machine = {what: max(before[what], after) for what, after in _measure("machine").items()}
     stages = [_stage(group, stage, floor, machine) for group, stage, floor in floors]
@@ -57,14 +64,21 @@ def main() -> None:
         page.write_beside_other_processors(options.write, "python -m benchmarks", title, tables)
 
 
-def _groups(only: str, runs: int) -> tuple[list[tuple[str, ...]], list[tuple[str, Stage, float]]]:
-    """The rows of the first table, and each group's stage with its floor (tokens/s)."""
+def _named(only: str) -> dict[str, list[str]]:
+    """The cases whose name holds this, by group."""
     from benchmarks.cases import CASES
 
     groups: dict[str, list[str]] = {}
     for name in CASES:
         if only in name:
             groups.setdefault(name.split(":")[0], []).append(name)
+    return groups
+
+
+def _in_turn(groups: dict[str, list[str]], runs: int) -> tuple[list[tuple[str, ...]], list[tuple[str, Stage, float]]]:
+    """The rows of the first table, and each group's stage with its floor (tokens/s)."""
+    from benchmarks.cases import CASES
+
     lines: list[tuple[str, ...]] = []
     stages: list[tuple[str, Stage, float]] = []
     for group, names in groups.items():
