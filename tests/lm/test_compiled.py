@@ -1,6 +1,8 @@
 """Compiled loops against torch's own operations in double precision."""
 
+import errno
 import math
+import os
 import threading
 import time
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numba.core.caching import IndexDataCacheFile
 from torch.nn import functional as F
 
 from distilscope.lm import cached_attention, gate, norm
@@ -174,12 +177,11 @@ def test_threads_that_make_loops_at_once_leave_each_other_the_folder(monkeypatch
     """Numba has one setting for all threads; where one put it back while another was at work, loops were kept in the working folder."""
     before, seen = compiled_loops.config.CACHE_DIR, []
 
-    def njit(**_options):
+    def kept(_kernel):
         time.sleep(0.02)
         seen.append(compiled_loops.config.CACHE_DIR)
-        return lambda kernel: kernel
 
-    monkeypatch.setattr(compiled_loops.numba, "njit", njit)
+    monkeypatch.setattr(compiled_loops, "_WhereItCan", kept)
     threads = [threading.Thread(target=compiled_loops.compiled, args=(lambda: None,)) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -189,3 +191,15 @@ def test_threads_that_make_loops_at_once_leave_each_other_the_folder(monkeypatch
     assert len(seen) == 4
     assert set(seen) == {str(cache_folder() / "compiled" / compiled_loops._version())}
     assert before == compiled_loops.config.CACHE_DIR
+
+
+def test_a_loop_that_finds_no_space_in_its_folder_works_all_the_same(monkeypatch):
+    tried = []
+
+    def save(_file, key, _data):
+        tried.append(key)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(IndexDataCacheFile, "save", save)
+    assert compiled(lambda x: x + 1)(2) == 3
+    assert len(tried) == 1

@@ -13,6 +13,7 @@ import hashlib
 import inspect
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import torch
 from llvmlite import ir
 from numba import extending
 from numba.core import config
+from numba.core.caching import FunctionCache
 from torch import Tensor
 
 from distilscope.lm.cache import cache_folder
@@ -40,17 +42,26 @@ _SETTING = threading.Lock()
 def compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
     """The function in machine code. It adds up in another order than is written, always the same one."""
     plain = inspect.unwrap(kernel)  # without what checks shapes while tests run
-    options = {"nogil": True, "fastmath": {"contract", "reassoc", "nsz", "arcp"}, "error_model": "numpy"}
+    loop: Any = numba.njit(nogil=True, fastmath={"contract", "reassoc", "nsz", "arcp"}, error_model="numpy")(plain)
     settings: Any = config
     with _SETTING:
         theirs = settings.CACHE_DIR  # what else in this process is compiled stays where it is kept
         try:
             settings.CACHE_DIR = str(cache_folder() / "compiled" / _version())
-            return numba.njit(cache=True, **options)(plain)
+            loop._cache = _WhereItCan(plain)  # what `cache=True` does, with a cache of Numba's own
         except (OSError, RuntimeError):  # no folder can be written to: compiled in every process
-            return numba.njit(**options)(plain)
+            pass
         finally:
             settings.CACHE_DIR = theirs
+    return loop  # type: ignore[no-any-return]
+
+
+class _WhereItCan(FunctionCache):
+    """A loop that finds no space on a disk is made again by the next process, and the work goes on."""
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with suppress(OSError):
+            super().save_overload(sig, data)
 
 
 @cache
