@@ -67,10 +67,10 @@ def trainer(padded_to: int | None) -> Timed:
         remove_unused_columns=False,
     )
 
-    trainer = Trainer(model=model, args=arguments, train_dataset=[{"ids": row} for row in rows], data_collator=collate)  # type: ignore[arg-type]
+    whole = Trainer(model=model, args=arguments, train_dataset=[{"ids": row} for row in rows], data_collator=collate)  # type: ignore[arg-type]
 
     def timed() -> int:
-        trainer.train()
+        whole.train()
         return len(data.ids)
 
     return timed
