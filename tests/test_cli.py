@@ -142,7 +142,7 @@ def test_yaml_is_overridden_by_the_command_line(capsys, tmp_path, monkeypatch):
 
 def test_plan_of_the_papers_study_loads_no_model_and_adds_up(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, out, _ = run(["plan", "smollm2_paper", "--flops-per-second", "1e15", "--json"], capsys)
+    code, out, _ = run(["plan", "smollm2_paper", "--gpu", "h100", "--flops-per-second", "1e15", "--json"], capsys)
     plan = json.loads(out)
     stages = {stage["stage"]: stage for stage in plan["stages"]}
     assert code == 0

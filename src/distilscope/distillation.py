@@ -12,7 +12,7 @@ from typing import Any
 from distilscope.costs import Cost
 from distilscope.errors import UsageError
 from distilscope.ground_truth import GroundTruth, Size
-from distilscope.lm.hardware import require_dtype
+from distilscope.lm.dtypes import require_dtype
 from distilscope.lm.training import Training
 from distilscope.runs.step import Step, order
 from distilscope.selectivity import Temperature, from_knobs

@@ -17,6 +17,8 @@ class GPU:
     """Dense products in bfloat16, at most; where a data sheet counts zeros that are left out ("with sparsity"), half of that."""
     memory: float
     """Bytes."""
+    dtype: str = "bfloat16"
+    """What `auto` becomes on it."""
 
 
 GPUS = {

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from distilscope.distribution import Key
 from distilscope.errors import UsageError
 from distilscope.lm.architecture import LlamaConfig
-from distilscope.lm.hardware import require_dtype
+from distilscope.lm.dtypes import require_dtype
 from distilscope.lm.llama import Llama
 from distilscope.lm.model_folder import read_config, write_model
 from distilscope.lm.prompts import chat_template, prompt_text, read_prompts

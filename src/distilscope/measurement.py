@@ -23,7 +23,8 @@ from distilscope.gates import require_whole
 from distilscope.lm import sampler
 from distilscope.lm.across_tokenizers import Reader, stop_of
 from distilscope.lm.causal_lm import PromptedLM
-from distilscope.lm.hardware import require_dtype, resolved_dtype
+from distilscope.lm.dtypes import require_dtype
+from distilscope.lm.hardware import resolved_dtype
 from distilscope.lm.network import over_threads
 from distilscope.lm.reference import load, model_folder
 from distilscope.lm.scoring import OwnScores, TokenScores

@@ -18,7 +18,7 @@ from distilscope.distillation import Distillation, Knobs, Learner, Measured, Stu
 from distilscope.distribution import Key
 from distilscope.errors import UsageError
 from distilscope.ground_truth import SEEDED, Source
-from distilscope.lm.hardware import resolved_dtype
+from distilscope.lm.dtypes import AutoDtypes
 from distilscope.runs.step import Needs, Step
 from distilscope.sources import Sources
 
@@ -26,11 +26,12 @@ CODE = {"ground_truth": 1, "model": 1, "prompts": 1, "data": 1, "draws": 9, "tra
 """Raised when what a kind of step computes changes."""
 
 
-def plan(config: Distillation, sources: Sources) -> Study:
+def plan(config: Distillation, sources: Sources, *, auto: AutoDtypes | None = None) -> Study:
+    """The study as steps, with every `auto` dtype settled: by `auto`, else by this machine's hardware."""
     if sources.data:
         sources.data.require(config.ground_truth)
     _require_countable(config)
-    return _Planner(resolve(config), sources).study()
+    return _Planner(resolve(config, auto), sources).study()
 
 
 MOST_STEPS = 1_000_000
@@ -50,17 +51,34 @@ def _require_countable(config: Distillation) -> None:
         )
 
 
-def resolve(config: Distillation) -> Distillation:
-    """The configuration with every `auto` settled by this machine's hardware, as it is saved with a run."""
+def resolve(config: Distillation, auto: AutoDtypes | None = None) -> Distillation:
+    """The configuration with every `auto` settled, as it is saved with a run."""
+    if auto is None:
+        from distilscope.lm.hardware import fast_dtype
+
+        auto = AutoDtypes(fast_dtype(), fast_dtype())
+    tiles, training = auto.tiles, auto.training
 
     def settle(learner: Any) -> Any:
-        training = replace(learner.training, precision=resolved_dtype(learner.training.precision))
-        return replace(learner, training=training, dtype=resolved_dtype(learner.dtype))
+        precision = learner.training.precision
+        trained = replace(learner.training, precision=training if precision == "auto" else precision)
+        return replace(learner, training=trained, dtype=tiles if learner.dtype == "auto" else learner.dtype)
 
-    truth = replace(config.ground_truth, dtype=resolved_dtype(config.ground_truth.dtype))
+    truth = config.ground_truth
     return replace(
-        config, ground_truth=truth, teacher=settle(config.teacher), student=settle(config.student), num_distill=config.distil_draws
+        config,
+        ground_truth=replace(truth, dtype=tiles if truth.dtype == "auto" else truth.dtype),
+        teacher=settle(config.teacher),
+        student=settle(config.student),
+        num_distill=config.distil_draws,
     )
+
+
+def asks_for_auto(config: Distillation) -> bool:
+    """Whether some dtype of the study depends on the devices that it will run on."""
+    learners = (config.teacher, config.student)
+    dtypes = (config.ground_truth.dtype, *(learner.dtype for learner in learners), *(learner.training.precision for learner in learners))
+    return "auto" in dtypes
 
 
 @dataclass(frozen=True)

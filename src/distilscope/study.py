@@ -20,8 +20,9 @@ from distilscope.configuration import as_settings, override, read_yaml
 from distilscope.distillation import Distillation, Study
 from distilscope.errors import UsageError, one_line, unknown_name
 from distilscope.finished import read_results
+from distilscope.lm.dtypes import AutoDtypes
 from distilscope.outlook import require_space
-from distilscope.planning import plan
+from distilscope.planning import asks_for_auto, plan
 from distilscope.readiness import require_ready
 from distilscope.recipes import STUDIES
 from distilscope.recipes import recipe as study_recipe
@@ -30,7 +31,7 @@ from distilscope.runs.cores import cores, side_by_side
 from distilscope.runs.execute import Record, execute
 from distilscope.runs.kept import keeping, kept_run, names
 from distilscope.runs.progress import Silence, Watcher
-from distilscope.runs.ray_cluster import require_ray
+from distilscope.runs.ray_cluster import ask_nodes, require_ray
 from distilscope.runs.ray_engine import RayTasks
 from distilscope.runs.store import Store
 from distilscope.sources import Sources
@@ -70,7 +71,8 @@ def run(
     began = time.time()
     sources = Sources.locate(config)
     require_ready(config, sources)
-    study = plan(config, sources)
+    auto = _cluster_dtypes(config, ray_address) if ray_address is not None and asks_for_auto(config) else None
+    study = plan(config, sources, auto=auto)
     require_space(study, store)
     watch, steps, number = watch or Silence(), study.targets, side_by_side(workers)
     with keeping(store, folder, steps):
@@ -87,6 +89,13 @@ def run(
             write_whole(folder / "run.json", as_json(_about(config, records, began, where)))
         write_study_figure(results, folder)
     return results
+
+
+def _cluster_dtypes(config: Distillation, address: str) -> AutoDtypes:
+    """What `auto` becomes in a cluster: bfloat16 where every node that may take such a step multiplies it fast, else float32."""
+    gpus = (config.resources.tile_gpus, config.resources.train_gpus)
+    tiles, training = (set(found) for found in ask_nodes(address, "distilscope.lm.hardware:fast_dtype", gpus))
+    return AutoDtypes(*("bfloat16" if found == {"bfloat16"} else "float32" for found in (tiles, training)))
 
 
 def require_engine(engine: str, ray_address: str | None, workers: int | None) -> None:

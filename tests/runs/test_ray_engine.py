@@ -24,7 +24,7 @@ from distilscope.runs import ray_cluster
 from distilscope.runs.engine import MEMORY, threads
 from distilscope.runs.execute import execute
 from distilscope.runs.progress import Silence
-from distilscope.runs.ray_cluster import connect
+from distilscope.runs.ray_cluster import ask_nodes, connect
 from distilscope.runs.ray_engine import GROUP, RayTasks, grouped
 from distilscope.runs.ray_tasks import Sender, perform_all
 from distilscope.runs.step import Needs, Step
@@ -72,6 +72,11 @@ class TestOnACluster:
         assert tree(store.root) == tree(local.root)
         assert run(targets, store) == []
         assert capfd.readouterr() == ("", "")
+
+    def test_every_node_with_so_many_gpus_answers_a_question(self):
+        (here,), with_gpus = ask_nodes("auto", "os:getpid", (0, 1))
+        assert here != os.getpid()
+        assert with_gpus == []
 
     def test_steps_see_their_threads_and_what_they_print_goes_to_the_stores_logs(self, store, capfd):
         one, two = (Step("environment", {}, {"noise": lone("noise", n=n)}, 1, needs=Needs(threads=n)) for n in (1, 2))

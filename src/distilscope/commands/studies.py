@@ -98,6 +98,7 @@ def _to_stderr(text: str) -> None:
 def plan(options: argparse.Namespace) -> int:
     config, _ = configuration(options)
     from distilscope import gpus, outlook, planning, study
+    from distilscope.lm.dtypes import AutoDtypes
     from distilscope.readiness import require_ready
     from distilscope.runs.cores import side_by_side
     from distilscope.runs.store import Store
@@ -112,7 +113,8 @@ def plan(options: argparse.Namespace) -> int:
     folder = study.run_folder(config, options.output_dir)
     sources = Sources.locate(config, fetch=options.calibrate)  # the run will know a model on the hub by its content
     require_ready(config, sources)
-    laid_out, store = planning.plan(config, sources), Store(study.store_folder(folder))
+    auto = AutoDtypes(gpu.dtype, gpu.dtype) if options.gpu else None  # without --gpu the study is one for this machine
+    laid_out, store = planning.plan(config, sources, auto=auto), Store(study.store_folder(folder))
     if options.calibrate:
         from distilscope.calibration import calibrate
 

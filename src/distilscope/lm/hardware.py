@@ -51,10 +51,8 @@ def autocast(where: torch.device, precision: torch.dtype) -> torch.autocast:
     return torch.autocast(where.type, precision if mixed else None, enabled=mixed)
 
 
-def resolved_dtype(dtype: str) -> str:
-    """`auto` becomes bfloat16 where matrix products in it are fast, else float32; any other name stays."""
-    if dtype != "auto":
-        return dtype
+def fast_dtype() -> str:
+    """What `auto` becomes for work in this process: bfloat16 where its device multiplies it fast, else float32."""
     if torch.cuda.is_available():
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     # emulation would be slower than float32, so only processors with instructions for it count
@@ -62,7 +60,6 @@ def resolved_dtype(dtype: str) -> str:
     return "bfloat16" if any(getattr(torch.cpu, name, lambda: False)() for name in fast) else "float32"
 
 
-def require_dtype(dtype: str) -> None:
-    """Raises UsageError for a name that is no number format this package computes in."""
-    if dtype not in ("auto", "float32", "bfloat16", "float16"):
-        raise UsageError(f"the dtype is {dtype!r}, but must be auto, float32, bfloat16 or float16")
+def resolved_dtype(dtype: str) -> str:
+    """`auto` becomes what is fast in this process; any other name stays."""
+    return fast_dtype() if dtype == "auto" else dtype

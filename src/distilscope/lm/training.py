@@ -21,6 +21,7 @@ from torch import Tensor
 from distilscope.distribution import Key
 from distilscope.errors import DistilscopeError, StoppedError, UsageError
 from distilscope.lm.checkpoint import NAME
+from distilscope.lm.dtypes import require_dtype
 from distilscope.lm.group import ALONE, Group, gradient_in_one
 from distilscope.lm.hardware import autocast, device, resolved_dtype, send
 from distilscope.lm.llama import Llama
@@ -69,8 +70,7 @@ class Training:
             raise UsageError("training.betas must be at least 0 and below 1, and training.weight_decay a finite number of at least 0")
         if not (self.warmup_fraction >= 0 and self.decay_fraction >= 0 and self.warmup_fraction + self.decay_fraction <= 1):
             raise UsageError("training.warmup_fraction and training.decay_fraction must be at least 0 and add up to at most 1")
-        if self.precision not in ("auto", "float32", "bfloat16", "float16"):
-            raise UsageError(f"training.precision is {self.precision!r}, but must be auto, float32, bfloat16 or float16")
+        require_dtype(self.precision, "training.precision")
 
     def steps(self, sequences: int) -> int:
         return self.epochs * math.ceil(sequences / self.batch_sequences)

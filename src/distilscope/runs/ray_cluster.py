@@ -13,15 +13,18 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from distilscope.confidential import without_secrets
 from distilscope.errors import DistilscopeError, UsageError
+from distilscope.runs.stopping import not_now
+from distilscope.runs.task import imported
 
 PATIENCE = 20.0
 """Seconds in which a cluster must answer: first a process of Python has to start and to import Ray."""
@@ -91,6 +94,49 @@ def connect(address: str | None, *, cores: int, environment: Mapping[str, str]) 
             end()
             raise
         return Cluster(end, environment)
+
+
+def ask_nodes(address: str, question: str, gpus: Sequence[int]) -> list[list[Any]]:
+    """What the function `module:name` answers on the nodes of a cluster: for each number of GPUs, of every node that has so many.
+
+    Where no node has them the list is empty; the engine refuses such a study with its first step.
+    """
+    with not_now():  # as in the engine: Ray gives the exit that a signal raises inside it another code
+        cluster = connect(address, cores=1, environment={})
+    try:
+        with not_now():
+            asked = [_asked_everywhere(question, number) for number in gpus]
+        for answer in chain(*asked):
+            while not _ready(answer):  # a node whose GPUs are all in use answers when one is free
+                pass
+        with not_now():
+            import ray
+
+            return [ray.get(answers) for answers in asked]
+    finally:
+        with not_now():
+            cluster.end()
+
+
+def _asked_everywhere(question: str, gpus: int) -> list[Any]:
+    """References to the answers of every node that has so many GPUs."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) >= gpus]
+    places = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
+    return [ray.remote(_answer).options(num_cpus=0, num_gpus=gpus, scheduling_strategy=place).remote(question) for place in places]
+
+
+def _answer(question: str) -> Any:
+    return imported(question)()
+
+
+def _ready(answer: Any) -> bool:
+    import ray
+
+    with not_now():
+        return bool(ray.wait([answer], timeout=0.5)[0])
 
 
 def _init(**options: Any) -> None:

@@ -61,7 +61,7 @@ def perform(task: Task) -> Receipt:
     """
     store = Store(task.root)
     try:
-        function = _function(task.function)
+        function = imported(task.function)
         with store.claim(task.identity):
             if store.has(task.identity):
                 return Receipt(task.identity.fingerprint, counts=store.manifest(task.identity)["counts"])
@@ -81,7 +81,8 @@ _sound = lru_cache(maxsize=4096)(require_sound)
 """No step works on what has changed since it was written; a worker hashes each artifact once."""
 
 
-def _function(reference: str) -> Any:
+def imported(reference: str) -> Any:
+    """The function that `module:name` names."""
     module, _, name = reference.partition(":")
     return getattr(import_module(module), name)
 
