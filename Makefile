@@ -34,8 +34,8 @@ test-browser: install
 
 # every fault of docs/reliability.md twenty times, each parser with 10 000 inputs: forty minutes on two free cores
 soak: install
-	$(BIN)/python -m pytest --soak 20 -n 2 --dist worksteal tests/runs/test_faults.py tests/runs/test_ray_faults.py tests/test_fuzz.py \
-		tests/test_training_processes.py::test_a_killed_process_ends_the_step_and_the_next_run_goes_on
+	$(BIN)/python -m pytest --soak 20 -n 2 --dist worksteal tests/pipeline/test_faults.py tests/pipeline/test_ray_faults.py tests/test_fuzz.py \
+		tests/studies/test_training_processes.py::test_a_killed_process_ends_the_step_and_the_next_run_goes_on
 
 check: install
 	$(BIN)/ruff check .

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import page
-from distilscope.runs.engine import MEMORY
+from distilscope.pipeline.engine import MEMORY
 
 if TYPE_CHECKING:
     from benchmarks.machine import Stage

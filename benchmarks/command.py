@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-DISTILSCOPE = ("-c", "from distilscope.cli import main; main()")
+DISTILSCOPE = ("-c", "from distilscope.cli.main import main; main()")
 """What the `distilscope` command runs, as arguments of Python."""
 
 EVERY = 0.2

@@ -10,9 +10,9 @@ import torch
 from benchmarks.machine import Stage
 from benchmarks.models import PROMPT, REFERENCE, SMALL, STOP, TOGETHER, Case, Timed, in_transformers, reference_config, small_folder
 from distilscope.distribution import Key
-from distilscope.lm import sampler
 from distilscope.lm.causal_lm import CausalLM
-from distilscope.lm.reference import model_folder
+from distilscope.lm.loading import model_folder
+from distilscope.lm.samplers import decoder_sampler
 from distilscope.selectivity import UNCHANGED
 
 HORIZON = 32
@@ -30,7 +30,7 @@ def small_ours() -> Timed:
 
 def _ours(model: CausalLM, rows: int) -> Timed:
     def draw() -> int:
-        draws = sampler.draw(
+        draws = decoder_sampler.draw(
             model.network,
             prompts=((PROMPT,),),
             prompt_of=np.zeros(rows, dtype=np.int64),

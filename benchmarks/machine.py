@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from distilscope.lm.architecture import LlamaConfig
-from distilscope.lm.packing import linear, packed
+from distilscope.lm.kernels.onednn_weights import linear, packed
+from distilscope.lm.models.llama_config import LlamaConfig
 
 PASSES = 5
 """Of the same products, one after another."""

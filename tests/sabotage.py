@@ -11,20 +11,21 @@ import sys
 import time
 from pathlib import Path
 
-from distilscope import training_process, work
-from distilscope.lm import torchrun, training
-from distilscope.runs.execute import execute
-from distilscope.runs.progress import Silence
-from distilscope.runs.step import Step
-from distilscope.runs.store import Store
+from distilscope.lm.training import loop, torchrun
+from distilscope.pipeline.execute import execute
+from distilscope.pipeline.progress import Silence
+from distilscope.pipeline.step import Step
+from distilscope.pipeline.store import Store
+from distilscope.studies.steps import train, train_worker
+from distilscope.studies.steps.registry import KINDS as REAL
 
-KINDS = work.KINDS | {"training": "sabotage:train_model"}
+KINDS = REAL | {"training": "sabotage:train_model"}
 launch = torchrun.launch
 
 
 def train_model(config, inputs, output, scratch):
     torchrun.launch = lambda _, request, **options: launch("sabotage", request, **options)
-    return work.train_model(config, inputs, output, scratch)
+    return train.train_model(config, inputs, output, scratch)
 
 
 def counting(function, at: int, then):
@@ -59,13 +60,13 @@ def linger(*_):
 def arrange(what: str, rank: str) -> None:
     match what.split():
         case ["kill", who, "in", "step", number] if who == rank:
-            training._backward = counting(training._backward, int(number), die)
+            loop._backward = counting(loop._backward, int(number), die)
         case ["kill", who, "in", "save", number] if who == rank:
             Path.replace = counting(Path.replace, int(number), half_then_die)
         case ["abort", "at", "exit"]:
             atexit.register(os.abort)
         case ["linger", "in", "step", number]:
-            training._backward = counting(training._backward, int(number), linger)
+            loop._backward = counting(loop._backward, int(number), linger)
 
 
 def run(step: Step, root: Path) -> None:
@@ -74,4 +75,4 @@ def run(step: Step, root: Path) -> None:
 
 if __name__ == "__main__":
     arrange(os.environ.get("SABOTAGE", ""), os.environ["RANK"])
-    training_process.main(Path(sys.argv[1]))
+    train_worker.main(Path(sys.argv[1]))

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-COMMAND = [sys.executable, "-c", "from distilscope.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from distilscope.cli.main import main; main()"]
 
 SMALL = {
     "--seeds": 1,

@@ -10,7 +10,7 @@ import torch
 from distilscope.distribution import Distribution, Key
 from distilscope.lm.causal_lm import CausalLM
 from distilscope.lm.sequences import Sequences
-from distilscope.mog.mixture import GaussianMixture
+from distilscope.mixtures.gaussian_mixture import GaussianMixture
 from distilscope.selectivity import Chain, MinP, Power, Temperature, TopK, TopP
 from fake_models import THREE, random_table, three_tokens, tiny_llama, uniform_lm
 

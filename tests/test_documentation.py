@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 
 import distilscope
-from distilscope.cli import _dotted, _parser, main
-from distilscope.commands.studies import configuration
-from distilscope.examples import EXAMPLES
+from distilscope.cli.examples import EXAMPLES
+from distilscope.cli.main import _dotted, _parser, main
+from distilscope.cli.studies import configuration
 from small_study import FEW, as_words
 from tiny_folders import write_small_folder
 

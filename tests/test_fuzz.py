@@ -13,22 +13,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import config
 
-from distilscope.cli import _dotted
-from distilscope.configuration import override, read_yaml
-from distilscope.draws_file import SIDES, DrawsFile
+from distilscope.cli.main import _dotted
 from distilscope.errors import DistilscopeError, GateError, StoreError, UsageError
-from distilscope.finished import read_results
-from distilscope.lm.checkpoint import NAME, read_checkpoint, write_checkpoint
-from distilscope.lm.gguf_file import convert
-from distilscope.lm.model_folder import read_weights, weight_files
-from distilscope.lm.prompts import read_prompts
-from distilscope.lm.reference import model_folder
-from distilscope.measurement import measure
-from distilscope.recipes.tiny import tiny
-from distilscope.recommendation import recommend
-from distilscope.runs.sealed import sealed
-from distilscope.runs.step import Identity
-from distilscope.runs.store import Store
+from distilscope.evaluation.recommendation import recommend
+from distilscope.evaluation.results_file import read_results
+from distilscope.lm.data.prompts import read_prompts
+from distilscope.lm.loading import model_folder
+from distilscope.lm.models.gguf import convert
+from distilscope.lm.models.model_folder import read_weights, weight_files
+from distilscope.lm.training.checkpoint_file import NAME, read_checkpoint, write_checkpoint
+from distilscope.pipeline.checksummed_json import sealed
+from distilscope.pipeline.step import Identity
+from distilscope.pipeline.store import Store
+from distilscope.studies.measure.draws_file import SIDES, DrawsFile
+from distilscope.studies.measure.measure import measure
+from distilscope.studies.overrides import override, read_yaml
+from distilscope.studies.recipes.tiny import tiny
 from result_documents import document, student
 from tiny_folders import small_llama, write_gguf, write_small_folder
 

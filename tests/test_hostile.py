@@ -19,9 +19,9 @@ import transformers
 from pyarrow import parquet
 from safetensors.torch import load_file, save_file
 
-from distilscope.cli import main
+from distilscope.cli.main import main
 from distilscope.errors import UsageError
-from distilscope.lm.transformers_network import TransformersNetwork
+from distilscope.lm.models.transformers_model import TransformersNetwork
 from small_study import PLANTED, SECRETS, distilscope
 from tiny_folders import small_llama, trained_bpe, write_gguf, write_small_folder
 

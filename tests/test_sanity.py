@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from distilscope.comparison import PrecisionRecall, precision_recall
 from distilscope.distribution import Key
+from distilscope.evaluation.precision_recall import PrecisionRecall, precision_recall
 from distilscope.lm.causal_lm import CausalLM, PromptedLM
 from fake_models import TableLM
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from distilscope.lm.llama import Llama
-from distilscope.lm.model_folder import write_model
+from distilscope.lm.models.llama import Llama
+from distilscope.lm.models.model_folder import write_model
 from fake_models import tiny_llama
 
 TEXT = """The teacher speaks and the student listens; the student repeats what the teacher said, and says less and less.

@@ -15,13 +15,13 @@ def _():
     import numpy as np
     from matplotlib.figure import Figure
 
-    from distilscope.against_data import require_model
     from distilscope.errors import UsageError
-    from distilscope.estimate import t_interval
-    from distilscope.finished import read_results
-    from distilscope.grid import DIRECT, Grid, named
-    from distilscope.recommendation import recommend
-    from distilscope.report.recommendation import advice
+    from distilscope.evaluation.by_seed import DIRECT, Grid, named
+    from distilscope.evaluation.estimate import t_interval
+    from distilscope.evaluation.recall_only import require_model
+    from distilscope.evaluation.recommendation import recommend
+    from distilscope.evaluation.results_file import read_results
+    from distilscope.report.advice import advice
 
     return DIRECT, Figure, Grid, Path, UsageError, advice, argparse, mo, named, np, read_results, recommend, require_model, t_interval
 

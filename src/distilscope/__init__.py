@@ -4,30 +4,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from distilscope.comparison import precision_recall as precision_recall
     from distilscope.distribution import Key as Key
-    from distilscope.lm.reference import load as load
-    from distilscope.measurement import measure as measure
-    from distilscope.mog.mixture import GaussianMixture as GaussianMixture
+    from distilscope.evaluation.precision_recall import precision_recall as precision_recall
+    from distilscope.lm.loading import load as load
+    from distilscope.mixtures.gaussian_mixture import GaussianMixture as GaussianMixture
     from distilscope.selectivity import MinP as MinP
     from distilscope.selectivity import Power as Power
     from distilscope.selectivity import Temperature as Temperature
     from distilscope.selectivity import TopK as TopK
     from distilscope.selectivity import TopP as TopP
-    from distilscope.study import run as run
+    from distilscope.studies.measure.measure import measure as measure
+    from distilscope.studies.run import run as run
 
 _HOME = {
-    "load": "distilscope.lm.reference",
-    "GaussianMixture": "distilscope.mog.mixture",
+    "load": "distilscope.lm.loading",
+    "GaussianMixture": "distilscope.mixtures.gaussian_mixture",
     "Temperature": "distilscope.selectivity",
     "Power": "distilscope.selectivity",
     "TopK": "distilscope.selectivity",
     "TopP": "distilscope.selectivity",
     "MinP": "distilscope.selectivity",
     "Key": "distilscope.distribution",
-    "measure": "distilscope.measurement",
-    "precision_recall": "distilscope.comparison",
-    "run": "distilscope.study",
+    "measure": "distilscope.studies.measure.measure",
+    "precision_recall": "distilscope.evaluation.precision_recall",
+    "run": "distilscope.studies.run",
 }
 
 __all__ = [

@@ -7,14 +7,14 @@ import math
 import pytest
 import torch
 
-from distilscope.exploration import explore, led_by
-from distilscope.mog.difficulty import difficulty
-from distilscope.mog.mixture import GaussianMixture
-from distilscope.mog.quadrature import expected_log_prob
-from distilscope.recipes.mog_paper import MogPaper
+from distilscope.mixtures.config import MogPaper
+from distilscope.mixtures.difficulty import difficulty
+from distilscope.mixtures.explorer import explore, led_by
+from distilscope.mixtures.gaussian_mixture import GaussianMixture
+from distilscope.mixtures.quadrature import expected_log_prob
+from distilscope.mixtures.simulation import simulate
 from distilscope.report.explorer import explorer
 from distilscope.selectivity import Power
-from distilscope.simulation import simulate
 
 pytestmark = pytest.mark.browser
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 from scipy import stats
 
-from distilscope.comparison import precision_recall
 from distilscope.distribution import Key
-from distilscope.gates import sampler_z
+from distilscope.evaluation.gates import sampler_z
+from distilscope.evaluation.precision_recall import precision_recall
 from distilscope.lm.causal_lm import CausalLM, PromptedLM
-from distilscope.lm.llama import Llama
+from distilscope.lm.models.llama import Llama
 from distilscope.selectivity import UNCHANGED, Chain, MinP, Power, Selectivity, Temperature, TopK, TopP
 from fake_models import TINY, Enumerated, enumerate_lm, pack, random_table, three_tokens, tiny_llama
 

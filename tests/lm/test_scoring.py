@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distilscope.distribution import Key
-from distilscope.lm import llama, scoring
+from distilscope.lm import scoring
 from distilscope.lm.causal_lm import CausalLM
+from distilscope.lm.models import llama
 from distilscope.lm.network import PIECE, Next
 from distilscope.lm.scoring import batches_of_like_length, log_prob, score
 from distilscope.lm.sequences import Prompts

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from distilscope.report.audit import _spread, page, tables
+from distilscope.report.audit_page import _spread, page, tables
 
 
 def interval(mean: float, half_width: float | None = None) -> dict:

@@ -16,16 +16,16 @@ from matplotlib.text import Text
 
 from distilscope.distribution import Key
 from distilscope.errors import UsageError
-from distilscope.estimate import t_interval
-from distilscope.mog.mixture import GaussianMixture
-from distilscope.recipes.mog_paper import MogPaper
+from distilscope.evaluation.estimate import t_interval
+from distilscope.mixtures.config import MogPaper
+from distilscope.mixtures.gaussian_mixture import GaussianMixture
+from distilscope.mixtures.simulation import simulate
+from distilscope.report.candidates import Cast
 from distilscope.report.figures.figure4 import figure4
 from distilscope.report.figures.figure5 import figure5
 from distilscope.report.figures.files import write_for_paper, write_mixture_figures, write_study_figure
 from distilscope.report.figures.mixtures import density, figure2
 from distilscope.report.figures.style import RC, WIDTHS
-from distilscope.report.groups import Cast
-from distilscope.simulation import simulate
 from result_documents import map_of, study_document
 
 KNOBS = ({"top_k": 5}, {"top_p": 0.9, "min_p": 0.1})

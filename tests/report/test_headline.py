@@ -6,9 +6,9 @@ import copy
 
 import pytest
 
-from distilscope.report.groups import Cast
+from distilscope.report.candidates import Cast
+from distilscope.report.evidence import findings
 from distilscope.report.headline import headline
-from distilscope.report.trust import findings
 from result_documents import exhibit_of, study_document
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from distilscope.estimate import t_interval
-from distilscope.exhibit import absent
+from distilscope.evaluation.estimate import t_interval
+from distilscope.outputs.report_data import absent
 from distilscope.report.page import page
-from distilscope.report.table import setting_label
+from distilscope.report.results_table import setting_label
 from html_pages import Element, by_id, data, marks, read
 from result_documents import exhibit_of, map_of, study_document
 

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from distilscope.distribution import Key
 from distilscope.errors import UsageError
-from distilscope.lm import sampler, scoring, vocabulary
-from distilscope.lm.hardware import device
-from distilscope.lm.model_folder import load_llama, stopping_ids
+from distilscope.lm import scoring
+from distilscope.lm.data import tokenizer as vocabulary
+from distilscope.lm.device import device
+from distilscope.lm.models.model_folder import load_llama, stopping_ids
 from distilscope.lm.network import Network
+from distilscope.lm.samplers import decoder_sampler
 from distilscope.lm.sequences import Prompts, Sequences
 from distilscope.selectivity import UNCHANGED, Chain, Selectivity
 
@@ -38,7 +40,7 @@ class CausalLM:
         """Loads a folder in Hugging Face's layout; architectures other than Llama's by a slower generic path."""
         llama = load_llama(folder, dtype)
         if llama is None:
-            from distilscope.lm.transformers_network import TransformersNetwork
+            from distilscope.lm.models.transformers_model import TransformersNetwork
 
             network = TransformersNetwork.from_folder(folder, dtype)
         else:
@@ -97,11 +99,11 @@ class PromptedLM:
     horizon: int
 
     def sample(self, n: int, key: Key) -> Sequences:
-        return self.sample_after(sampler.in_turn(0, n, len(self.prompts)), key)
+        return self.sample_after(decoder_sampler.in_turn(0, n, len(self.prompts)), key)
 
     def sample_after(self, prompt_of: Int[np.ndarray, " n"], key: Key, *, slots: int = SLOTS) -> Sequences:
         """One draw after each prompt named, by its place among `prompts`."""
-        return sampler.draw(
+        return decoder_sampler.draw(
             self.model.network,
             prompts=self.prompts,
             prompt_of=prompt_of,

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from distilscope.lm.sequences import Prompts, Sequences
-from distilscope.threads import Part, Result, in_threads
+from distilscope.system.thread_pool import Part, Result, in_threads
 
 Next = tuple[Float[Tensor, "n v"], Int[np.ndarray, " m"]]
 """Logits of next tokens, and for each of the slots asked for which row of them is its own; slots may share one."""

@@ -19,13 +19,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from distilscope.gates import check_draws
-from distilscope.lm.hardware import send
-from distilscope.lm.moments import Moments, log_prob_at
+from distilscope.evaluation.gates import check_draws
+from distilscope.lm.device import send
+from distilscope.lm.kernels.log_prob_moments import Moments, log_prob_at
 from distilscope.lm.network import Network, in_pieces, over_threads, threads_for
 from distilscope.lm.sequences import Sequences
 from distilscope.selectivity import Selectivity
-from distilscope.threads import keep_on
+from distilscope.system.thread_pool import keep_on
 
 BATCH_TOKENS = 4096
 """Most tokens run through the network at once; fewer where several threads shall end together."""

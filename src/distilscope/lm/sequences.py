@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from distilscope.errors import StoreError
-from distilscope.lm.prefixes import Prefixes
+from distilscope.lm.shared_prefixes import Prefixes
 
 Prompts = tuple[tuple[int, ...], ...]
 """Token ids of one prompt or several, each of at least one token."""

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from distilscope.estimate import Interval
-from distilscope.grid import named
-from distilscope.report.table import earns_its_keep, verdict
+from distilscope.evaluation.by_seed import named
+from distilscope.evaluation.estimate import Interval
+from distilscope.report.results_table import earns_its_keep, verdict
 
 
 @dataclass(frozen=True)

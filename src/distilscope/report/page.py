@@ -8,9 +8,10 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from distilscope.estimate import Interval
-from distilscope.quantities import duration, in_bytes
-from distilscope.report import downloads, palette, second_opinion
+from distilscope.evaluation.estimate import Interval
+from distilscope.report import downloads, nearest_neighbour_table, palette
+from distilscope.report.advice import snippets
+from distilscope.report.candidates import Cast, Group
 from distilscope.report.charts.frontier import frontier
 from distilscope.report.charts.gates import gates
 from distilscope.report.charts.log_probabilities import log_probabilities
@@ -19,14 +20,13 @@ from distilscope.report.charts.positions import positions
 from distilscope.report.charts.settings import against_settings
 from distilscope.report.charts.style import Chart
 from distilscope.report.charts.trainings import trainings
+from distilscope.report.evidence import findings
 from distilscope.report.glossary import GLOSSARY
-from distilscope.report.groups import Cast, Group
 from distilscope.report.headline import headline
-from distilscope.report.recommendation import snippets
+from distilscope.report.results_table import COLUMNS, by_label, ground_truth_name, over_seeds, setting_label
 from distilscope.report.samples import samples
-from distilscope.report.sweep import variant_label
-from distilscope.report.table import COLUMNS, by_label, ground_truth_name, over_seeds, setting_label
-from distilscope.report.trust import findings
+from distilscope.report.sweep_table import variant_label
+from distilscope.system.units import duration, in_bytes
 
 PARTS = {
     "log_probabilities": "log-probabilities of sequences",
@@ -84,7 +84,12 @@ def page(
             samples=samples(cast, read["samples"]) if read["samples"] else None,
             map=map,
             map_marks=MOST,
-            second_opinion=None if map is None else {"columns": second_opinion.COLUMNS, "rows": second_opinion.rows(map, results)},
+            second_opinion=None
+            if map is None
+            else {
+                "columns": nearest_neighbour_table.COLUMNS,
+                "rows": nearest_neighbour_table.rows(map, results),
+            },
             run=run,
             stages=_stages(run),
             glossary=GLOSSARY,

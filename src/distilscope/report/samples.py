@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distilscope.report.groups import Cast
+from distilscope.report.candidates import Cast
 from distilscope.report.palette import GLYPHS
-from distilscope.report.table import setting_label
+from distilscope.report.results_table import setting_label
 
 
 def samples(cast: Cast, part: Mapping[str, Any]) -> dict[str, Any]:

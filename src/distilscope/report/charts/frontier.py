@@ -6,9 +6,9 @@ from typing import Any
 
 import altair as alt
 
+from distilscope.report.candidates import Cast, Group
 from distilscope.report.charts.labels import Frame, placed
 from distilscope.report.charts.style import HALO, UNIT, Chart, data, finished, own, panel, said, span, x, y
-from distilscope.report.groups import Cast, Group
 from distilscope.report.palette import SHAPES, css
 
 WIDTH, HEIGHT = 620, 430

@@ -6,8 +6,8 @@ from typing import Any
 
 import altair as alt
 
+from distilscope.report.candidates import Cast
 from distilscope.report.charts.style import Chart, axis, data, finished, own, panel, x
-from distilscope.report.groups import Cast
 from distilscope.report.palette import SHAPES, css
 
 WIDTH, HEIGHT = 420, 120

@@ -9,9 +9,9 @@ from typing import Any
 
 import altair as alt
 
+from distilscope.report.candidates import Cast, Group
 from distilscope.report.charts.labels import CHARACTER
 from distilscope.report.charts.style import UNIT, Chart, data, finished, panel, said, x, y
-from distilscope.report.groups import Cast, Group
 from distilscope.report.palette import css
 
 WIDTH, HEIGHT = 430, 62

@@ -9,7 +9,7 @@ import altair as alt
 
 from distilscope.report.charts.style import Chart, data, finished, panel, span
 from distilscope.report.palette import SHAPES, css
-from distilscope.report.table import setting_label
+from distilscope.report.results_table import setting_label
 
 SIDE = 345
 

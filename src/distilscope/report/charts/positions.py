@@ -7,8 +7,8 @@ from typing import Any
 
 import altair as alt
 
+from distilscope.report.candidates import Cast, Group
 from distilscope.report.charts.style import Chart, data, finished, own, panel, span, x, y
-from distilscope.report.groups import Cast, Group
 from distilscope.report.palette import css, shade
 
 WIDTH, HEIGHT = 400, 250

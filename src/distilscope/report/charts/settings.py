@@ -6,9 +6,9 @@ from typing import Any
 
 import altair as alt
 
+from distilscope.report.candidates import Cast, Group
 from distilscope.report.charts.style import UNIT, Chart, axis, data, finished, own, panel, said, span, x, y
 from distilscope.report.charts.teacher_entropy import teacher_entropy
-from distilscope.report.groups import Cast, Group
 from distilscope.report.palette import SHAPES, css
 
 PANELS = {

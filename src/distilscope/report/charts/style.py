@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import altair as alt
 
-from distilscope.estimate import Interval
+from distilscope.evaluation.estimate import Interval
 from distilscope.report.palette import css
 
 FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"

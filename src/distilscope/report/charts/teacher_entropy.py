@@ -6,10 +6,10 @@ from typing import Any
 
 import altair as alt
 
-from distilscope.estimate import Interval
+from distilscope.evaluation.estimate import Interval
+from distilscope.report.candidates import Cast, Group
 from distilscope.report.charts.labels import Frame, placed
 from distilscope.report.charts.style import data, panel, said, span, x, y
-from distilscope.report.groups import Cast, Group
 from distilscope.report.palette import SHAPES, css
 
 

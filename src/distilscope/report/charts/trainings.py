@@ -8,10 +8,10 @@ from typing import Any
 
 import altair as alt
 
+from distilscope.report.candidates import Cast
 from distilscope.report.charts.style import Chart, axis, data, finished, panel, span, x
-from distilscope.report.groups import Cast
 from distilscope.report.palette import css
-from distilscope.report.table import setting_label
+from distilscope.report.results_table import setting_label
 
 WIDTH, HEIGHT = 160, 190
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from distilscope.report.candidates import Cast, Group
 from distilscope.report.figures.style import MARKERS, ink, lettered, sheet
-from distilscope.report.groups import Cast, Group
-from distilscope.report.table import ground_truth_name
+from distilscope.report.results_table import ground_truth_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

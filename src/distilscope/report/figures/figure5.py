@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distilscope.report.figures.style import MARKERS, ink, sheet
-from distilscope.report.table import ground_truth_name, setting_label
+from distilscope.report.results_table import ground_truth_name, setting_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

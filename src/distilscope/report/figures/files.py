@@ -14,7 +14,7 @@ from distilscope.report.figures.figure4 import figure4, figure4_caption
 from distilscope.report.figures.figure5 import figure5, figure5_caption
 from distilscope.report.figures.mixtures import figure1, figure1_caption, figure2, figure2_caption
 from distilscope.report.figures.style import FORMATS, Drawing, write
-from distilscope.whole_file import write_whole
+from distilscope.system.atomic_file import write_whole
 
 CAPTIONS = "captions.md"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distilscope.report.palette import COLOURS
-from distilscope.whole_file import whole_file
+from distilscope.system.atomic_file import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

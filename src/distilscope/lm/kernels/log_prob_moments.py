@@ -1,0 +1,133 @@
+"""Moments of log-probabilities under what drew the draws, v ~ q(.|x_<t), for the positions of one piece of logits.
+
+On a processor each logit is read where it stands, a few times in a row, by one thread; torch makes some twenty passes over arrays of all.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from distilscope.lm.device import fetch
+from distilscope.lm.kernels.exp2 import PER_NAT, power_of_two
+from distilscope.lm.kernels.logsumexp import largest, mass
+from distilscope.lm.kernels.numba_cache import array, compiled, number
+from distilscope.lm.kernels.simd import BLOCK, lanes, larger, spread, total, weighted
+
+Numbers = Float[np.ndarray, " m"]
+
+
+def loops_fit(logits: Float[Tensor, "m v"]) -> bool:
+    """Whether the compiled loops are for it; unlike others they win beside torch's operations on several threads, too."""
+    return logits.is_cpu and logits.dtype == torch.float32
+
+
+class Moments:
+    """q at these positions, of whose tokens the targets are one each; in nats."""
+
+    def __init__(self, logits: Float[Tensor, "m v"], targets: Int[Tensor, " m"]) -> None:
+        self.targets = targets
+        self.compiled = loops_fit(logits)
+        if self.compiled:
+            self.logits, self.of = array(logits.contiguous()), targets.numpy()
+            return
+        self.log_q = logits.log_softmax(-1)
+        self.q = self.log_q.exp()
+
+    def own(self) -> tuple[Numbers, Numbers, Numbers]:
+        """log q at the targets, E_v log q(v) and Var_v log q(v)."""
+        if self.compiled:
+            log_prob, expected, variance = (np.empty(len(self.logits), np.float32) for _ in range(3))
+            _own(self.logits, self.of, log_prob, expected, variance)
+            return log_prob, expected, variance
+        expected = self._expectation(self.log_q)
+        deviation = torch.where(self.q > 0, self.log_q - expected[:, None], 0.0)
+        return _at(self.log_q, self.targets), fetch(expected), fetch((self.q * deviation.square_()).sum(-1))
+
+    def of_other(self, logits: Float[Tensor, "m v"]) -> tuple[Numbers, Numbers]:
+        """log p at the targets for p of these logits, and E_v log p(v); -inf where q can make what p cannot."""
+        if self.compiled:
+            log_prob, expected = (np.empty(len(self.logits), np.float32) for _ in range(2))
+            _of_other(self.logits, array(logits.contiguous()), self.of, log_prob, expected)
+            return log_prob, expected
+        log_p = logits.log_softmax(-1)
+        return _at(log_p, self.targets), fetch(self._expectation(log_p))
+
+    def _expectation(self, values: Float[Tensor, "m v"]) -> Float[Tensor, " m"]:
+        """sum_v q(v) values(v), with 0 * inf = 0."""
+        return torch.where(self.q > 0, self.q * values, 0.0).sum(-1)
+
+
+def log_prob_at(logits: Float[Tensor, "m v"], targets: Int[Tensor, " m"]) -> Numbers:
+    """log softmax(logits) at the targets."""
+    if not loops_fit(logits) or torch.get_num_threads() > 1:  # for one pass two threads of torch do as well
+        return _at(logits.log_softmax(-1), targets)
+    found = np.empty(len(logits), np.float32)
+    _log_prob(array(logits.contiguous()), targets.numpy(), found)
+    return found
+
+
+def _at(values: Float[Tensor, "m v"], targets: Int[Tensor, " m"]) -> Numbers:
+    return fetch(values.gather(-1, targets[:, None])[:, 0])
+
+
+@compiled
+def _log_prob(logits: Any, targets: Any, log_prob: Any) -> None:
+    vocabulary, logits = logits.shape[1], logits.reshape(-1)
+    for i in range(len(targets)):
+        start = i * vocabulary
+        top = largest(logits, start, start + vocabulary)
+        log_prob[i] = number(logits[start + targets[i]]) - top - math.log(mass(logits, start, start + vocabulary, top))
+
+
+@compiled
+def _own(logits: Any, targets: Any, log_prob: Any, expected: Any, variance: Any) -> None:
+    vocabulary, logits = logits.shape[1], logits.reshape(-1)
+    for i in range(len(targets)):
+        start, end = i * vocabulary, (i + 1) * vocabulary
+        whole = end - vocabulary % BLOCK
+        top = largest(logits, start, end)
+        all_mass = mass(logits, start, end, top)
+        firsts, seconds = spread(np.float32(0), BLOCK), spread(np.float32(0), BLOCK)
+        first, second = np.float32(0), np.float32(0)
+        for j in range(start, whole, BLOCK):  # below the top: where there is little variance, nothing cancels
+            below = lanes(logits, j, BLOCK) - top
+            weight = power_of_two(below * PER_NAT)
+            firsts = firsts + weighted(weight, below)
+            seconds = seconds + weighted(weight, below * below)
+        for j in range(whole, end):
+            below = number(logits[j]) - top
+            weight = power_of_two(below * PER_NAT)
+            first += weighted(weight, below)
+            second += weighted(weight, below * below)
+        mean = (total(firsts) + first) / all_mass
+        log_prob[i] = number(logits[start + targets[i]]) - top - math.log(all_mass)
+        expected[i] = mean - math.log(all_mass)
+        variance[i] = larger(np.float32(0), (total(seconds) + second) / all_mass - mean * mean)
+
+
+@compiled
+def _of_other(own: Any, logits: Any, targets: Any, log_prob: Any, expected: Any) -> None:
+    vocabulary, own, logits = logits.shape[1], own.reshape(-1), logits.reshape(-1)
+    for i in range(len(targets)):
+        start, end = i * vocabulary, (i + 1) * vocabulary
+        whole = end - vocabulary % BLOCK
+        own_top, top = largest(own, start, end), largest(logits, start, end)
+        all_mass = mass(logits, start, end, top)
+        masses, firsts = spread(np.float32(0), BLOCK), spread(np.float32(0), BLOCK)
+        own_mass, first = np.float32(0), np.float32(0)
+        for j in range(start, whole, BLOCK):
+            weight = power_of_two((lanes(own, j, BLOCK) - own_top) * PER_NAT)
+            masses = masses + weight
+            firsts = firsts + weighted(weight, lanes(logits, j, BLOCK) - top)
+        for j in range(whole, end):
+            weight = power_of_two((number(own[j]) - own_top) * PER_NAT)
+            own_mass += weight
+            first += weighted(weight, number(logits[j]) - top)
+        log_prob[i] = number(logits[start + targets[i]]) - top - math.log(all_mass)
+        expected[i] = (total(firsts) + first) / (total(masses) + own_mass) - math.log(all_mass)

@@ -1,0 +1,208 @@
+"""Steps as the tasks of a Ray cluster: on one machine, or on many that share the store's folder."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from typing import Any
+
+from distilscope.errors import DistilscopeError
+from distilscope.pipeline.engine import MEMORY, threads
+from distilscope.pipeline.ray.cluster import connect
+from distilscope.pipeline.ray.tasks import Sender, perform_all
+from distilscope.pipeline.step import Needs
+from distilscope.pipeline.store import Store
+from distilscope.pipeline.task import Receipt, Task
+from distilscope.system.signals import not_now
+
+GROUP = 0.25
+"""Seconds of work, about, that one Ray task should hold: sending one and hearing of it takes a few milliseconds."""
+
+DEPTH = 2
+"""Ray tasks in flight per core: while one runs, the next waits at hand."""
+
+RETRIES = 3
+"""How often Ray starts a task again whose process or node has died."""
+
+ON_GPUS = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+"""Sets processes of steps on GPUs apart from others: one that has used a GPU already would not notice which one it is given."""
+
+LOOK = 2.0
+"""Seconds between looks at which nodes there are."""
+
+
+class RayTasks:
+    """Runs steps in a Ray cluster, small ones in groups. What comes back are receipts; the artifacts go from the workers to the store.
+
+    A worker or a node that dies costs what it was at: Ray starts the task again, and what of it is in the store is not done again.
+    A driver that dies takes its workers with it, sooner or later: until then their claims keep the next run from starting (`Store.claim`).
+    """
+
+    def __init__(self, store: Store, *, cores: int, address: str | None = None) -> None:
+        """`cores` is for a cluster of our own; one at an address has its nodes'. The caller holds the store's lock."""
+        self.slots = cores
+        self._store = store
+        self._address = address
+        self._pending: list[Task] = []
+        self._running: dict[Any, list[Task]] = {}
+        self._pace: defaultdict[str, list[float]] = defaultdict(list)
+        self._looked = 0.0
+
+    def __enter__(self) -> RayTasks:
+        with ExitStack() as stack:
+            self._cluster = connect(self._address, cores=self.slots, environment=MEMORY | threads(1))
+            stack.callback(self._cluster.end)
+            with not_now():  # here and below: an exit that a signal raises inside Ray comes out of it with another code
+                import ray
+
+                self._perform = ray.remote(perform_all)
+                self._look()
+            self._sender = Sender.of(self._store)
+            self._leave = stack.pop_all()
+        return self
+
+    def takes(self, needs: Needs) -> bool:
+        self._require_node(needs)
+        if needs.gpus:
+            return True  # it waits for its GPU in Ray's own queue, and keeps no core from others meanwhile
+        waiting = sum(task.needs.cores * min(1.0, self._expected(task) / GROUP) for task in self._pending)
+        return self._occupied() + waiting < DEPTH * self.slots
+
+    def submit(self, task: Task) -> None:
+        self._pending.append(task)
+
+    def collect(self, timeout: float) -> Sequence[Receipt]:
+        with not_now():
+            self._send()
+            if time.monotonic() - self._looked > LOOK:
+                self._look()
+                for group in self._running.values():
+                    if not self._nodes:
+                        raise self._node_died(group)
+                    self._require_node(group[0].needs)
+            finished = self._finished(timeout)
+        for task, receipt in finished:
+            if receipt.error is None:
+                self._store.await_artifact(self._store.path(task.identity))
+        return [receipt for _, receipt in finished]
+
+    def __exit__(self, *exception: object) -> None:
+        import ray
+
+        with not_now():
+            for reference in self._running:
+                with suppress(Exception):
+                    ray.cancel(reference, force=True)
+            self._leave.close()
+        for log in self._store.logs().glob("ray-*.log"):
+            with suppress(OSError):
+                if log.stat().st_size == 0:
+                    log.unlink()
+
+    def _send(self) -> None:
+        idle = max(0, self.slots - self._occupied())
+        for group in grouped([(task, self._expected(task)) for task in self._pending], idle):
+            needs = group[0].needs
+            environment = MEMORY | threads(needs.threads) | (ON_GPUS if needs.gpus else {})
+            own = None if environment == self._cluster.environment else {"env_vars": environment}  # else the workers at hand will do
+            perform = self._perform.options(num_cpus=needs.cores, num_gpus=needs.gpus, max_retries=RETRIES, runtime_env=own)
+            self._running[perform.remote(group, self._sender)] = group
+        self._pending.clear()
+
+    def _finished(self, timeout: float) -> list[tuple[Task, Receipt]]:
+        import ray
+        import ray.exceptions
+
+        ready, _ = ray.wait(list(self._running), timeout=timeout)
+        if ready:
+            ready, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
+        finished: list[tuple[Task, Receipt]] = []
+        for reference in ready:
+            try:
+                receipts: list[Receipt] = ray.get(reference)
+            except ray.exceptions.RayError as error:
+                if not finished:  # what is finished is reported first; the dead stay dead
+                    raise self._failure(self._running[reference], error) from error
+                continue
+            finished += zip(self._running.pop(reference), receipts, strict=False)  # after a failure no more were begun
+        for task, receipt in finished:
+            if receipt.seconds:
+                self._pace[task.title].append(receipt.seconds)
+        return finished
+
+    def _expected(self, task: Task) -> float:
+        """Seconds that the task will take; of what was never timed, long enough to be sent by itself."""
+        times = self._pace.get(task.title)
+        return sum(times) / len(times) if times else GROUP
+
+    def _occupied(self) -> int:
+        """Cores for what is in flight; what waits for a GPU does not count."""
+        gpus, cores = sum(node.get("GPU", 0) for node in self._nodes), 0
+        for needs in (group[0].needs for group in self._running.values()):
+            if needs.gpus <= gpus:
+                gpus -= needs.gpus
+                cores += needs.cores
+        return cores
+
+    def _look(self) -> None:
+        import ray
+
+        self._nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        self.slots = max(1, int(sum(node.get("CPU", 0) for node in self._nodes)))
+        self._looked = time.monotonic()
+
+    def _require_node(self, needs: Needs) -> None:
+        if any(node.get("CPU", 0) >= needs.cores and node.get("GPU", 0) >= needs.gpus for node in self._nodes):
+            return
+        gpus = f" and {needs.gpus} GPUs" if needs.gpus else ""
+        raise DistilscopeError(
+            f"a step needs {needs.cores} cores{gpus} on one machine, but no node of the Ray cluster has them; "
+            f"{'lower --resources.train_gpus or tile_gpus, or ' if needs.gpus else ''}add such a node"
+        )
+
+    def _at(self, group: list[Task]) -> Task:
+        """The step that a group has come to."""
+        return next((task for task in group if not self._store.has(task.identity)), group[0])
+
+    def _node_died(self, group: list[Task]) -> DistilscopeError:
+        return DistilscopeError(
+            f"the Ray node of this machine died, and with it the run, at the step {self._at(group).name}; "
+            "start the node again if it is not this run's own, and run again (what was finished is kept)"
+        )
+
+    def _failure(self, group: list[Task], error: Exception) -> DistilscopeError:
+        from ray.exceptions import LocalRayletDiedError, NodeDiedError, OutOfMemoryError, WorkerCrashedError
+
+        task = self._at(group)
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        if isinstance(error, LocalRayletDiedError):
+            return self._node_died(group)
+        if isinstance(error, NodeDiedError | OutOfMemoryError | WorkerCrashedError):
+            return DistilscopeError(
+                f"a worker process, or its node, died while running the step {task.name}, {RETRIES + 1} times in a row (Ray says "
+                f"{said[0][:200]!r}); likely out of memory: use fewer workers or smaller sizes and run again (what was finished is kept). "
+                f"What it printed is in {self._store.logs()}/ray-*.log"
+            )
+        return DistilscopeError(
+            f"Ray could not run the step {task.name} ({said[-1][:200]}); install the same distilscope on every node, and run again"
+        )
+
+
+def grouped(tasks: Sequence[tuple[Task, float]], idle: int) -> list[list[Task]]:
+    """Tasks with their expected seconds, in order, as groups of neighbours of equal needs.
+
+    A group is full when it holds `GROUP` seconds, or an even share of the whole work for each of so many idle cores.
+    """
+    full = min(GROUP, sum(seconds for _, seconds in tasks) / idle) if idle else GROUP
+    groups: list[list[Task]] = []
+    held = 0.0
+    for task, seconds in tasks:
+        if groups and held < full and groups[-1][0].needs == task.needs:
+            groups[-1].append(task)
+            held += seconds
+        else:
+            groups.append([task])
+            held = seconds
+    return groups

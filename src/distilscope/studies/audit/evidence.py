@@ -1,0 +1,93 @@
+"""One quantity read twice, with a trap and without it; over seeds, the effect with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from distilscope.evaluation.estimate import Interval, t_interval
+
+NATS = "nats per sequence"
+
+ROUNDING = 1e-9
+"""Differences of double-precision sums below this are none."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One seed's. Both values come from the same keys, so that their difference is the trap's."""
+
+    quantity: str
+    as_published: float
+    by_definition: float
+    says: str
+    """What it means where the effect is not zero."""
+    unit: str = NATS
+    exact: bool = False
+    """One side is zero by construction, so that any difference is the trap's and needs no interval to be told from chance."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a trap did in one seed."""
+
+    readings: tuple[Reading, ...]
+    notes: tuple[str, ...] = ()
+    """Messages that the definition's own code gives where the trap is met."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {"readings": [asdict(reading) for reading in self.readings], "notes": list(self.notes)}
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Finding:
+        return cls(tuple(Reading(**reading) for reading in record["readings"]), tuple(record["notes"]))
+
+
+def over_seeds(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """One row per quantity: means and t-intervals over seeds; the effect's is that of the paired differences."""
+    rows = []
+    for readings in zip(*(finding.readings for finding in findings), strict=True):
+        first = readings[0]
+        published, definition = [r.as_published for r in readings], [r.by_definition for r in readings]
+        effect = t_interval([a - b for a, b in zip(published, definition, strict=True)])
+        columns = (t_interval(published), t_interval(definition), effect)
+        rows.append(row(first.quantity, first.unit, *columns, first.says, seen=(first.exact and effect.mean != 0) or is_seen(effect)))
+    return rows
+
+
+def row(
+    quantity: str,
+    unit: str,
+    as_published: Interval,
+    by_definition: Interval,
+    effect: Interval,
+    says: str,
+    *,
+    seen: bool,
+    published: float | None = None,
+) -> dict[str, Any]:
+    """A row of the audit. `published` is the paper's own number, where it gives one."""
+    return {
+        "quantity": quantity,
+        "unit": unit,
+        "published": published,
+        "as_published": as_published.as_json(),
+        "by_definition": by_definition.as_json(),
+        "effect": effect.as_json(),
+        "seen": seen,
+        "means": meaning(effect, says, seen=seen),
+    }
+
+
+def is_seen(effect: Interval) -> bool:
+    """Whether the interval leaves zero out; one seed alone shows nothing but a difference."""
+    return abs(effect.mean) > ROUNDING and effect.half_width is not None and abs(effect.mean) > effect.half_width
+
+
+def meaning(effect: Interval, says: str, *, seen: bool) -> str:
+    if seen:
+        return says
+    if abs(effect.mean) < ROUNDING and not (effect.half_width or 0.0) > ROUNDING:
+        return "no effect: the two are equal"
+    return "no effect to be seen at this size: the interval holds 0"

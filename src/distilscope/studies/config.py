@@ -1,0 +1,277 @@
+"""A study, configured: p*, the teacher p', the students p'' that learn from it, and what is varied."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from distilscope.errors import UsageError
+from distilscope.lm.dtypes import require_dtype
+from distilscope.lm.loading import public_name
+from distilscope.lm.models.llama_config import LlamaConfig
+from distilscope.lm.training.config import Training
+from distilscope.selectivity import Temperature, from_knobs
+
+SEEDED = "seeded"
+"""The reference of a p* that needs no file: a small Llama over bytes with seeded weights."""
+
+
+_BYTES = 257  # every byte, and one token that ends a sequence
+
+
+@dataclass(frozen=True)
+class Size:
+    """Sizes of a Llama-like model, everything but the vocabulary."""
+
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    heads: int
+    kv_heads: int
+    tied: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("intermediate_size", "layers", "kv_heads"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"size.{name} is {getattr(self, name)}, but must be at least 1")
+        if self.hidden_size < 1 or self.heads < 1 or self.hidden_size % (2 * self.heads):
+            raise UsageError(
+                f"a hidden size of {self.hidden_size} does not split into {self.heads} heads of an even width; "
+                f"use a multiple of {2 * self.heads}"
+            )
+
+    def scaled(self, text: str) -> Size:
+        """WIDTHxLAYERS, with these proportions otherwise."""
+        width, _, layers = text.partition("x")
+        if not (width.isdecimal() and layers.isdecimal()):
+            raise UsageError(f"the size {text!r} is not WIDTHxLAYERS; write for example 96x3")
+        hidden = int(width)
+        intermediate = max(1, hidden * self.intermediate_size // self.hidden_size)
+        return replace(self, hidden_size=hidden, intermediate_size=intermediate, layers=int(layers))
+
+    def architecture(self, vocabulary: int, context: int) -> LlamaConfig:
+        return LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=self.hidden_size,
+            intermediate_size=self.intermediate_size,
+            num_layers=self.layers,
+            num_heads=self.heads,
+            num_kv_heads=self.kv_heads,
+            head_dim=self.hidden_size // self.heads,
+            context=context,
+            tied=self.tied,
+        )
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """What p* is and how much of it is drawn."""
+
+    reference: str
+    """hf:ORG/NAME, a model folder, a .gguf file, package:NAME, or `seeded`; empty where `draws` stands in for it."""
+    size: Size
+    """Its sizes: what `plan` counts with, and what `seeded` builds."""
+    vocabulary: int
+    """Ids kept; 0 keeps all."""
+    prompt: str = "The"
+    """What every sequence follows, unless `prompts` names a file of them."""
+    prompts: str = ""
+    """A JSONL or Parquet file with a column `prompt`; draws follow its prompts in turn."""
+    chat_template: bool = False
+    """Whether p*'s chat template is put around each prompt."""
+    horizon: int = 32
+    """Most tokens generated after the prompt."""
+    dtype: str = "auto"
+    """What its matrix products run in; auto is bfloat16 where the processor multiplies it, else float32."""
+    num_train: int = 4096
+    num_validation: int = 512
+    num_eval: int = 256
+    """Draws of each side behind precision and recall."""
+    description: str = ""
+    """Stands wherever results do."""
+    sharpness: float = 1.0
+    """For `seeded` alone: a factor on the logits."""
+    draws: str = ""
+    """Real data in place of a model: a JSONL or Parquet file with a column `completion` (text) or `ids` (tokens), and maybe `prompt`."""
+
+    @property
+    def name(self) -> str:
+        """The reference or file without the place where it lies on this machine."""
+        if self.draws:
+            return Path(self.draws).name
+        return public_name(self.reference)
+
+    def __post_init__(self) -> None:
+        for name in ("num_train", "num_validation", "horizon"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}, but must be at least 1")
+        if self.num_eval < 2:
+            raise UsageError(f"num_eval is {self.num_eval}, but a standard error needs at least 2 draws")
+        if self.vocabulary < 0:
+            raise UsageError(f"the vocabulary is {self.vocabulary}, but must be 0 (the whole) or more")
+        require_dtype(self.dtype)
+        if self.draws and (self.reference or self.prompts):
+            other = f"the model {self.reference}" if self.reference else f"the prompts in {self.prompts}"
+            raise UsageError(
+                f"{other} and the data in {self.draws} are both given, but data brings its own prompts and stands in for a model; "
+                "give one of the two (the recipe distil comes without a model)"
+            )
+        if not 0 < self.sharpness < math.inf:
+            raise UsageError(f"the sharpness is {self.sharpness}, but must be a finite number above 0; 1 changes nothing")
+        try:
+            self.prompt.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"the prompt {self.prompt!r} is not text in UTF-8; write it again") from None
+        if self.reference == SEEDED and self.vocabulary not in (0, _BYTES):
+            raise UsageError(f"the vocabulary is {self.vocabulary}, but the seeded ground truth is over {_BYTES} tokens; leave it out")
+
+
+def described(before: GroundTruth, after: GroundTruth) -> GroundTruth:
+    """`after`, without a description that it only inherited from another model's settings."""
+    same = (before.reference, before.vocabulary) == (after.reference, after.vocabulary)
+    return after if same or before.description != after.description else replace(after, description="")
+
+
+SCRATCH = "scratch:"
+
+
+Knobs = Mapping[str, float | int]
+"""A selectivity by its sampling options, as `from_knobs` takes it."""
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A model that is trained: the teacher p' or a student p''."""
+
+    size: Size
+    """Its sizes when it starts from scratch."""
+    training: Training
+    dtype: str = "float32"
+    """What it draws and is scored in."""
+    reference: str = ""
+    """The model that it starts from, named as `load` takes it; empty means from scratch. scratch:WIDTHxLAYERS means from scratch at
+    that size and is kept as such: `size` changes and this is empty."""
+
+    def __post_init__(self) -> None:
+        require_dtype(self.dtype)
+        if self.reference.startswith(SCRATCH):
+            object.__setattr__(self, "size", self.size.scaled(self.reference.removeprefix(SCRATCH)))
+            object.__setattr__(self, "reference", "")
+        if not self.training.epochs and not self.reference:
+            raise UsageError("training.epochs is 0, but a model from scratch must be trained; give it a reference, or at least 1 epoch")
+
+
+@dataclass(frozen=True)
+class Teacher(Learner):
+    """p', and the settings at which it makes D' beside the temperatures."""
+
+    selectivity: tuple[str, ...] = ()
+    """Each like top_k=50, top_p=0.9 or min_p=0.05; several knobs are joined by commas: top_k=50,temperature=0.9."""
+
+    @property
+    def settings(self) -> tuple[Knobs, ...]:
+        return tuple(_knobs(text) for text in self.selectivity)
+
+
+def _knobs(text: str) -> Knobs:
+    knobs: dict[str, float | int] = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        name = name.strip().replace("-", "_")
+        try:
+            knobs[name] = int(value) if name == "top_k" else float(value)
+        except ValueError:
+            raise UsageError(
+                f"teacher.selectivity has {text!r}, but each setting is written name=number, such as top_k=50 or top_p=0.9"
+            ) from None
+    from_knobs(knobs)
+    return knobs
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is varied beside the teacher's setting, one thing at a time."""
+
+    student_sizes: tuple[str, ...] = ()
+    """More students from scratch, each WIDTHxLAYERS, such as 96x3."""
+    num_distill: tuple[int, ...] = ()
+    """More sizes of D', each below the study's `num_distill`: the first draws of it."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What steps take of the machines they run on. No number of a study depends on it."""
+
+    train_gpus: int = 0
+    """GPUs that the engine ray sets aside for each training; where there are any, at least one for each of its processes."""
+    tile_gpus: int = 0
+    """GPUs that it sets aside for each tile that is drawn or scored; with 0 these see none."""
+
+    def __post_init__(self) -> None:
+        for name in ("train_gpus", "tile_gpus"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"resources.{name} is {getattr(self, name)}, but must be at least 0")
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """A study of teacher temperatures."""
+
+    recipe: str
+    ground_truth: GroundTruth
+    teacher: Teacher
+    student: Learner
+    temperatures: tuple[float, ...] = (0.8, 0.875, 0.95, 1.0)
+    """The teacher's, when it makes D' (training temperatures)."""
+    seeds: int = 5
+    evaluation_temperature: float = 1.0
+    """The student's, when it is measured."""
+    num_distill: int = 0
+    """Sequences in each D'; 0 means as many as in D."""
+    num_teacher_eval: int = 128
+    """Draws of each selected teacher that p* scores."""
+    tile: int = 512
+    """Draws made together, through `slots` slots; both are part of what the draws are."""
+    slots: int = 256
+    sweep: Sweep = Sweep()
+    resources: Resources = Resources()
+
+    def __post_init__(self) -> None:
+        if not self.temperatures and not self.teacher.settings:
+            raise UsageError("temperatures is empty, but a study needs at least one; give for example --temperatures 0.8 1.0")
+        for temperature in (*self.temperatures, self.evaluation_temperature):
+            Temperature(temperature)
+        if len(set(self.temperatures)) < len(self.temperatures):
+            raise UsageError(f"temperatures {' '.join(map(str, self.temperatures))} name one twice; give each once")
+        if len({tuple(sorted(knobs.items())) for knobs in self.settings}) < len(self.settings):
+            raise UsageError(f"teacher.selectivity {' '.join(self.teacher.selectivity)} repeats a setting; give each once")
+        for name in ("seeds", "tile", "slots"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}, but must be at least 1")
+        if self.ground_truth.draws and not self.teacher.reference:
+            raise UsageError(
+                f"the data in {self.ground_truth.draws} brings no tokenizer, so the teacher must be a pretrained model; give --teacher REF"
+            )
+        if self.num_teacher_eval < 2 or self.num_distill < 0:
+            raise UsageError("num_teacher_eval must be at least 2, and num_distill at least 0 (as many as num_train)")
+        for number in self.sweep.num_distill:
+            if not 0 < number < self.distil_draws:
+                raise UsageError(f"sweep.num_distill has {number}, but each must be above 0 and below num_distill ({self.distil_draws})")
+        if self.sweep.student_sizes and self.student.reference:
+            raise UsageError(
+                f"sweep.student_sizes asks for students from scratch, but the student starts from {self.student.reference}; "
+                "leave out one of the two"
+            )
+        for text in self.sweep.student_sizes:
+            self.student.size.scaled(text)
+
+    @property
+    def distil_draws(self) -> int:
+        return self.num_distill or self.ground_truth.num_train
+
+    @property
+    def settings(self) -> tuple[Knobs, ...]:
+        """The teacher's, when it makes D': the temperatures, then the other knobs."""
+        return (*({"temperature": tau} for tau in self.temperatures), *self.teacher.settings)

@@ -1,0 +1,360 @@
+"""Lays a study out as steps: what is drawn from what, trained on what, and scored by whom.
+
+D, D_val and the test draws of p* are made once; a seed varies teacher, D', student, order and evaluation draws. Students of one seed
+share initial weights, order and random numbers at every setting of the teacher, so that their differences are paired.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
+from typing import Any
+
+from distilscope.distribution import Key
+from distilscope.errors import UsageError
+from distilscope.lm.dtypes import AutoDtypes
+from distilscope.pipeline.step import Needs, Step
+from distilscope.studies import costs
+from distilscope.studies.config import SEEDED, Distillation, Knobs, Learner
+from distilscope.studies.costs import Cost
+from distilscope.studies.inputs import Source, Sources
+from distilscope.studies.study import Measured, Study, Variant
+
+CODE = {"ground_truth": 1, "model": 1, "prompts": 1, "data": 1, "draws": 9, "training": 8, "scores": 7}
+"""Raised when what a kind of step computes changes."""
+
+
+def plan(config: Distillation, sources: Sources, *, auto: AutoDtypes | None = None) -> Study:
+    """The study as steps, with every `auto` dtype settled: by `auto`, else by this machine's hardware."""
+    if sources.data:
+        sources.data.require(config.ground_truth)
+    _require_countable(config)
+    return _Planner(resolve(config, auto), sources).study()
+
+
+MOST_STEPS = 1_000_000
+"""Of a study; the paper's own has 13 492."""
+
+
+def _require_countable(config: Distillation) -> None:
+    """Raises UsageError for a study of so many steps that laying it out would fill the memory."""
+    truth, sweep = config.ground_truth, config.sweep
+    most = max(truth.num_train, truth.num_validation, truth.num_eval, config.distil_draws)
+    variants = (1 + len(config.settings)) * (1 + len(sweep.student_sizes) + len(sweep.num_distill))
+    steps = config.seeds * variants * math.ceil(most / config.tile)
+    if steps > MOST_STEPS:
+        raise UsageError(
+            f"the study would have some {steps:.0e} steps, more than {MOST_STEPS:,}; ask for fewer seeds or sequences, or a larger tile "
+            f"(now {config.tile})"
+        )
+
+
+def resolve(config: Distillation, auto: AutoDtypes | None = None) -> Distillation:
+    """The configuration with every `auto` settled, as it is saved with a run."""
+    if auto is None:
+        from distilscope.lm.device import fast_dtype
+
+        auto = AutoDtypes(fast_dtype(), fast_dtype())
+    tiles, training = auto.tiles, auto.training
+
+    def settle(learner: Any) -> Any:
+        precision = learner.training.precision
+        trained = replace(learner.training, precision=training if precision == "auto" else precision)
+        return replace(learner, training=trained, dtype=tiles if learner.dtype == "auto" else learner.dtype)
+
+    truth = config.ground_truth
+    return replace(
+        config,
+        ground_truth=replace(truth, dtype=tiles if truth.dtype == "auto" else truth.dtype),
+        teacher=settle(config.teacher),
+        student=settle(config.student),
+        num_distill=config.distil_draws,
+    )
+
+
+def asks_for_auto(config: Distillation) -> bool:
+    """Whether some dtype of the study depends on the devices that it will run on."""
+    learners = (config.teacher, config.student)
+    dtypes = (config.ground_truth.dtype, *(learner.dtype for learner in learners), *(learner.training.precision for learner in learners))
+    return "auto" in dtypes
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """Someone whose draws are scored, before it is known where p*'s draws are scored by it."""
+
+    seed: int
+    role: str
+    training: str
+    setting: Knobs | None
+    evaluation: Knobs
+    variant: Variant | None
+    model: Step
+    draws: tuple[Step, ...]
+    number: int
+
+
+class _Planner:
+    def __init__(self, config: Distillation, sources: Sources) -> None:
+        self.config, self.sources, truth = config, sources, config.ground_truth
+        known = sources.tokenizer.architecture
+        self.base = Variant(config.student.size, config.distil_draws)
+        self.vocabulary = truth.vocabulary or (257 if truth.reference == SEEDED else known.vocab_size if known else 49152)
+        self.context = max(64, 2 ** math.ceil(math.log2(truth.horizon + sources.prompts.longest + 1)))
+        self.learners = {"teacher": config.teacher, "student": config.student}
+        sizes = {"ground_truth": truth.size, "teacher": config.teacher.size, "student": config.student.size}
+        self.architecture = {
+            role: replace(given.architecture, vocab_size=self.vocabulary)
+            if (given := getattr(sources, role)) and given.architecture
+            else size.architecture(self.vocabulary, self.context)
+            for role, size in sizes.items()
+        }
+        self.dtypes = {"ground_truth": truth.dtype, "teacher": config.teacher.dtype, "student": config.student.dtype}
+        self.tile_needs = Needs(gpus=config.resources.tile_gpus)
+        self.costs: dict[Step, Cost] = {}
+        self.truth: Step | None = None
+        """None where real data stands in for it."""
+        if sources.data:
+            self.tokens = self.imported("model", "teacher", sources.tokenizer, {}, "prepare teachers")
+        elif truth.reference == SEEDED:
+            source: dict[str, Any] = {"reference": SEEDED, "size": asdict(truth.size), "sharpness": truth.sharpness}
+            source |= {"context": self.context, "vocabulary": truth.vocabulary, "dtype": truth.dtype}
+            self.tokens = self.truth = self.made("ground_truth", "ground_truth", source, {}, {}, "prepare p*")
+        else:
+            self.tokens = self.truth = self.imported("ground_truth", "ground_truth", sources.tokenizer, {}, "prepare p*")
+        chosen = {"sha256": sources.prompts.sha256}
+        local = {"texts": sources.prompts.texts}
+        cost = Cost(disk=8 * len(sources.prompts.texts))
+        self.prompts = self.step("prompts", chosen, {"tokenizer": self.tokens}, "read prompts", cost, local=local)
+
+    def study(self) -> Study:
+        truth = self.config.ground_truth
+        self.validation = self.given("validation", 0, truth.num_validation, "D_val")
+        self.test = self.given("test", truth.num_validation, truth.num_eval, "test set")
+        data = self.given("train", truth.num_validation + truth.num_eval, truth.num_train, "D")
+        candidates = [self.candidates(seed, data) for seed in range(self.config.seeds)]
+        together = self.seeds_at_once(candidates[0])
+        measured = [one for i in range(0, len(candidates), together) for one in self.scored(list(chain(*candidates[i : i + together])))]
+        students = [one for one in measured if one.training != "teacher"]
+        at_evaluation, base = {"temperature": self.config.evaluation_temperature}, self.base
+        return Study(
+            config=self.config,
+            ground_truth=self.truth,
+            prompts=self.prompts,
+            data=data,
+            validation=self.validation,
+            test=self.test,
+            teachers=tuple(one for one in measured if one.training == "teacher"),
+            students=tuple(one for one in students if one.evaluation == at_evaluation),
+            controls=tuple(
+                one for one in students if one.training == "direct" and one.variant == base and one.evaluation in self.config.settings
+            ),
+            costs=self.costs,
+            parameters={role: architecture.parameters for role, architecture in self.architecture.items()},
+            sources=self.sources.as_json(),
+        )
+
+    def given(self, name: str, after: int, number: int, what: str) -> tuple[Step, ...]:
+        """p*'s own draws of that name, or as many rows of the shuffled data after the first `after`."""
+        key = Key(0, ("ground truth",))
+        if self.truth is not None:
+            return self.draw("ground_truth", self.truth, key.child(name), {"temperature": 1.0}, number, f"draw {what}")
+        file, horizon, tiles = self.sources.data, self.config.ground_truth.horizon, []
+        assert file is not None
+        local = {"file": file.path, "template": file.template, "default": file.default, "texts": self.sources.prompts.texts}
+        shuffled = key.child("data")
+        for start in range(0, number, self.config.tile):
+            rows = min(self.config.tile, number - start)
+            what_rows = {
+                "sha256": file.sha256,
+                "key": [shuffled.seed, *shuffled.path],
+                "first": after + start,
+                "rows": rows,
+                "horizon": horizon,
+            }
+            inputs = {"tokenizer": self.tokens, "prompts": self.prompts}
+            cost = Cost(tokens=rows * horizon, disk=rows * (2 * horizon + 9))
+            tiles.append(self.step("data", what_rows, inputs, f"read {what}", cost, local=local))
+        return tuple(tiles)
+
+    def candidates(self, seed: int, data: tuple[Step, ...]) -> list[_Candidate]:
+        """Every candidate of a seed."""
+        config, key = self.config, Key(seed)
+        base = self.base
+        sizes = [replace(base, size=config.student.size.scaled(text)) for text in config.sweep.student_sizes]
+        amounts = [replace(base, num_distill=number) for number in config.sweep.num_distill]
+        teacher = self.learner("teacher", config.teacher.size, data, config.ground_truth.num_train, key.child("teacher"), "train teachers")
+        found: list[_Candidate] = []
+        for variant in (base, *sizes):
+            model = self.student(variant.size, data, config.ground_truth.num_train, key)
+            found.append(self.evaluated("direct", None, {"temperature": config.evaluation_temperature}, variant, model, seed))
+            if variant == base:  # the mandatory control
+                others = [knobs for knobs in config.settings if knobs != found[-1].evaluation]
+                found += [self.evaluated("direct", None, knobs, variant, model, seed) for knobs in others]
+        for knobs in config.settings:
+            distilled = self.draw("teacher", teacher, key.child("distil"), knobs, config.distil_draws, "draw D'")
+            number = min(config.num_teacher_eval, config.distil_draws)
+            found.append(_Candidate(seed, "teacher", "teacher", knobs, knobs, None, teacher, distilled, number))
+            for variant in (base, *sizes, *amounts):
+                model = self.student(variant.size, distilled, variant.num_distill, key)
+                found.append(self.evaluated("distilled", knobs, {"temperature": config.evaluation_temperature}, variant, model, seed))
+        return found
+
+    def student(self, size: Any, data: tuple[Step, ...], number: int, key: Key) -> Step:
+        return self.learner("student", size, data, number, key.child("student"), "train students")
+
+    def evaluated(self, training: str, setting: Knobs | None, at: Knobs, variant: Variant, model: Step, seed: int) -> _Candidate:
+        number = self.config.ground_truth.num_eval
+        draws = self.draw("student", model, Key(seed).child("evaluate"), at, number, "draw students")
+        return _Candidate(seed, "student", training, setting, at, variant, model, draws, number)
+
+    def seeds_at_once(self, of_a_seed: Sequence[_Candidate]) -> int:
+        """How many seeds share p*'s pass over its test draws: as many as together take no more FLOPs than it does.
+
+        A step holds all its models in memory, and is done again when a seed joins it.
+        """
+        if self.truth is None:
+            return 1
+        models = {one.model: self.architecture[one.role] for one in of_a_seed}
+        candidates = sum(architecture.flops_per_token for architecture in models.values())
+        return max(1, int(self.architecture["ground_truth"].flops_per_token / candidates))
+
+    def scored(self, found: Sequence[_Candidate]) -> list[Measured]:
+        """One pass over p*'s test draws scores them by all these candidates."""
+        by_model: dict[Step, tuple[str, list[Knobs]]] = {}
+        for one in found:
+            _, settings = by_model.setdefault(one.model, (one.role, []))
+            if one.evaluation not in settings:
+                settings.append(one.evaluation)
+        others = [(role, model, settings) for model, (role, settings) in by_model.items()]
+        places = [(model, knobs) for _, model, settings in others for knobs in settings]
+        plain: Knobs = {"temperature": 1.0}
+        number = self.config.ground_truth.num_eval
+        truth = None if self.truth is None else ("ground_truth", self.truth, plain)
+        of_reference = self.score(truth, self.test, number, others, "score p*'s draws" if truth else "score the data")
+        reference = [(truth[0], truth[1], [plain])] if truth else []
+        return [
+            Measured(
+                training=one.training,
+                setting=one.setting,
+                evaluation=one.evaluation,
+                seed=one.seed,
+                variant=one.variant,
+                model=one.model,
+                dtype=self.dtypes[one.role],
+                draws=one.draws,
+                number=one.number,
+                scores=self.score((one.role, one.model, one.evaluation), one.draws, one.number, reference, f"score {one.role}s' draws"),
+                of_reference=of_reference,
+                index=places.index((one.model, one.evaluation)),
+            )
+            for one in found
+        ]
+
+    def imported(self, kind: str, role: str, source: Source, inputs: dict[str, Step], stage: str) -> Step:
+        config = {"reference": "model", "sha256": source.identity, "vocabulary": self.config.ground_truth.vocabulary}
+        return self.made(kind, role, config | {"dtype": self.dtypes[role]}, inputs, {"folder": source.folder}, stage)
+
+    def made(self, kind: str, role: str, config: dict[str, Any], inputs: dict[str, Step], local: dict[str, str], stage: str) -> Step:
+        return self.step(kind, config, inputs, stage, costs.of_model(self.architecture[role], self.dtypes[role]), local=local)
+
+    def step(self, kind: str, config: dict[str, Any], inputs: dict[str, Step], stage: str, cost: Cost, **others: Any) -> Step:
+        step = Step(kind, config, inputs, CODE[kind], stage, cost.flops, cost.tokens, **others)
+        self.costs[step] = cost
+        return step
+
+    def draw(self, role: str, model: Step, key: Key, knobs: Knobs, number: int, stage: str) -> tuple[Step, ...]:
+        config, truth = self.config, self.config.ground_truth
+        tiles = []
+        for tile in range(math.ceil(number / config.tile)):
+            draws = min(config.tile, number - tile * config.tile)
+            what = {
+                "key": [key.seed, *key.path],
+                "tile": tile,
+                "first": tile * config.tile,
+                "draws": draws,
+                "slots": config.slots,
+                "horizon": truth.horizon,
+                "selectivity": knobs,
+                "dtype": self.dtypes[role],
+            }
+            cost = costs.of_draws(
+                self.architecture[role],
+                self.dtypes[role],
+                draws=draws,
+                horizon=truth.horizon,
+                context=self.sources.prompts.longest,
+                slots=config.slots,
+            )
+            tiles.append(self.step("draws", what, {"model": model, "prompts": self.prompts}, stage, cost, needs=self.tile_needs))
+        return tuple(tiles)
+
+    def learner(self, role: str, size: Any, data: tuple[Step, ...], number: int, key: Key, stage: str) -> Step:
+        """The model that comes of training on the first `number` draws; with no epochs, the one that it starts from."""
+        learner: Learner = self.learners[role]
+        source: Source | None = getattr(self.sources, role)
+        inputs = _numbered("data", data[: math.ceil(number / self.config.tile)]) | _numbered("validation", self.validation)
+        inputs |= {"tokenizer": self.tokens}
+        what: dict[str, Any] = {"training": asdict(learner.training), "sequences": number, "key": [key.seed, *key.path]}
+        if source is None:
+            what |= {"size": asdict(size), "context": self.context}
+        else:
+            own = self.truth is None and role == "teacher"  # it is then where the tokenizer comes from
+            start = self.tokens if own else self.imported("model", role, source, {"tokenizer": self.tokens}, f"prepare {role}s")
+            if not learner.training.epochs:
+                return start
+            inputs |= {"start": start}
+        architecture = size.architecture(self.vocabulary, self.context) if source is None else self.architecture[role]
+        cost = costs.of_training(
+            architecture,
+            learner.training,
+            sequences=number,
+            horizon=self.config.ground_truth.horizon,
+            prompts=self.sources.prompts.number,
+            prompt=self.sources.prompts.typical,
+            held_out=self.config.ground_truth.num_validation,
+        )
+        alone = what | {"training": what["training"] | {"processes": 1}}
+        alike = Step("training", alone, inputs, CODE["training"]).fingerprint  # the same training, in any number of processes
+        processes, gpus = learner.training.processes, self.config.resources.train_gpus
+        needs = Needs(processes=processes, gpus=max(gpus, processes) if gpus else 0)
+        return self.step("training", what, inputs, stage, cost, local={"alike": alike}, needs=needs)
+
+    def score(
+        self,
+        own: tuple[str, Step, Knobs] | None,
+        draws: tuple[Step, ...],
+        number: int,
+        others: Sequence[tuple[str, Step, Sequence[Knobs]]],
+        stage: str,
+    ) -> tuple[Step, ...]:
+        """The first `number` draws of `own` (data, where that is None), tile by tile, under it and the others at each of their settings."""
+        steps, roles = [], [other for other, _, _ in others]
+        whose: dict[str, Any] = {}
+        inputs = _numbered("other", tuple(step for _, step, _ in others))
+        if own is not None:
+            role, model, knobs = own
+            whose, inputs, roles = {"own": {"selectivity": knobs, "dtype": self.dtypes[role]}}, inputs | {"own": model}, [role, *roles]
+        for tile, drawn in enumerate(draws[: math.ceil(number / self.config.tile)]):
+            first = min(number - tile * self.config.tile, self.config.tile)
+            what = {
+                "first": first,
+                **whose,
+                "others": [{"selectivities": list(settings), "dtype": self.dtypes[other]} for other, _, settings in others],
+            }
+            cost = costs.of_scores(
+                [(self.architecture[each], self.dtypes[each]) for each in roles],
+                draws=first,
+                horizon=self.config.ground_truth.horizon,
+                prompts=self.sources.prompts.number,
+                prompt=self.sources.prompts.typical,
+                settings=sum(len(settings) for _, _, settings in others),
+            )
+            steps.append(self.step("scores", what, inputs | {"draws/0": drawn}, stage, cost, needs=self.tile_needs))
+        return tuple(steps)
+
+
+def _numbered(name: str, steps: tuple[Step, ...]) -> dict[str, Step]:
+    return {f"{name}/{i}": step for i, step in enumerate(steps)}

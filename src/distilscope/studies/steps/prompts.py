@@ -1,0 +1,20 @@
+"""The step that tokenises the prompts, once for all models of a study."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distilscope.lm.data.tokenizer import encode, read_tokenizer
+from distilscope.lm.models.model_folder import stopping_ids
+
+
+def encode_prompts(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Path, scratch: Path) -> dict[str, int]:  # noqa: ARG001
+    """Writes what all models share: the prompts' token ids, by p*'s tokenizer, and the ids that end a sequence, p*'s."""
+    tokenizer = read_tokenizer(inputs["tokenizer"])
+    prompts = [encode(tokenizer, text) for text in json.loads(config["texts"])]
+    record = {"prompts": prompts, "stopping": sorted(stopping_ids(inputs["tokenizer"]))}
+    (output / "prompts.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    return {"prompts": len(prompts), "tokens": sum(map(len, prompts))}
