@@ -1,4 +1,5 @@
-"""Runs each case in fresh processes, cases of a group in turn, and prints medians, ratios, shares of the floor and peak memory.
+"""Runs each case in fresh processes, cases of a group in turn, and prints medians, ratios, shares of the floor and peak
+memory.
 
 python -m benchmarks [--runs 3] [--only draw] [--write docs/performance.md]
 """
@@ -35,7 +36,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="processes per case; the median is shown")
     parser.add_argument("--only", default="", help="only the cases whose name holds this")
-    parser.add_argument("--write", type=Path, help="a Markdown file, in which the tables replace those of such a processor")
+    parser.add_argument(
+        "--write", type=Path, help="a Markdown file, in which the tables replace those of such a processor"
+    )
     parser.add_argument("--case", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
@@ -106,7 +109,9 @@ def _in_turn(groups: dict[str, list[str]], runs: int) -> tuple[list[tuple[str, .
 def _stage(group: str, stage: Stage, floor: float, machine: dict[str, float]) -> tuple[str, ...]:
     """A row of the second table."""
     roof = stage.roof(machine[str(stage.dtype).removeprefix("torch.")], machine["bandwidth"])
-    return group, *(f"{number:,.0f}" for number in (stage.flops_per_token / 1e6, stage.bytes_per_token / 1e3, roof, floor))
+    return group, *(
+        f"{number:,.0f}" for number in (stage.flops_per_token / 1e6, stage.bytes_per_token / 1e3, roof, floor)
+    )
 
 
 def _width(case: Case) -> tuple[int, int | None]:
@@ -115,7 +120,8 @@ def _width(case: Case) -> tuple[int, int | None]:
 
 
 def _measure(name: str, case: Case | None = None) -> dict[str, float]:
-    """One run of a case in its own process, so that its peak memory is its own; or in several at once, whose figures are added."""
+    """One run of a case in its own process, so that its peak memory is its own; or in several at once, whose figures
+    are added."""
     processes = case.processes if case else 1
     threads = 1 if processes > 1 else case and case.threads
     settings = MEMORY if case and case.as_worker else {}
@@ -149,7 +155,9 @@ def _time(name: str) -> dict[str, float]:
     while seconds < AT_LEAST:
         tokens += timed()
         seconds = time.perf_counter() - start
-    peak = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    peak = next(
+        int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
+    )
     # a mean over seconds beside what the same minute allowed, on a machine whose best differs from minute to minute
     floors += case.stage().floors() if case.stage else []
     return {"rate": tokens / seconds, "peak": peak * 1024.0, "floor": statistics.median(floors) if floors else 0.0}

@@ -25,17 +25,22 @@ class Timing:
 
 
 def timed(arguments: Sequence[str], folder: Path, **settings: str) -> Timing:
-    """Runs Python with these arguments in a folder, with these environment variables. Raises RuntimeError if it fails."""
+    """Runs Python with these arguments in a folder, with these environment variables. Raises RuntimeError if it
+    fails."""
     start, peak = time.perf_counter(), 0
     with (folder / "said.txt").open("w") as said:
         command = [sys.executable, *arguments]
-        with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=said, env=os.environ | settings) as process:
+        with subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.DEVNULL, stderr=said, env=os.environ | settings
+        ) as process:
             while process.poll() is None:
                 peak = max(peak, sum(map(_resident, _family(process.pid))))
                 time.sleep(EVERY)
     seconds = time.perf_counter() - start
     if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {(folder / 'said.txt').read_text()[-2000:]}")
+        raise RuntimeError(
+            f"{' '.join(command)} ended with {process.returncode}: {(folder / 'said.txt').read_text()[-2000:]}"
+        )
     print(f"{seconds:.1f} s, {peak / 1e6:,.0f} MB: {' '.join(arguments)}", file=sys.stderr)
     return Timing(seconds, float(peak))
 

@@ -8,7 +8,18 @@ import numpy as np
 import torch
 
 from benchmarks.machine import Stage
-from benchmarks.models import PROMPT, REFERENCE, SMALL, STOP, TOGETHER, Case, Timed, in_transformers, reference_config, small_folder
+from benchmarks.models import (
+    PROMPT,
+    REFERENCE,
+    SMALL,
+    STOP,
+    TOGETHER,
+    Case,
+    Timed,
+    in_transformers,
+    reference_config,
+    small_folder,
+)
 from distilscope.distribution import Key
 from distilscope.lm.causal_lm import CausalLM
 from distilscope.lm.loading import model_folder
@@ -102,7 +113,9 @@ def _small_stage() -> Stage:
 
 CASES: dict[str, Case] = {}
 for _rows in (64, 256):
-    CASES[f"draw, {_rows} rows: this package{TOGETHER}"] = Case(partial(ours, _rows), partial(_stage, _rows), processes=2, as_worker=True)
+    CASES[f"draw, {_rows} rows: this package{TOGETHER}"] = Case(
+        partial(ours, _rows), partial(_stage, _rows), processes=2, as_worker=True
+    )
     CASES[f"draw, {_rows} rows: this package"] = Case(partial(ours, _rows), partial(_stage, _rows), as_worker=True)
     CASES |= {
         f"draw, {_rows} rows: generate, {what}": Case(partial(generate, _rows, top_k), partial(_stage, _rows))

@@ -1,4 +1,5 @@
-"""How time and memory grow: the tiny study over its number of sequences, and drawing, training and scoring over the horizon.
+"""How time and memory grow: the tiny study over its number of sequences, and drawing, training and scoring over the
+horizon.
 
 python -m benchmarks.growth [--write docs/performance.md] [--figure docs/images/growth.png]
 """
@@ -24,7 +25,9 @@ SETS = 3
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
-    parser.add_argument("--write", type=Path, help="a Markdown file whose part between two marks is replaced by the table")
+    parser.add_argument(
+        "--write", type=Path, help="a Markdown file whose part between two marks is replaced by the table"
+    )
     parser.add_argument("--figure", type=Path, help="a PNG of both curves")
     options = parser.parse_args()
     by_sequences = {drawn: _study(num_train=drawn // SETS) for drawn in SEQUENCES}
@@ -47,7 +50,10 @@ def _study(*, num_train: int, horizon: int = 16) -> Found:
     with tempfile.TemporaryDirectory() as scratch:
         sizes = ["--num-train", str(num_train), "--horizon", str(horizon), *ONE_SEED]
         found = timed([*DISTILSCOPE, "run", "tiny", *sizes, "--json"], Path(scratch))
-        counts = [json.loads(path.read_text())["counts"] for path in Path(scratch).glob("runs/tiny/store/draws/*/manifest.json")]
+        counts = [
+            json.loads(path.read_text())["counts"]
+            for path in Path(scratch).glob("runs/tiny/store/draws/*/manifest.json")
+        ]
         return sum(one["sequences"] for one in counts), sum(one["tokens"] for one in counts), found
 
 
@@ -74,7 +80,9 @@ def _draw(path: Path, by_sequences: dict[int, Found], by_horizon: dict[int, Foun
         panel.yaxis.label.set_color("#0072b2")
         line = [seconds[-1] * x / xs[-1] for x in xs]
         panel.loglog(xs, line, ":", color="#0072b2", alpha=0.6)
-        panel.annotate("in proportion", (xs[1], line[1]), (0, -12), textcoords="offset points", color="#0072b2", fontsize=9)
+        panel.annotate(
+            "in proportion", (xs[1], line[1]), (0, -12), textcoords="offset points", color="#0072b2", fontsize=9
+        )
         other = panel.twinx()
         other.semilogx(xs, memory, "s--", color="#d55e00")
         other.set_ylim(0, 1.25 * max(memory))

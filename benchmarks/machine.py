@@ -1,8 +1,9 @@
 """What this machine can do at best, and what the matrix products of a stage therefore cost at least.
 
-The floor of a stage is the time of its matrix products alone, in the shapes that it uses: every layer's own weights, one after
-another as a forward pass meets them (so that weights that do not fit into the cache come from memory), and for training the two products of
-the backward pass as well. Attention's own products, norms, softmax and sampling are left out; they are what a stage adds.
+The floor of a stage is the time of its matrix products alone, in the shapes that it uses: every layer's own weights,
+one after another as a forward pass meets them (so that weights that do not fit into the cache come from memory), and
+for training the two products of the backward pass as well. Attention's own products, norms, softmax and sampling are
+left out; they are what a stage adds.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class Stage:
 
     @property
     def bytes_per_token(self) -> float:
-        """Weights are read once a pass for all rows (three times where it trains), the cache by each row, logits written in fp32."""
+        """Weights are read once a pass for all rows (three times where it trains), the cache by each row, logits
+        written in fp32."""
         c, size = self.config, self.dtype.itemsize
         weights = self.flops_per_token / 2 * size / self.rows
         cache = 2 * c.num_layers * c.num_kv_heads * c.head_dim * size * self.context
@@ -101,11 +103,13 @@ def _seconds(work: Callable[[], object]) -> list[float]:
 
 
 LARGE = (1024, 2048, 4096)
-"""Rows and columns of the products that a peak is looked for among; on a shared machine the best of them differs from minute to minute."""
+"""Rows and columns of the products that a peak is looked for among; on a shared machine the best of them differs from
+minute to minute."""
 
 
 def peak(dtype: torch.dtype) -> float:
-    """FLOP/s of large square matrix products on this process's threads: the fastest size, by the faster of the two libraries."""
+    """FLOP/s of large square matrix products on this process's threads: the fastest size, by the faster of the two
+    libraries."""
     return max(_square(size, dtype) for size in LARGE)
 
 

@@ -17,13 +17,19 @@ Tables = Sequence[tuple[tuple[str, ...], Rows]]
 
 
 def processor() -> str:
-    about = dict(line.split("\t: ", 1) for line in Path("/proc/cpuinfo").read_text().replace("\t\t", "\t").splitlines() if "\t: " in line)
+    about = dict(
+        line.split("\t: ", 1)
+        for line in Path("/proc/cpuinfo").read_text().replace("\t\t", "\t").splitlines()
+        if "\t: " in line
+    )
     return f"{about.get('model name', 'unknown processor')} (family {about.get('cpu family', '?')})"
 
 
 def machine() -> str:
     """Processor, cores and versions."""
-    return f"{processor()}, {os.cpu_count()} cores; " + ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
+    return f"{processor()}, {os.cpu_count()} cores; " + ", ".join(
+        f"{name} {version(name)}" for name in ("torch", "transformers")
+    )
 
 
 def show(title: str, tables: Tables) -> None:
@@ -43,7 +49,9 @@ def write_beside_other_processors(path: Path, command: str, title: str, tables: 
     command_here, page = f"{command} on {processor()}", path.read_text()
     if f"<!-- written by {command_here} -->" not in page:
         first = page.index(f"<!-- written by {command} on ")
-        path.write_text(f"{page[:first]}<!-- written by {command_here} -->\n<!-- end of {command_here} -->\n\n{page[first:]}")
+        path.write_text(
+            f"{page[:first]}<!-- written by {command_here} -->\n<!-- end of {command_here} -->\n\n{page[first:]}"
+        )
     write(path, command_here, title, tables)
 
 

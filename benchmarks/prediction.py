@@ -1,4 +1,5 @@
-"""How well a calibration foretells a study: each stage's seconds of its workers, as planned before the run and as the run took.
+"""How well a calibration foretells a study: each stage's seconds of its workers, as planned before the run and as the
+run took.
 
 python -m benchmarks.prediction [--recipe RECIPE] [--folder FOLDER] [--write docs/performance.md]
 
@@ -26,8 +27,12 @@ PLAN = "plan.json"
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.prediction", description=__doc__)
     parser.add_argument("--recipe", default="smollm2_cpu")
-    parser.add_argument("--folder", type=Path, help="where plan and run are made and stay (default: one that is thrown away)")
-    parser.add_argument("--write", type=Path, help="a Markdown file whose part between two marks is replaced by the table")
+    parser.add_argument(
+        "--folder", type=Path, help="where plan and run are made and stay (default: one that is thrown away)"
+    )
+    parser.add_argument(
+        "--write", type=Path, help="a Markdown file whose part between two marks is replaced by the table"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.folder or Path(scratch)
@@ -45,12 +50,16 @@ def main() -> None:
 
 
 def compared(plan: Mapping[str, Any], run: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Stage by stage, all of them together, and the whole from beginning to end. Both are of the same steps (KeyError otherwise)."""
+    """Stage by stage, all of them together, and the whole from beginning to end. Both are of the same steps (KeyError
+    otherwise)."""
     predicted = {stage["stage"]: stage["seconds"] for stage in plan["stages"]}
     taken = {name: stage["worker_seconds"] for name, stage in run["stages"].items()}
     whole = (sum(predicted.values()), sum(taken.values()))
     pairs = {name: (seconds, taken[name]) for name, seconds in predicted.items()} | {"all stages": whole}
-    rows = [_row(name, *pair, [f"{100 * part / of:.1f}%" for part, of in zip(pair, whole, strict=True)]) for name, pair in pairs.items()]
+    rows = [
+        _row(name, *pair, [f"{100 * part / of:.1f}%" for part, of in zip(pair, whole, strict=True)])
+        for name, pair in pairs.items()
+    ]
     return [*rows, _row("from beginning to end", plan["calibration"]["predicted_seconds"], run["seconds"], ["", ""])]
 
 

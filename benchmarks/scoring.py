@@ -59,7 +59,13 @@ def measure() -> Timed:
     from distilscope.studies.measure.measure import measure
 
     def timed() -> int:
-        found = measure(reference=REFERENCE, candidate=REFERENCE, num_samples=MEASURED, max_new_tokens=MEASURED_TOKENS, dtype="bfloat16")
+        found = measure(
+            reference=REFERENCE,
+            candidate=REFERENCE,
+            num_samples=MEASURED,
+            max_new_tokens=MEASURED_TOKENS,
+            dtype="bfloat16",
+        )
         return int(MEASURED * sum(one.mean or 0.0 for one in found.mean_length.values()))
 
     return timed

@@ -1,9 +1,11 @@
-"""A store with a million sequences in it: time and peak memory of listing, verifying and resuming it, and how fast it is hashed.
+"""A store with a million sequences in it: time and peak memory of listing, verifying and resuming it, and how fast it
+is hashed.
 
 python -m benchmarks.store [--sequences 1000000] [--folder DIR] [--write docs/performance.md]
 
-D's tiles hold random ids, 64 tokens a sequence; p* and the prompts are real, so that the tiles that are resumed are really drawn; what else
-the study would have is a small file each. Every time is of a fresh process and of files that are not in memory.
+D's tiles hold random ids, 64 tokens a sequence; p* and the prompts are real, so that the tiles that are resumed are
+really drawn; what else the study would have is a small file each. Every time is of a fresh process and of files that
+are not in memory.
 """
 
 from __future__ import annotations
@@ -21,7 +23,19 @@ from benchmarks import page
 from benchmarks.command import DISTILSCOPE
 
 HORIZON, TILE, RESUMED = 64, 512, 8
-SETTINGS = ["tiny", "--seeds", "1", "--temperatures", "1.0", "--horizon", str(HORIZON), "--tile", str(TILE), "--num-distill", str(TILE)]
+SETTINGS = [
+    "tiny",
+    "--seeds",
+    "1",
+    "--temperatures",
+    "1.0",
+    "--horizon",
+    str(HORIZON),
+    "--tile",
+    str(TILE),
+    "--num-distill",
+    str(TILE),
+]
 COLUMNS = ("work", "seconds", "peak memory of the largest process", "MB/s")
 
 
@@ -29,7 +43,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.store", description=__doc__)
     parser.add_argument("--sequences", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path, help="where the store is made, and stays (default: a temporary folder)")
-    parser.add_argument("--write", type=Path, help="a Markdown file whose part between two marks is replaced by the table")
+    parser.add_argument(
+        "--write", type=Path, help="a Markdown file whose part between two marks is replaced by the table"
+    )
     parser.add_argument("--part", choices=["make", "hash", "resume"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
@@ -49,7 +65,9 @@ def measure(folder: Path, sequences: int) -> tuple[str, list[tuple[str, ...]]]:
         timed([*again, "make"])
     files = [path for path in (folder / "store").rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
-    title = f"{sequences:,} sequences of {HORIZON} tokens: {len(files):,} files, {size / 1e6:,.0f} MB. {page.machine()}."
+    title = (
+        f"{sequences:,} sequences of {HORIZON} tokens: {len(files):,} files, {size / 1e6:,.0f} MB. {page.machine()}."
+    )
     rows: list[tuple[str, ...]] = []
     study = [*SETTINGS, "--num-train", str(sequences), "--output-dir", str(folder)]
     cases = {

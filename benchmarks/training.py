@@ -10,7 +10,17 @@ import numpy as np
 import torch
 
 from benchmarks.machine import Stage
-from benchmarks.models import ALONE, PROMPT, SMALL, TOGETHER, Case, Timed, in_transformers, random_sequences, small_folder
+from benchmarks.models import (
+    ALONE,
+    PROMPT,
+    SMALL,
+    TOGETHER,
+    Case,
+    Timed,
+    in_transformers,
+    random_sequences,
+    small_folder,
+)
 from distilscope.distribution import Key
 from distilscope.lm.device import resolved_dtype
 from distilscope.lm.models.llama import Llama

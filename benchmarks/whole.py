@@ -20,9 +20,13 @@ IMPORT = "import distilscope.mixtures.config, distilscope.mixtures.simulation, t
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.whole", description=__doc__)
-    parser.add_argument("--write", type=Path, help="a Markdown file, in which the table replaces that of such a processor")
     parser.add_argument(
-        "--folder", type=Path, help="where the commands run and leave their files, empty at first (default: one that is thrown away)"
+        "--write", type=Path, help="a Markdown file, in which the table replaces that of such a processor"
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="where the commands run and leave their files, empty at first (default: one that is thrown away)",
     )
     options = parser.parse_args()
     rows: list[tuple[str, ...]] = []
@@ -30,7 +34,13 @@ def main() -> None:
         folder = options.folder or Path(scratch)
         loading = timed(["-c", IMPORT], folder)
         mog = timed([*DISTILSCOPE, "mog", "--exact", "--seeds", "5", "--beta", *BETAS, "--json"], folder)
-        rows.append(("mog --exact, 5 seeds, 10 β, without loading", f"{mog.seconds - loading.seconds:.1f}", f"{mog.peak / 1e6:,.0f} MB"))
+        rows.append(
+            (
+                "mog --exact, 5 seeds, 10 β, without loading",
+                f"{mog.seconds - loading.seconds:.1f}",
+                f"{mog.peak / 1e6:,.0f} MB",
+            )
+        )
         for recipe in ("tiny", "smollm2_cpu"):
             run = timed([*DISTILSCOPE, "run", recipe, "--json"], folder)
             rows.append((f"run {recipe}", f"{run.seconds:,.0f}", f"{run.peak / 1e6:,.0f} MB"))

@@ -28,9 +28,18 @@ settings.load_profile("repeatable")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--soak", type=int, default=1, metavar="N", help="try each fault N times, and each parser 500 N inputs (default: once, and 100)"
+        "--soak",
+        type=int,
+        default=1,
+        metavar="N",
+        help="try each fault N times, and each parser 500 N inputs (default: once, and 100)",
     )
-    parser.addoption("--picture", nargs=2, metavar=("REPORT", "PNG"), help="with -k picture: of a report of your own, and where to keep it")
+    parser.addoption(
+        "--picture",
+        nargs=2,
+        metavar=("REPORT", "PNG"),
+        help="with -k picture: of a report of your own, and where to keep it",
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -69,7 +78,8 @@ def unchecked() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
-    """As workers have it: tiny products run fastest, and the same everywhere, and with more the compiled loops are not used."""
+    """As workers have it: tiny products run fastest, and the same everywhere, and with more the compiled loops are not
+    used."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

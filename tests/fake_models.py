@@ -1,4 +1,5 @@
-"""Language models small enough to enumerate: tables of next-token probabilities, tiny Llamas, and their exact values."""
+"""Language models small enough to enumerate: tables of next-token probabilities, tiny Llamas, and their exact
+values."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ from distilscope.selectivity import Selectivity
 
 @dataclass(frozen=True, eq=False)
 class TableLM:
-    """Next-token probabilities written out: `table[t, v]` follows token v at position t (the last t serves all later ones).
+    """Next-token probabilities written out: `table[t, v]` follows token v at position t (the last t serves all later
+    ones).
 
     Depending on the position, it shows a slot that was not taken back to the prompt when it began again.
     """
@@ -114,7 +116,8 @@ TINY = LlamaConfig(
 
 
 def tiny_llama(seed: int = 0, **changes: object) -> Llama:
-    """A random Llama, sharpened so that its next-token distributions differ from the uniform one and from each other."""
+    """A random Llama, sharpened so that its next-token distributions differ from the uniform one and from each
+    other."""
     network = Llama.from_config(replace(TINY, **changes), Key(seed, ("tiny",)))
     return network.requires_grad_(False)
 
@@ -159,7 +162,8 @@ class Enumerated:
 
 
 def enumerate_lm(lm: PromptedLM) -> Enumerated:
-    """By depth-first search over prefixes; whole prefixes run through `transformers` for a Llama, through the table for a table.
+    """By depth-first search over prefixes; whole prefixes run through `transformers` for a Llama, through the table for
+    a table.
 
     Shares with the code under test only the map that a selectivity is.
     """

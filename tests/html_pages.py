@@ -61,7 +61,10 @@ def read(html: str) -> Element:
 
 def by_id(page: Element, name: str) -> Element | None:
     found = [
-        element for tag in ("section", "script", "div", "figure", "tr") for element in page.all(tag) if element.attributes.get("id") == name
+        element
+        for tag in ("section", "script", "div", "figure", "tr")
+        for element in page.all(tag)
+        if element.attributes.get("id") == name
     ]
     return found[0] if found else None
 

@@ -17,7 +17,11 @@ from distilscope.evaluation.trade_off import trade_off
 
 
 def estimate(mean: float | None) -> dict[str, Any]:
-    return {"mean": None, "stderr": None, "n": 64, "infinite": 3} if mean is None else {"mean": float(mean), "stderr": 0.5, "n": 64}
+    return (
+        {"mean": None, "stderr": None, "n": 64, "infinite": 3}
+        if mean is None
+        else {"mean": float(mean), "stderr": 0.5, "n": 64}
+    )
 
 
 def student(
@@ -56,8 +60,9 @@ def study_document(
     sweep: bool = False,
     prompts: int = 1,
 ) -> dict[str, Any]:
-    """A whole results.json as a run would write it, from made-up precisions and recalls that follow temperature; `modelled` is whether
-    there is a p* to ask for probabilities. What a run computes from its students is computed here by the same code."""
+    """A whole results.json as a run would write it, from made-up precisions and recalls that follow temperature;
+    `modelled` is whether there is a p* to ask for probabilities. What a run computes from its students is computed here
+    by the same code."""
     settings = [*({"temperature": tau} for tau in temperatures), *knobs]
     students, teachers, controls = [], [], []
     for seed in range(seeds):
@@ -67,10 +72,16 @@ def study_document(
             distilled = {"precision": -205.0 + 150 * (1 - tau), "recall": -155.0 - 40 * (1 - tau) - 0.3 * place}
             students.append(_measured(setting, None, seed, **distilled, modelled=modelled))
             if sweep:
-                students.append(_measured(setting, None, seed, **distilled, modelled=modelled, variant={"hidden_size": 48, "layers": 1}))
+                students.append(
+                    _measured(
+                        setting, None, seed, **distilled, modelled=modelled, variant={"hidden_size": 48, "layers": 1}
+                    )
+                )
             truncated = "temperature" not in setting  # a truncated student cannot make all that p* draws
             recall = None if truncated else -150.0 - 25 * (1 - tau)
-            controls.append(_measured(None, setting, seed, precision=-200.0 + 170 * (1 - tau), recall=recall, modelled=modelled))
+            controls.append(
+                _measured(None, setting, seed, precision=-200.0 + 170 * (1 - tau), recall=recall, modelled=modelled)
+            )
             teachers.append(_teacher(setting, seed, tau, modelled))
     found: dict[str, Any] = {
         "schema_version": 1,
@@ -106,14 +117,22 @@ def study_document(
         tables = {
             name: np.array(
                 [
-                    [one[name]["mean"] for tau in temperatures for one in base if (one["seed"], one["temperature"]) == (seed, tau)]
+                    [
+                        one[name]["mean"]
+                        for tau in temperatures
+                        for one in base
+                        if (one["seed"], one["temperature"]) == (seed, tau)
+                    ]
                     for seed in range(seeds)
                 ]
             )
             for name in ("precision", "recall", "kl_candidate_reference")
         }
         verdict = trade_off(
-            temperatures=temperatures, precision=tables["precision"], recall=tables["recall"], kl=tables["kl_candidate_reference"]
+            temperatures=temperatures,
+            precision=tables["precision"],
+            recall=tables["recall"],
+            kl=tables["kl_candidate_reference"],
         )
         log_p = np.linspace(-130.0, -50.0, 256)
         computed = {
@@ -125,7 +144,9 @@ def study_document(
     else:
         computed = {"trade_off": asdict(recall_only.NO_TRADE_OFF), **recall_only.documents(seeds)}
     variants = [{}, {"hidden_size": 48, "layers": 1}] if sweep else []
-    return found | computed | {"sweep": [{"variant": variant, "trade_off": computed["trade_off"]} for variant in variants]}
+    return (
+        found | computed | {"sweep": [{"variant": variant, "trade_off": computed["trade_off"]} for variant in variants]}
+    )
 
 
 def _measured(
@@ -152,7 +173,11 @@ def _measured(
         if modelled
         else NOT_AVAILABLE,
     )
-    control = {"evaluation_selectivity": drawn_at, "evaluation_temperature": (drawn_at or {}).get("temperature")} if drawn_at else {}
+    control = (
+        {"evaluation_selectivity": drawn_at, "evaluation_temperature": (drawn_at or {}).get("temperature")}
+        if drawn_at
+        else {}
+    )
     return control | {
         "training": "direct" if setting is None else "distilled",
         "selectivity": setting,
@@ -162,7 +187,10 @@ def _measured(
         **found.as_json(),
         "mean_length": {"reference": estimate(20.0), "candidate": estimate(19.0 + seed / 10)},
         "ended": {"reference": 0.5, "candidate": 0.5},
-        "sampler_check": {"reference": 0.25 if modelled else "not available", "candidate": -0.5 + seed if seed != 1 else "undecided"},
+        "sampler_check": {
+            "reference": 0.25 if modelled else "not available",
+            "candidate": -0.5 + seed if seed != 1 else "undecided",
+        },
         "checkpoint": {"step": 30, "held_out_loss": 3.0, "tokens": 1000},
     }
 
@@ -181,12 +209,16 @@ def _teacher(setting: dict[str, Any], seed: int, tau: float, modelled: bool) -> 
     }
 
 
-def exhibit_of(results: dict[str, Any], *, texts: tuple[str, ...] = ("alpha", "beta", "gamma", "delta")) -> dict[str, Any]:
+def exhibit_of(
+    results: dict[str, Any], *, texts: tuple[str, ...] = ("alpha", "beta", "gamma", "delta")
+) -> dict[str, Any]:
     """What `exhibit.gather` could have read of the artifacts behind such a document, for texts that a test chooses."""
     modelled, seeds = results["ground_truth"]["dtype"] is not None, results["seeds"]
     base = [one for one in results["students"] if one["seed"] == 0 and not one["variant"]]
     students = [{"training": one["training"], "selectivity": one["selectivity"]} for one in base]
-    teachers = [{"training": "teacher", "selectivity": one["selectivity"]} for one in results["teacher"] if one["seed"] == 0]
+    teachers = [
+        {"training": "teacher", "selectivity": one["selectivity"]} for one in results["teacher"] if one["seed"] == 0
+    ]
     histogram = {"counts": [1, 4, 2, 1], "n": 8, "infinite": 0}
     under = histogram if modelled else None
     rows = len(texts)
@@ -199,7 +231,9 @@ def exhibit_of(results: dict[str, Any], *, texts: tuple[str, ...] = ("alpha", "b
     ]
     reference = {"training": "reference", "selectivity": None, "texts": written, "prompts": columns[0]["prompts"]}
     reference["surprise"] = [[float((place + at) % rows) for at in range(rows)] for place in range(len(students))]
-    curve = [{"step": step, "training_loss": 5.0 - step / 20, "held_out_loss": 5.0 - step / 25} for step in (10, 20, 30)]
+    curve = [
+        {"step": step, "training_loss": 5.0 - step / 20, "held_out_loss": 5.0 - step / 25} for step in (10, 20, 30)
+    ]
     learners = [{"training": "teacher", "selectivity": None}, *students]
     return {
         "log_probabilities": {
@@ -211,22 +245,27 @@ def exhibit_of(results: dict[str, Any], *, texts: tuple[str, ...] = ("alpha", "b
             "reached": [8, 8, 4],
             "reference": [3.0, 2.5, 2.0] if modelled else None,
             "groups": [
-                who | {"of_reference": [5.0, 4.5, None], "under_reference": [6.0, 5.0, 4.0] if modelled else None} for who in students
+                who | {"of_reference": [5.0, 4.5, None], "under_reference": [6.0, 5.0, 4.0] if modelled else None}
+                for who in students
             ],
         },
-        "trainings": [who | {"seed": seed, "history": curve, "chosen_step": 30} for who in learners for seed in range(seeds)],
+        "trainings": [
+            who | {"seed": seed, "history": curve, "chosen_step": 30} for who in learners for seed in range(seeds)
+        ],
         "samples": {"columns": [reference, *columns], "students": students, "rows": rows},
     }
 
 
 def map_of(results: dict[str, Any], *, texts: tuple[str, ...] = ("alpha", "beta", "gamma", "delta")) -> dict[str, Any]:
-    """A map.json that could stand beside such a document: everyone wrote these texts, each kind at a place of its own."""
+    """A map.json that could stand beside such a document: everyone wrote these texts, each kind at a place of its
+    own."""
     one = {"mean": 0.5, "half_width": 0.1, "n": results["seeds"]}
     base = [student for student in results["students"] if not student["variant"]]
     records = [*({**teacher, "training": "teacher"} for teacher in results["teacher"]), *base]
     kinds = {(record["training"], repr(record["selectivity"])): record for record in records}
     who = [
-        {"role": role, "selectivity": record["selectivity"], "temperature": record["temperature"]} for (role, _), record in kinds.items()
+        {"role": role, "selectivity": record["selectivity"], "temperature": record["temperature"]}
+        for (role, _), record in kinds.items()
     ]
     reference = {"role": "reference", "selectivity": None, "temperature": None}
     return {

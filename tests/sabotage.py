@@ -1,7 +1,8 @@
 """Trainings shared by processes in which something goes wrong where $SABOTAGE says.
 
-"kill 1 in step 8", "kill 0 in save 2", "abort at exit", or "linger in step 3": from there on each step takes long, and $NOTE gets a line
-with each process's id. `python -m sabotage REQUEST` is one of the processes, `train_model` the work that starts them.
+"kill 1 in step 8", "kill 0 in save 2", "abort at exit", or "linger in step 3": from there on each step takes long, and
+$NOTE gets a line with each process's id. `python -m sabotage REQUEST` is one of the processes, `train_model` the work
+that starts them.
 """
 
 import atexit

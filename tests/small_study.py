@@ -1,4 +1,5 @@
-"""The tiny recipe made smaller still, run as a user would: a few seconds, with trainings long enough to be struck in the middle."""
+"""The tiny recipe made smaller still, run as a user would: a few seconds, with trainings long enough to be struck in
+the middle."""
 
 from __future__ import annotations
 
@@ -58,7 +59,11 @@ def words(recipe, settings):
 
 
 def as_words(settings):
-    return [str(word) for name, value in settings.items() for word in (name, *(value if isinstance(value, tuple) else (value,)))]
+    return [
+        str(word)
+        for name, value in settings.items()
+        for word in (name, *(value if isinstance(value, tuple) else (value,)))
+    ]
 
 
 def distilscope(*words, check=True, **environment):
@@ -73,10 +78,14 @@ def distilscope(*words, check=True, **environment):
 def begin(*words, **environment):
     """A command that goes on beside the test."""
     env = os.environ | SECRETS | {name: str(value) for name, value in environment.items()}
-    return subprocess.Popen([*COMMAND, *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env)
+    return subprocess.Popen(
+        [*COMMAND, *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=env
+    )
 
 
 def hashes(store: Path):
     """Every artifact's bytes, by path."""
-    files = sorted(path for path in store.rglob("*") if path.is_file() and not path.relative_to(store).parts[0].startswith("."))
+    files = sorted(
+        path for path in store.rglob("*") if path.is_file() and not path.relative_to(store).parts[0].startswith(".")
+    )
     return {str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

@@ -16,8 +16,12 @@ from fake_models import THREE, random_table, three_tokens, tiny_llama, uniform_l
 
 DISTRIBUTIONS = {
     # components far apart, so that the entropy of the draws is that of the choice of component and a constant
-    "mixture": lambda: GaussianMixture.of(weights=[0.1, 0.2, 0.3, 0.4], means=[[0.0], [50.0], [100.0], [150.0]], covariances=[[1.0]] * 4),
-    "mixture in 3-D": lambda: GaussianMixture.of(weights=[0.7, 0.3], means=[[0.0] * 3, [40.0] * 3], covariances=[[0.5] * 3, [1.0] * 3]),
+    "mixture": lambda: GaussianMixture.of(
+        weights=[0.1, 0.2, 0.3, 0.4], means=[[0.0], [50.0], [100.0], [150.0]], covariances=[[1.0]] * 4
+    ),
+    "mixture in 3-D": lambda: GaussianMixture.of(
+        weights=[0.7, 0.3], means=[[0.0] * 3, [40.0] * 3], covariances=[[0.5] * 3, [1.0] * 3]
+    ),
     "three-token model": three_tokens,
     "table that never stops": lambda: CausalLM(random_table(7, 3, seed=1), frozenset()).after((2,), horizon=5),
     "uniform model": lambda: CausalLM(uniform_lm(6), frozenset([0])).after((1,), horizon=3),
@@ -67,7 +71,9 @@ def test_log_prob_is_of_each_draw_alone(make):
     draws = distribution.sample(12, Key(3))
     rows = np.array([7, 0, 11, 3])
     some = draws.take(rows) if isinstance(draws, Sequences) else draws[torch.from_numpy(rows)]
-    torch.testing.assert_close(distribution.log_prob(some), distribution.log_prob(draws)[torch.from_numpy(rows)], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        distribution.log_prob(some), distribution.log_prob(draws)[torch.from_numpy(rows)], atol=1e-5, rtol=1e-5
+    )
 
 
 @every_distribution
@@ -89,7 +95,9 @@ def test_temperature_one_is_the_identity(make):
     distribution = make()
     draws = distribution.sample(20, Key(5))
     for by in (Temperature(1), Power(1), Chain((Temperature(1), Power(1)))):
-        torch.testing.assert_close(distribution.select(by).log_prob(draws), distribution.log_prob(draws), atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(
+            distribution.select(by).log_prob(draws), distribution.log_prob(draws), atol=1e-6, rtol=1e-6
+        )
         assert same(distribution.select(by).sample(20, Key(5)), draws)
 
 
@@ -98,7 +106,9 @@ def test_selectivities_compose(make):
     distribution = make()
     draws = distribution.sample(20, Key(6))
     twice = distribution.select(Temperature(0.8)).select(Temperature(0.5))
-    torch.testing.assert_close(twice.log_prob(draws), distribution.select(Temperature(0.4)).log_prob(draws), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        twice.log_prob(draws), distribution.select(Temperature(0.4)).log_prob(draws), atol=1e-5, rtol=1e-5
+    )
 
 
 @every_distribution

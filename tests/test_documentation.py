@@ -1,8 +1,9 @@
-"""What README and the pages of docs/ tell a reader to type is what the package takes, page by page, in a folder like the reader's.
+"""What README and the pages of docs/ tell a reader to type is what the package takes, page by page, in a folder like
+the reader's.
 
-A line of an `sh` block runs as it stands. What cannot is marked where the reader sees it, in the line's comment or in a comment line that
-holds for the rest of its block: what "needs a cluster", "a browser" or "the hub" is read and not run; "minutes" runs with sizes cut to
-seconds (a budget, an audit: planned or read, for tests of their own run them).
+A line of an `sh` block runs as it stands. What cannot is marked where the reader sees it, in the line's comment or in a
+comment line that holds for the rest of its block: what "needs a cluster", "a browser" or "the hub" is read and not run;
+"minutes" runs with sizes cut to seconds (a budget, an audit: planned or read, for tests of their own run them).
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ from small_study import FEW, as_words
 from tiny_folders import write_small_folder
 
 ROOT = Path(__file__).parents[1]
-PAGES = {page.name: page.read_text(encoding="utf-8") for page in (*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")))}
+PAGES = {
+    page.name: page.read_text(encoding="utf-8")
+    for page in (*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")))
+}
 NOT_RUN = ("needs a cluster", "needs a browser", "needs the hub")
 MARKS = (*NOT_RUN, "minute")
 
@@ -76,7 +80,9 @@ def resolved(words: list[str]) -> None:
         configuration(options)
 
 
-@pytest.mark.parametrize("words", [shlex.split(line) for examples in EXAMPLES.values() for line, _ in examples], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [shlex.split(line) for examples in EXAMPLES.values() for line, _ in examples], ids=" ".join
+)
 def test_the_examples_of_the_help_are_valid(words):
     resolved(words)
 
@@ -104,9 +110,14 @@ def test_commands_named_in_passing_are_valid():
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, tiny, real):
-    """A folder with what the pages speak of: models (one of them on the hub's cache), files, and runs that are finished."""
+    """A folder with what the pages speak of: models (one of them on the hub's cache), files, and runs that are
+    finished."""
     folder = tmp_path_factory.mktemp("reader")
-    for name, changes in {"big": {}, "my-student": {"seed": 6, "hidden_size": 48, "head_dim": 12}, "other-tokens": {"merges": 30}}.items():
+    for name, changes in {
+        "big": {},
+        "my-student": {"seed": 6, "hidden_size": 48, "head_dim": 12},
+        "other-tokens": {"merges": 30},
+    }.items():
         write_small_folder(folder / name, context=256, **changes)
     hub = folder / "hub" / "models--ORG--BIG"
     (hub / "snapshots").mkdir(parents=True)
@@ -119,7 +130,9 @@ def place(tmp_path_factory, tiny, real):
                 if title:
                     (folder / title).write_text(text, encoding="utf-8")
     told = [json.loads(line) for line in (folder / "data.jsonl").read_text(encoding="utf-8").splitlines()]
-    more = [one | {"completion": f" {number}{one['completion']}"} for number in range(1500) for one in told]  # a page shows the first rows
+    more = [
+        one | {"completion": f" {number}{one['completion']}"} for number in range(1500) for one in told
+    ]  # a page shows the first rows
     (folder / "data.jsonl").write_text("".join(json.dumps(one) + "\n" for one in [*told, *more]), encoding="utf-8")
     (folder / "docs").symlink_to(ROOT / "docs")
     (folder / "runs").mkdir()

@@ -1,4 +1,5 @@
-"""Files and words from anywhere: each is read, or refused with an error of ours. 100 inputs for each parser; `--soak 20` tries 10 000."""
+"""Files and words from anywhere: each is read, or refused with an error of ours. 100 inputs for each parser; `--soak
+20` tries 10 000."""
 
 from __future__ import annotations
 
@@ -61,7 +62,11 @@ def damaged(draw: st.DrawFn, whole: bytes, head: int) -> bytes:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
@@ -156,14 +161,27 @@ YAML += [
 
 
 @fuzz
-@given(st.lists(st.sampled_from(YAML) | st.text(max_size=4), max_size=30).map("".join).map(str.encode) | st.binary(max_size=60))
+@given(
+    st.lists(st.sampled_from(YAML) | st.text(max_size=4), max_size=30).map("".join).map(str.encode)
+    | st.binary(max_size=60)
+)
 def test_configuration_files(place, data):
     (place / "study.yaml").write_bytes(data)
     with contextlib.suppress(UsageError):
         override(tiny(), read_yaml(place / "study.yaml"))
 
 
-WORDS = ["--seeds", "--temperatures", "--teacher.training.epochs", "--prompt", "--ground-truth", "--teacher.selectivity", "--", "--=", "-1"]
+WORDS = [
+    "--seeds",
+    "--temperatures",
+    "--teacher.training.epochs",
+    "--prompt",
+    "--ground-truth",
+    "--teacher.selectivity",
+    "--",
+    "--=",
+    "-1",
+]
 WORDS += [
     "--seeds=3",
     "--sweep.student-sizes",
@@ -244,12 +262,21 @@ PROMPTS = [
     "null",
     "{}",
 ]
-PROMPTS += ['{"prompt": "\\ud800"}', '{"prompt": 1e999}', '{"prompt": ' + "9" * 5000 + "}", "\r", "\ufeff", '{"prompt": " "}']
+PROMPTS += [
+    '{"prompt": "\\ud800"}',
+    '{"prompt": 1e999}',
+    '{"prompt": ' + "9" * 5000 + "}",
+    "\r",
+    "\ufeff",
+    '{"prompt": " "}',
+]
 
 
 @fuzz
 @given(
-    st.lists(st.sampled_from(PROMPTS) | st.text(max_size=6), max_size=8).map("".join).map(lambda text: text.encode(errors="surrogatepass"))
+    st.lists(st.sampled_from(PROMPTS) | st.text(max_size=6), max_size=8)
+    .map("".join)
+    .map(lambda text: text.encode(errors="surrogatepass"))
     | st.binary(max_size=60)
 )
 def test_prompt_files(place, data):
@@ -356,7 +383,9 @@ def test_checkpoints(place, draws_bytes, data):  # noqa: ARG001 (it writes the f
     scratch = place / "scratch"
     if not (scratch / "whole").exists():
         scratch.mkdir(exist_ok=True)
-        write_checkpoint(scratch, {"step": 3}, {name: weight for name, weight in read_weights(place / "p").items() if "norm" in name})
+        write_checkpoint(
+            scratch, {"step": 3}, {name: weight for name, weight in read_weights(place / "p").items() if "norm" in name}
+        )
         (scratch / NAME).rename(scratch / "whole")
     whole = (scratch / "whole").read_bytes()
     content = data.draw(damaged(whole, 400))
@@ -364,7 +393,9 @@ def test_checkpoints(place, draws_bytes, data):  # noqa: ARG001 (it writes the f
     assert content == whole or read_checkpoint(scratch) is None
 
 
-RESULTS = document([student(tau, seed, precision=-50.0 + seed, recall=-40.0) for seed in range(3) for tau in (None, 0.8, 1.0)])
+RESULTS = document(
+    [student(tau, seed, precision=-50.0 + seed, recall=-40.0) for seed in range(3) for tau in (None, 0.8, 1.0)]
+)
 
 
 @fuzz

@@ -1,4 +1,5 @@
-"""Input that somebody made to do harm: refused in one plain sentence, soon, in little memory, and nothing of it is ever run."""
+"""Input that somebody made to do harm: refused in one plain sentence, soon, in little memory, and nothing of it is ever
+run."""
 
 from __future__ import annotations
 
@@ -47,7 +48,11 @@ def code_in(name: str) -> Callable[[Path], None]:
         (folder / "model").joinpath("evil.py").write_text("open('mark', 'w')\nclass Model: ...\n")
         edit(
             folder / "model" / name,
-            auto_map={"AutoModelForCausalLM": "evil.Model", "AutoTokenizer": ["evil.Model", None], "AutoConfig": "evil.Model"},
+            auto_map={
+                "AutoModelForCausalLM": "evil.Model",
+                "AutoTokenizer": ["evil.Model", None],
+                "AutoConfig": "evil.Model",
+            },
         )
 
     return make
@@ -55,7 +60,9 @@ def code_in(name: str) -> Callable[[Path], None]:
 
 def another_architecture(folder: Path) -> None:
     torch.manual_seed(0)
-    config = transformers.GPT2Config(vocab_size=320, n_positions=64, n_embd=32, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+    config = transformers.GPT2Config(
+        vocab_size=320, n_positions=64, n_embd=32, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0
+    )
     transformers.GPT2LMHeadModel(config).save_pretrained(folder / "model")
     trained_bpe().save(str(folder / "model" / "tokenizer.json"))
 
@@ -66,7 +73,9 @@ def pickled(name: str, *, indexed: bool = False) -> Callable[[Path], None]:
         (folder / "model" / "model.safetensors").unlink()
         (folder / "model" / name).write_bytes(pickle.dumps(Mine()))
         if indexed:
-            (folder / "model" / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": {"a": name}}))
+            (folder / "model" / "model.safetensors.index.json").write_text(
+                json.dumps({"metadata": {}, "weight_map": {"a": name}})
+            )
 
     return make
 
@@ -127,7 +136,11 @@ def many_tensors_of_one_place(folder: Path) -> None:
     """3000 tensors of 2 million weights each, all of them the same few bytes."""
     entry = b"".join([struct.pack("<IQIQ", 1, 2_000_000, 8, 0)])
     names = [f"blk.{number}.attn_norm.weight".encode() for number in range(3000)]
-    header = b"GGUF" + struct.pack("<IQQ", 3, len(names), 0) + b"".join(struct.pack("<Q", len(name)) + name + entry for name in names)
+    header = (
+        b"GGUF"
+        + struct.pack("<IQQ", 3, len(names), 0)
+        + b"".join(struct.pack("<Q", len(name)) + name + entry for name in names)
+    )
     (folder / "model.gguf").write_bytes(header + bytes(3_000_000))
 
 
@@ -138,37 +151,89 @@ def parquet_bomb(folder: Path) -> None:
     parquet.write_table(table, folder / "prompts.parquet", compression="zstd")
 
 
-ALIASES = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
+ALIASES = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)
+)
 MERGES = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}\n" for i in range(1, 12))
 SHOWN = "recipe: tiny\nseeds: " + "[" * 200 + "1" + "]" * 200
 
 FILES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
-    "code in config.json": (code_in("config.json"), MEASURE, "its own code (auto_map in config.json), which is never run"),
-    "code in tokenizer_config.json": (code_in("tokenizer_config.json"), [*MEASURE, "--prompt", "a", "--chat-template"], ""),
-    "a kernel from the hub": (config(model_type="gpt2", attn_implementation="evil/kernel"), MEASURE, "its own code (attn_implementation"),
+    "code in config.json": (
+        code_in("config.json"),
+        MEASURE,
+        "its own code (auto_map in config.json), which is never run",
+    ),
+    "code in tokenizer_config.json": (
+        code_in("tokenizer_config.json"),
+        [*MEASURE, "--prompt", "a", "--chat-template"],
+        "",
+    ),
+    "a kernel from the hub": (
+        config(model_type="gpt2", attn_implementation="evil/kernel"),
+        MEASURE,
+        "its own code (attn_implementation",
+    ),
     "an adapter": (text("model/adapter_config.json", '{"base_model_name_or_path": "/"}'), MEASURE, "holds an adapter"),
-    "pickled weights": (pickled("pytorch_model.bin"), MEASURE, "only pickled weights (pytorch_model.bin), which are never opened"),
+    "pickled weights": (
+        pickled("pytorch_model.bin"),
+        MEASURE,
+        "only pickled weights (pytorch_model.bin), which are never opened",
+    ),
     "pickled weights in .pt": (pickled("model.pt"), MEASURE, "only pickled weights (model.pt), which are never opened"),
-    "pickled weights in an index": (pickled("pytorch_model.bin", indexed=True), MEASURE, "only .safetensors files are ever opened"),
+    "pickled weights in an index": (
+        pickled("pytorch_model.bin", indexed=True),
+        MEASURE,
+        "only .safetensors files are ever opened",
+    ),
     "pickled weights with another name": (pickled("model.safetensors"), MEASURE, "deserializing header"),
-    "an index that climbs out": (index("../secret.safetensors"), MEASURE, "'../secret.safetensors', which is no file beside it"),
+    "an index that climbs out": (
+        index("../secret.safetensors"),
+        MEASURE,
+        "'../secret.safetensors', which is no file beside it",
+    ),
     "an index of an absolute path": (index("/etc/passwd"), MEASURE, "'/etc/passwd', which is no file beside it"),
     "an index of numbers": (index(3, "model.safetensors"), MEASURE, "is no index of weights"),
-    "an index nested deeply": (text("model/model.safetensors.index.json", "[" * 100_000), MEASURE, "is no index of weights"),
-    "a safetensors header of 2^63 bytes": (weights(struct.pack("<Q", 2**63) + b"{}"), MEASURE, "not a whole safetensors file"),
-    "a safetensors header of 4 GB": (weights(struct.pack("<Q", 1 << 32) + b"{}"), MEASURE, "not a whole safetensors file"),
+    "an index nested deeply": (
+        text("model/model.safetensors.index.json", "[" * 100_000),
+        MEASURE,
+        "is no index of weights",
+    ),
+    "a safetensors header of 2^63 bytes": (
+        weights(struct.pack("<Q", 2**63) + b"{}"),
+        MEASURE,
+        "not a whole safetensors file",
+    ),
+    "a safetensors header of 4 GB": (
+        weights(struct.pack("<Q", 1 << 32) + b"{}"),
+        MEASURE,
+        "not a whole safetensors file",
+    ),
     "a tensor of 2^60 weights": (
-        weights(struct.pack("<Q", 66) + b'{"a":{"dtype":"F32","shape":[1152921504606846976],"data_offsets":[0,0]}}'[:66]),
+        weights(
+            struct.pack("<Q", 66) + b'{"a":{"dtype":"F32","shape":[1152921504606846976],"data_offsets":[0,0]}}'[:66]
+        ),
         MEASURE,
         "not a whole safetensors file",
     ),
     "a configuration nested deeply": (text("model/config.json", '{"a":' * 100_000), MEASURE, "config.json is not JSON"),
-    "a number of many digits": (text("model/config.json", '{"model_type": ' + "9" * 10_000 + "}"), MEASURE, "config.json is not JSON"),
+    "a number of many digits": (
+        text("model/config.json", '{"model_type": ' + "9" * 10_000 + "}"),
+        MEASURE,
+        "config.json is not JSON",
+    ),
     "a thousand million layers": (config(num_hidden_layers=10**9), MEASURE, "the weights lack 'model.layers.999999999"),
-    "a context of 10^12 tokens": (config(max_position_embeddings=10**12), MEASURE, "max_position_embeddings 1000000000000, but it must be"),
+    "a context of 10^12 tokens": (
+        config(max_position_embeddings=10**12),
+        MEASURE,
+        "max_position_embeddings 1000000000000, but it must be",
+    ),
     "a hidden size of 10^9": (config(hidden_size=10**9), MEASURE, "has shape (320, 32)"),
     "a size that is text": (config(rms_norm_eps="small"), MEASURE, "rms_norm_eps 'small', but it must be"),
-    "stopping tokens that are text": (config(eos_token_id="stop"), ["measure", "--reference", "bare", "--candidate", "bare"], ""),
+    "stopping tokens that are text": (
+        config(eos_token_id="stop"),
+        ["measure", "--reference", "bare", "--candidate", "bare"],
+        "",
+    ),
     "a tokenizer nested deeply": (text("model/tokenizer.json", "[" * 100_000), MEASURE, "is no tokenizer"),
     "YAML that calls": (
         text("study.yaml", "recipe: !!python/object/apply:os.system ['touch mark']"),
@@ -176,7 +241,11 @@ FILES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
         "not plain YAML",
     ),
     "YAML that imports": (text("study.yaml", "recipe: !!python/module:evil"), ["plan", "study.yaml"], "not plain YAML"),
-    "YAML with a key twice": (text("study.yaml", "recipe: tiny\nseeds: 1\nseeds: 2"), ["run", "study.yaml"], "gives the key 'seeds' twice"),
+    "YAML with a key twice": (
+        text("study.yaml", "recipe: tiny\nseeds: 1\nseeds: 2"),
+        ["run", "study.yaml"],
+        "gives the key 'seeds' twice",
+    ),
     "YAML of endless aliases": (text("study.yaml", ALIASES), ["run", "study.yaml"], "once its aliases are written out"),
     "YAML of endless merges": (text("study.yaml", MERGES), ["run", "study.yaml"], "once its aliases are written out"),
     "YAML with a long key many times": (
@@ -184,7 +253,11 @@ FILES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
         ["run", "study.yaml"],
         "no setting has such a name",
     ),
-    "YAML of many keys": (text("study.yaml", "".join(f"a{i}: 1\n" for i in range(5_000))), ["run", "study.yaml"], "unknown option"),
+    "YAML of many keys": (
+        text("study.yaml", "".join(f"a{i}: 1\n" for i in range(5_000))),
+        ["run", "study.yaml"],
+        "unknown option",
+    ),
     "YAML nested deeply": (text("study.yaml", "[" * 5_000), ["run", "study.yaml"], "nested too deeply"),
     "YAML with a value nested deeply": (text("study.yaml", SHOWN), ["run", "study.yaml"], "seeds is [[["),
     "YAML of a megabyte": (text("study.yaml", "#" * 1_000_000), ["run", "study.yaml"], "which no configuration needs"),
@@ -194,15 +267,34 @@ FILES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
         ["run", "study.yaml"],
         "more than 1,000,000",
     ),
-    "YAML that asks for 10^5000 seeds": (text("study.yaml", f"recipe: tiny\nseeds: 0x{'f' * 5000}"), ["run", "study.yaml"], "below 2^63"),
-    **{f"a GGUF file cut at {part}": (gguf_cut(part), FROM_GGUF, "not a whole GGUF file") for part in (0.0005, 0.01, 0.2)},
+    "YAML that asks for 10^5000 seeds": (
+        text("study.yaml", f"recipe: tiny\nseeds: 0x{'f' * 5000}"),
+        ["run", "study.yaml"],
+        "below 2^63",
+    ),
+    **{
+        f"a GGUF file cut at {part}": (gguf_cut(part), FROM_GGUF, "not a whole GGUF file")
+        for part in (0.0005, 0.01, 0.2)
+    },
     "a GGUF file cut in its weights": (gguf_cut(0.9), FROM_GGUF, "not a whole GGUF file"),
     "2^64 - 1 tensors": (number_at(lambda _: 8, 2**64 - 1), FROM_GGUF, "18,446,744,073,709,551,615 tensors"),
     "2^40 settings": (number_at(lambda _: 16, 2**40), FROM_GGUF, "1,099,511,627,776 settings"),
     "a name of 2^63 bytes": (number_at(lambda _: 24, 2**63), FROM_GGUF, "9,223,372,036,854,775,808 bytes follow"),
-    "a text of 2^62 bytes": (number_at(behind(b"tokenizer.ggml.model", 4), 2**62), FROM_GGUF, "4,611,686,018,427,387,904 bytes follow"),
-    "2^60 tokens": (number_at(behind(b"tokenizer.ggml.tokens", 8), 2**60), FROM_GGUF, "arrays hold 1,152,921,504,606,846,976 values"),
-    "an array within an array": (number_at(behind(b"tokenizer.ggml.tokens", 4), 9, 4), FROM_GGUF, "arrays within arrays"),
+    "a text of 2^62 bytes": (
+        number_at(behind(b"tokenizer.ggml.model", 4), 2**62),
+        FROM_GGUF,
+        "4,611,686,018,427,387,904 bytes follow",
+    ),
+    "2^60 tokens": (
+        number_at(behind(b"tokenizer.ggml.tokens", 8), 2**60),
+        FROM_GGUF,
+        "arrays hold 1,152,921,504,606,846,976 values",
+    ),
+    "an array within an array": (
+        number_at(behind(b"tokenizer.ggml.tokens", 4), 9, 4),
+        FROM_GGUF,
+        "arrays within arrays",
+    ),
     "2^31 dimensions": (number_at(behind(b"token_embd.weight"), 2**31, 4), FROM_GGUF, "2,147,483,648 dimensions"),
     "2^62 weights": (number_at(behind(b"token_embd.weight", 4), 2**57), FROM_GGUF, "weights in"),
     "weights beyond the file": (number_at(behind(b"token_embd.weight", 24), 2**61), FROM_GGUF, "not a whole GGUF file"),
@@ -228,10 +320,22 @@ FILES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
         [*MEASURE, "--prompts", "prompts.jsonl"],
         "not text in UTF-8",
     ),
-    "half a character": (text("prompts.jsonl", '{"prompt": "\\ud83d"}'), [*MEASURE, "--prompts", "prompts.jsonl"], "not text in UTF-8"),
-    "prompts that are no Parquet": (text("prompts.parquet", b"PAR1" * 1000), [*MEASURE, "--prompts", "prompts.parquet"], "no Parquet file"),
+    "half a character": (
+        text("prompts.jsonl", '{"prompt": "\\ud83d"}'),
+        [*MEASURE, "--prompts", "prompts.jsonl"],
+        "not text in UTF-8",
+    ),
+    "prompts that are no Parquet": (
+        text("prompts.parquet", b"PAR1" * 1000),
+        [*MEASURE, "--prompts", "prompts.parquet"],
+        "no Parquet file",
+    ),
     "twenty million prompts": (parquet_bomb, [*MEASURE, "--prompts", "prompts.parquet"], "given in row 1 already"),
-    "draws that are no Parquet": (text("draws.parquet", os.urandom(1000)), [*MEASURE, "--draws", "draws.parquet"], "no whole Parquet file"),
+    "draws that are no Parquet": (
+        text("draws.parquet", os.urandom(1000)),
+        [*MEASURE, "--draws", "draws.parquet"],
+        "no whole Parquet file",
+    ),
     "results that are a list": (text("run/results.json", "[]"), ["recommend", "run"], "cannot be read"),
     "results nested deeply": (text("run/results.json", "[" * 100_000), ["recommend", "run"], "cannot be read"),
     "results of other kinds": (
@@ -240,7 +344,10 @@ FILES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
         "students is not what a study writes there",
     ),
     "results with code in a setting": (
-        text("run/results.json", json.dumps({"schema_version": 1, "students": [{"selectivity": {"temperature": "1.0); import os"}}]})),
+        text(
+            "run/results.json",
+            json.dumps({"schema_version": 1, "students": [{"selectivity": {"temperature": "1.0); import os"}}]}),
+        ),
         ["recommend", "run"],
         "students[0].selectivity is not what a study writes there",
     ),
@@ -257,7 +364,11 @@ FILES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
         ["measure", "--reference", "a\0b", "--candidate", "model"],
         "there is no model at 'a\\x00b'",
     ),
-    "a name too long": (lambda _: None, ["measure", "--reference", "a" * 5000, "--candidate", "model"], "cannot name a model"),
+    "a name too long": (
+        lambda _: None,
+        ["measure", "--reference", "a" * 5000, "--candidate", "model"],
+        "cannot name a model",
+    ),
     "a package that is a module of ours": (
         lambda _: None,
         ["measure", "--reference", "package:__main__", "--candidate", "model"],
@@ -288,8 +399,21 @@ class EchoingHub(http.server.BaseHTTPRequestHandler):
 def test_a_hub_that_gives_the_token_back_does_not_get_it_printed(tmp_path):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), EchoingHub) as hub:
         threading.Thread(target=hub.serve_forever, daemon=True).start()
-        here = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HOME": tmp_path / "hub", "HF_TOKEN": SECRETS["HF_TOKEN"]}
-        words = ("run", "distil", "--reference", "hf:some/model", "--teacher", "hf:some/model", "--student", "scratch:32x1")
+        here = {
+            "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}",
+            "HF_HOME": tmp_path / "hub",
+            "HF_TOKEN": SECRETS["HF_TOKEN"],
+        }
+        words = (
+            "run",
+            "distil",
+            "--reference",
+            "hf:some/model",
+            "--teacher",
+            "hf:some/model",
+            "--student",
+            "scratch:32x1",
+        )
         done = distilscope(*words, "--output-dir", tmp_path / "run", check=False, **here)
         hub.shutdown()
     assert (done.returncode, done.stdout) == (1, "")
@@ -302,7 +426,9 @@ def test_weights_that_are_missing_are_not_made_up(tmp_path):
     """As `transformers` would, at random."""
     another_architecture(tmp_path)
     file = tmp_path / "model" / "model.safetensors"
-    save_file({name: weight for name, weight in load_file(file).items() if "mlp" not in name}, file, metadata={"format": "pt"})
+    save_file(
+        {name: weight for name, weight in load_file(file).items() if "mlp" not in name}, file, metadata={"format": "pt"}
+    )
     with pytest.raises(UsageError, match=r"lack 'transformer\.h\.0.mlp\.c_fc\.bias', which this model has"):
         TransformersNetwork.from_folder(tmp_path / "model", torch.float32)
 

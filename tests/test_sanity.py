@@ -1,4 +1,5 @@
-"""What precision and recall must do where the answer is known: modes dropped, invented, shifted (after Räisä et al., ICML 2025)."""
+"""What precision and recall must do where the answer is known: modes dropped, invented, shifted (after Räisä et al.,
+ICML 2025)."""
 
 import math
 

@@ -9,8 +9,12 @@ from hypothesis import strategies as st
 from distilscope.errors import UsageError
 from distilscope.selectivity import UNCHANGED, Chain, MinP, Power, Temperature, TopK, TopP, from_knobs
 
-logits = st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=12).map(lambda row: torch.tensor(row, dtype=torch.float64))
-apart = st.lists(st.integers(-60, 60), min_size=1, max_size=12, unique=True).map(lambda row: torch.tensor(row, dtype=torch.float64) / 4)
+logits = st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=12).map(
+    lambda row: torch.tensor(row, dtype=torch.float64)
+)
+apart = st.lists(st.integers(-60, 60), min_size=1, max_size=12, unique=True).map(
+    lambda row: torch.tensor(row, dtype=torch.float64) / 4
+)
 betas = st.floats(0.05, 20)
 chances = st.floats(0.01, 1.0)
 selectivities = st.one_of(

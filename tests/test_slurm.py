@@ -1,4 +1,5 @@
-"""The job file for a Slurm cluster, as far as it can be known without one: stand-ins for the commands in it note their words."""
+"""The job file for a Slurm cluster, as far as it can be known without one: stand-ins for the commands in it note their
+words."""
 
 import os
 import re
@@ -54,7 +55,11 @@ def cluster(tmp_path):
     jobs: list[subprocess.Popen[str]] = []
 
     def start(code: str, **changes: str | None) -> subprocess.Popen[str]:
-        names = {"SLURM_JOB_ID": str((port - 20000) % 10000), "SLURM_JOB_NODELIST": "node[0-2]", "SLURM_JOB_NUM_NODES": "3"}
+        names = {
+            "SLURM_JOB_ID": str((port - 20000) % 10000),
+            "SLURM_JOB_NODELIST": "node[0-2]",
+            "SLURM_JOB_NUM_NODES": "3",
+        }
         names |= {"SLURM_CPUS_PER_TASK": "4", "SLURM_GPUS_ON_NODE": "2", "DISTILSCOPE_STORE": "/shared/store"}
         names |= {"PATH": f"{folder}:{os.environ['PATH']}", "LOG": str(tmp_path / "log"), "CODE": code}
         names["PORT"] = str(20000 + int(names["SLURM_JOB_ID"]))
@@ -78,7 +83,11 @@ def cluster(tmp_path):
 
 
 def said(tmp_path: Path, name: str) -> list[str]:
-    return [line.removeprefix(f"{name} ") for line in (tmp_path / "log").read_text().splitlines() if line.startswith(f"{name} ")]
+    return [
+        line.removeprefix(f"{name} ")
+        for line in (tmp_path / "log").read_text().splitlines()
+        if line.startswith(f"{name} ")
+    ]
 
 
 def test_it_is_bash_and_asks_for_what_sbatch_knows():

@@ -15,7 +15,8 @@ from distilscope.lm.models.model_folder import write_model
 from fake_models import tiny_llama
 
 TEXT = """The teacher speaks and the student listens; the student repeats what the teacher said, and says less and less.
-Precision rises while recall falls. There is nothing that the student there could not have heard: the the the then there."""
+Precision rises while recall falls. There is nothing that the student there could not have heard:
+the the the then there."""
 
 
 @cache
@@ -25,7 +26,10 @@ def trained_bpe(merges: int = 63, end: str = "<|end|>") -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=257 + merges, special_tokens=[end], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=257 + merges,
+        special_tokens=[end],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     tokenizer.train_from_iterator([TEXT], trainer)
     assert tokenizer.get_vocab_size() == 257 + merges
@@ -33,7 +37,14 @@ def trained_bpe(merges: int = 63, end: str = "<|end|>") -> Tokenizer:
 
 
 def small_llama(seed: int = 5, **changes: object) -> Llama:
-    sizes = {"vocab_size": 320, "hidden_size": 32, "intermediate_size": 64, "head_dim": 8, "rope_theta": 50_000.0, "rms_norm_eps": 1e-4}
+    sizes = {
+        "vocab_size": 320,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "head_dim": 8,
+        "rope_theta": 50_000.0,
+        "rms_norm_eps": 1e-4,
+    }
     return tiny_llama(seed, **(sizes | changes))
 
 
@@ -60,8 +71,11 @@ GGUF_NAMES = {
 
 
 def permuted(weight: np.ndarray, heads: int) -> np.ndarray:
-    """Queries and keys as llama.cpp's converter lays them out: the halves that the rotary embedding turns, interleaved."""
-    return weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
+    """Queries and keys as llama.cpp's converter lays them out: the halves that the rotary embedding turns,
+    interleaved."""
+    return (
+        weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
+    )
 
 
 def gguf_tensors(network: Llama) -> dict[str, np.ndarray]:
@@ -89,7 +103,8 @@ def write_gguf(
     extra: dict[str, np.ndarray] | None = None,
     **changes: object,
 ) -> None:
-    """A llama model as llama.cpp writes it; `without` leaves metadata or tensors out by name, `changes` puts other metadata in."""
+    """A llama model as llama.cpp writes it; `without` leaves metadata or tensors out by name, `changes` puts other
+    metadata in."""
     c, tokenizer = network.config, trained_bpe()
     document = tokenizer.get_vocab()
     tokens = sorted(document, key=document.get)

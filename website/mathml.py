@@ -1,7 +1,9 @@
-"""Formulas of the documentation as MathML, which browsers draw by themselves: the site needs no script and no font for them.
+"""Formulas of the documentation as MathML, which browsers draw by themselves: the site needs no script and no font for
+them.
 
-pymdownx.arithmatex finds `$...$` and `$$...$$` and leaves elements of class `arithmatex`; here the LaTeX in them becomes MathML. Roots
-and brackets that grow need a mathematical font on the reader's machine, so the pages write powers of 1/2 and plain brackets.
+pymdownx.arithmatex finds `$...$` and `$$...$$` and leaves elements of class `arithmatex`; here the LaTeX in them
+becomes MathML. Roots and brackets that grow need a mathematical font on the reader's machine, so the pages write powers
+of 1/2 and plain brackets.
 """
 
 from __future__ import annotations

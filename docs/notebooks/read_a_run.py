@@ -1,4 +1,5 @@
-"""Reads a finished run and answers a recall budget: `marimo edit docs/notebooks/read_a_run.py -- RUN`, or `python ... -- RUN`."""
+"""Reads a finished run and answers a recall budget: `marimo edit docs/notebooks/read_a_run.py -- RUN`, or `python ...
+-- RUN`."""
 
 import marimo
 
@@ -23,12 +24,29 @@ def _():
     from distilscope.evaluation.results_file import read_results
     from distilscope.report.advice import advice
 
-    return DIRECT, Figure, Grid, Path, UsageError, advice, argparse, mo, named, np, read_results, recommend, require_model, t_interval
+    return (
+        DIRECT,
+        Figure,
+        Grid,
+        Path,
+        UsageError,
+        advice,
+        argparse,
+        mo,
+        named,
+        np,
+        read_results,
+        recommend,
+        require_model,
+        t_interval,
+    )
 
 
 @app.cell
 def _(Path, UsageError, argparse, mo, read_results, require_model):
-    parser = argparse.ArgumentParser(description="The frontier of a finished run, and which setting a recall budget buys.")
+    parser = argparse.ArgumentParser(
+        description="The frontier of a finished run, and which setting a recall budget buys."
+    )
     parser.add_argument("run", nargs="?", default="runs/smollm2_cpu", metavar="RUN", help="a finished run's folder")
     folder = Path(parser.parse_args().run)
     try:
@@ -41,8 +59,10 @@ def _(Path, UsageError, argparse, mo, read_results, require_model):
     unit = results["unit"]
     truth = results["ground_truth"]
     mo.md(
-        f"# {folder}\n\np\\*: {truth['description'] or truth['reference']}; at most {truth['horizon']} tokens, {results['seeds']} seeds; "
-        f"the trade-off: {results['trade_off']['verdict']}. The precision and recall of p\\* itself: {-truth['entropy']['mean']:.1f}."
+        f"# {folder}\n\np\\*: {truth['description'] or truth['reference']}; at most {truth['horizon']} tokens, "
+        f"{results['seeds']} seeds; "
+        f"the trade-off: {results['trade_off']['verdict']}. The precision and recall of p\\* itself: "
+        f"{-truth['entropy']['mean']:.1f}."
     )
     return results, unit
 
@@ -58,7 +78,8 @@ def _(DIRECT, Grid, results):
 @app.cell
 def _(DIRECT, Figure, controls, named, np, results, students, unit):
     def frontier(budget_recall: float) -> Figure:
-        """Means over seeds in the plane of precision and recall; grey where less recall is left than the budget allows."""
+        """Means over seeds in the plane of precision and recall; grey where less recall is left than the budget
+        allows."""
         figure = Figure(figsize=(8, 5.5), layout="constrained")
         axes = figure.subplots()
         parts = {
@@ -70,7 +91,9 @@ def _(DIRECT, Figure, controls, named, np, results, students, unit):
             precision, recall = (values[:, columns].mean(axis=0) for values in (grid.precision, grid.recall))
             order = np.argsort(precision)
             axes.plot(precision[order], recall[order], "o-", color=colour, label=label)
-            axes.plot(grid.precision[:, columns].ravel(), grid.recall[:, columns].ravel(), ".", color=colour, alpha=0.35)
+            axes.plot(
+                grid.precision[:, columns].ravel(), grid.recall[:, columns].ravel(), ".", color=colour, alpha=0.35
+            )
             for column, x, y in zip(columns, precision, recall, strict=True):
                 name = named(grid.settings[column]).removeprefix("the direct student sampled at ").removeprefix("the ")
                 below = grid.settings[column] == DIRECT  # the control at the evaluation temperature is the same student
@@ -80,7 +103,12 @@ def _(DIRECT, Figure, controls, named, np, results, students, unit):
         axes.set(ylim=(low, high), autoscale_on=False)  # the ideal is shown where it is near enough to be seen
         axes.axhspan(low, budget_recall, color="0.9", zorder=0, label="beyond the budget")
         ideal = results["frontier"]["ideal"]
-        axes.plot([one["precision"] for one in ideal], [one["recall"] for one in ideal], "k--", label="ideal: the most recall there can be")
+        axes.plot(
+            [one["precision"] for one in ideal],
+            [one["recall"] for one in ideal],
+            "k--",
+            label="ideal: the most recall there can be",
+        )
         axes.set_xlabel(f"precision, {unit}")
         axes.set_ylabel(f"recall, {unit}")
         axes.legend(fontsize=8)
@@ -94,7 +122,13 @@ def _(DIRECT, mo, np, students):
     losses = students.recall[:, [students.settings.index(DIRECT)]] - students.recall
     most = float(np.ceil(2 * np.nanmax(losses.mean(axis=0)) + 1))
     budget = mo.ui.slider(
-        0.0, most, step=most / 40, value=most / 2, label="recall that I can spare, nats", show_value=True, full_width=True
+        0.0,
+        most,
+        step=most / 40,
+        value=most / 2,
+        label="recall that I can spare, nats",
+        show_value=True,
+        full_width=True,
     )
     budget  # noqa: B018
     return budget, most
@@ -114,13 +148,21 @@ def _(UsageError, advice, recommend, results, unit):
 
 @app.cell
 def _(answer, budget, direct_recall, frontier, mo):
-    mo.vstack([mo.as_html(frontier(direct_recall - budget.value)), mo.md(answer(budget.value).replace("\n", "\n\n").replace("*", "\\*"))])
+    mo.vstack(
+        [
+            mo.as_html(frontier(direct_recall - budget.value)),
+            mo.md(answer(budget.value).replace("\n", "\n\n").replace("*", "\\*")),
+        ]
+    )
 
 
 @app.cell
 def _(answer, mo, most, np, students, named, t_interval):
     settings = [
-        f"{named(setting)}: P {t_interval(list(students.precision[:, at]))}, R {t_interval(list(students.recall[:, at]))}"
+        (
+            f"{named(setting)}: P {t_interval(list(students.precision[:, at]))}, R "
+            f"{t_interval(list(students.recall[:, at]))}"
+        )
         for at, setting in enumerate(students.settings)
     ]
     answers = [f"{nats:g} nats: {answer(float(nats)).splitlines()[0]}" for nats in np.linspace(0, most, 5)]

@@ -44,7 +44,8 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> UsageError:
 
 
 def full_disk(error: BaseException) -> str | None:
-    """The file that a full disk (or quota) refused, "" where the system named none; None where the error has another cause."""
+    """The file that a full disk (or quota) refused, "" where the system named none; None where the error has another
+    cause."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):

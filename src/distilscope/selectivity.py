@@ -43,7 +43,9 @@ class Power:
     beta: float
 
     def __post_init__(self) -> None:
-        _number("beta", self.beta, most=math.inf, rule="a number above 0 (inf is the argmax limit); use 1 to change nothing")
+        _number(
+            "beta", self.beta, most=math.inf, rule="a number above 0 (inf is the argmax limit); use 1 to change nothing"
+        )
 
     def __call__(self, logits: Float[Tensor, "*batch v"]) -> Float[Tensor, "*batch v"]:
         if self.beta > _LARGEST_FACTOR:
@@ -73,7 +75,9 @@ class TopK:
 
     def __post_init__(self) -> None:
         if not isinstance(self.k, int) or isinstance(self.k, bool) or self.k < 1:
-            raise UsageError(f"top-k is {self.k!r}, but must be a whole number of at least 1; leave it out to keep every token")
+            raise UsageError(
+                f"top-k is {self.k!r}, but must be a whole number of at least 1; leave it out to keep every token"
+            )
 
     def __call__(self, logits: Float[Tensor, "*batch v"]) -> Float[Tensor, "*batch v"]:
         if self.k >= logits.shape[-1]:

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
 
 PATIENCE = 60_000
 """Milliseconds that a test waits before it gives up: other work may be in the machine's way."""
@@ -45,13 +47,18 @@ def visit(chromium: Any) -> Iterator[Visitor]:
     contexts = []
 
     def open_page(path: Path, *, colour_scheme: str = "light", width: int = 1500) -> Visit:
-        context = chromium.new_context(offline=True, color_scheme=colour_scheme, viewport={"width": width, "height": 1000})
+        context = chromium.new_context(
+            offline=True, color_scheme=colour_scheme, viewport={"width": width, "height": 1000}
+        )
         contexts.append(context)
         context.set_default_timeout(PATIENCE)
         page = context.new_page()
         seen = Visit(page)
         page.on("request", lambda request: seen.requests.append(request.url))
-        page.on("console", lambda message: seen.complaints.append(message.text) if message.type in ("error", "warning") else None)
+        page.on(
+            "console",
+            lambda message: seen.complaints.append(message.text) if message.type in ("error", "warning") else None,
+        )
         page.on("pageerror", lambda error: seen.complaints.append(str(error)))
         page.goto(path.as_uri())
         page.wait_for_selector("html[data-drawn]", state="attached")

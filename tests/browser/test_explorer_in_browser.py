@@ -58,7 +58,10 @@ def quadrature(q, *, p=TRUTH):
 def cells(visited, who):
     """The numbers of a row, in full."""
     visited.page.wait_for_selector("html[data-drawn]", state="attached")
-    return [float(value) for value in visited.page.locator(f"#{who} td").evaluate_all("cells => cells.map(cell => cell.dataset.value)")]
+    return [
+        float(value)
+        for value in visited.page.locator(f"#{who} td").evaluate_all("cells => cells.map(cell => cell.dataset.value)")
+    ]
 
 
 def move(visited, **stops):
@@ -99,7 +102,8 @@ def test_every_stop_agrees_with_the_quadrature(visit, path, explored):
         """stops => {
             const explored = JSON.parse(document.getElementById('explored').textContent);
             return stops.map(([k1, k2, winner, beta]) => {
-                const found = measured(explored.students[k1][k2][winner][beta], explored.ground_truth, explored.entropy);
+                const student = explored.students[k1][k2][winner][beta];
+                const found = measured(student, explored.ground_truth, explored.entropy);
                 return [found.precision, found.recall, found.entropy];
             });
         }""",
@@ -116,13 +120,22 @@ def test_every_stop_agrees_with_the_quadrature(visit, path, explored):
 
 def test_moving_a_slider_moves_the_numbers(visit, path, explored):
     visited = visit(path)
-    for stop in ({"beta": 4}, {"winner": 2}, {"student_components": 1}, {"teacher_components": 4, "winner": 5, "beta": 7}, {"beta": 10}):
+    for stop in (
+        {"beta": 4},
+        {"winner": 2},
+        {"student_components": 1},
+        {"teacher_components": 4, "winner": 5, "beta": 7},
+        {"beta": 10},
+    ):
         move(visited, **stop)
         now = {
             name: int(visited.page.locator(f"#{name}").input_value())
             for name in ("beta", "winner", "teacher-components", "student-components")
         }
-        k1, k2 = list(explored["teachers"])[now["teacher-components"]], list(explored["direct"])[now["student-components"]]
+        k1, k2 = (
+            list(explored["teachers"])[now["teacher-components"]],
+            list(explored["direct"])[now["student-components"]],
+        )
         student = mixture(explored["students"][k1][k2][now["winner"]][now["beta"]])
         beta = math.inf if explored["betas"][now["beta"]] == "inf" else explored["betas"][now["beta"]]
         led = led_by(mixture(explored["teachers"][k1]), now["winner"])

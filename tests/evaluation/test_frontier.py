@@ -22,10 +22,17 @@ FLAT = np.array([0.3, 0.1, 0.4, 0.2])
 
 
 def is_not_made(found: TradeOff, says: str) -> bool:
-    return (found.verdict, found.p_precision, found.p_recall, found.p_kl) == ("not shown", None, None, None) and says in found.reason
+    return (found.verdict, found.p_precision, found.p_recall, found.p_kl) == (
+        "not shown",
+        None,
+        None,
+        None,
+    ) and says in found.reason
 
 
-def verdict(precision: np.ndarray, recall: np.ndarray, kl: np.ndarray, *, seeds: int = 4, temperatures=FOUR) -> TradeOff:
+def verdict(
+    precision: np.ndarray, recall: np.ndarray, kl: np.ndarray, *, seeds: int = 4, temperatures=FOUR
+) -> TradeOff:
     """Every seed has these values by rising temperature, shifted by its own constant."""
 
     def blocks(row: np.ndarray) -> np.ndarray:
@@ -100,7 +107,9 @@ def test_p_values_are_pages(precision, recall, kl):
 def test_the_order_in_which_temperatures_and_seeds_are_given_does_not_matter(precision, recall, kl, columns, rows):
     plain = trade_off(temperatures=FOUR, precision=precision, recall=recall, kl=kl)
     pick = np.ix_(rows, columns)
-    shuffled = trade_off(temperatures=tuple(FOUR[i] for i in columns), precision=precision[pick], recall=recall[pick], kl=kl[pick])
+    shuffled = trade_off(
+        temperatures=tuple(FOUR[i] for i in columns), precision=precision[pick], recall=recall[pick], kl=kl[pick]
+    )
     assert shuffled == plain
 
 
@@ -108,7 +117,10 @@ def test_the_order_in_which_temperatures_and_seeds_are_given_does_not_matter(pre
 def test_only_ranks_within_a_seed_count(values, scale, shift):
     moved = values * scale + shift * np.arange(3)[:, None]
     for before, after in zip(values, moved, strict=True):
-        assume(np.array_equal(np.argsort(np.argsort(before)), np.argsort(np.argsort(after))) and len(set(before)) == len(set(after)))
+        assume(
+            np.array_equal(np.argsort(np.argsort(before)), np.argsort(np.argsort(after)))
+            and len(set(before)) == len(set(after))
+        )
     first, second = (trade_off(temperatures=FOUR, precision=-v, recall=v, kl=v) for v in (values, moved))
     assert first == second
 
@@ -117,7 +129,9 @@ def test_chance_alone_rarely_shows_a_trade_off():
     """The intersection of two tests at 0.05 each, independent here."""
     random = np.random.default_rng(0)
     shown = [
-        trade_off(temperatures=FOUR, **{name: random.standard_normal((5, 4)) for name in ("precision", "recall", "kl")}).verdict
+        trade_off(
+            temperatures=FOUR, **{name: random.standard_normal((5, 4)) for name in ("precision", "recall", "kl")}
+        ).verdict
         != "not shown"
         for _ in range(200)
     ]
@@ -137,7 +151,9 @@ def test_a_higher_frontier_is_higher_by_the_shift():
     base = shifted(LINE, (0.0, 5.0, -3.0))
     found = compare_frontiers(first=base + shifted(0 * LINE, (1.9, 2.0, 2.1)), second=base, recalls=(-3.0, -1.5, -0.5))
     assert found.difference.mean == pytest.approx(2)
-    assert found.difference.half_width == pytest.approx(4.302653 * 0.1 / np.sqrt(3), rel=1e-6)  # t at 0.975 for 2 degrees of freedom
+    assert found.difference.half_width == pytest.approx(
+        4.302653 * 0.1 / np.sqrt(3), rel=1e-6
+    )  # t at 0.975 for 2 degrees of freedom
     assert found.overlap == (-4, -1)
     assert found.verdict() == 1
     assert [at for at, _ in found.at] == [-3.0, -1.5, -0.5]
@@ -155,7 +171,9 @@ def test_precision_is_read_at_the_same_recall():
 
 def test_a_dominated_point_does_not_bend_a_frontier():
     with_dominated = np.vstack([LINE, [[-30.0, -2.5]]])
-    found = compare_frontiers(first=shifted(with_dominated, (0, 1)), second=shifted(LINE, (0, 1)), recalls=(-2.0, -4.0, -1.0))
+    found = compare_frontiers(
+        first=shifted(with_dominated, (0, 1)), second=shifted(LINE, (0, 1)), recalls=(-2.0, -4.0, -1.0)
+    )
     assert [interval.mean for _, interval in found.at] == pytest.approx([0, 0, 0])
 
 
@@ -186,7 +204,8 @@ def test_what_cannot_be_compared_is_said(first, second, says):
 
 @pytest.mark.parametrize("exchanged", [False, True])
 def test_a_frontier_with_more_recall_throughout_and_no_less_precision_is_higher(exchanged):
-    """Read at the other's recalls, where it has its highest precision (-4) or more: -4 less the mean of the other's line, -7.33."""
+    """Read at the other's recalls, where it has its highest precision (-4) or more: -4 less the mean of the other's
+    line, -7.33."""
     pair = [shifted(LINE, (0, 1)), shifted(LINE, (0, 1), recall=-9)]
     found = compare_frontiers(first=pair[exchanged], second=pair[not exchanged], recalls=(-11.0, -2.0))
     assert found.overlap == (-13, -10)
@@ -210,7 +229,8 @@ def test_exchanged_frontiers_give_the_opposite_difference(one, other):
 
 @pytest.mark.parametrize(("precision_noise", "recall_noise"), [(0.5, 0.1), (2.0, 0.4), (2.0, 0.05)])
 def test_points_of_one_curve_rarely_show_a_difference(precision_noise, recall_noise):
-    """Two frontiers on the same bent curve, seen at different settings with noise in both numbers: 5% of studies, about, are misled."""
+    """Two frontiers on the same bent curve, seen at different settings with noise in both numbers: 5% of studies,
+    about, are misled."""
     random = np.random.default_rng(0)
 
     def seen(recalls: tuple[float, ...]) -> np.ndarray:
@@ -231,7 +251,9 @@ def sweep(gain: float, noise: float = 0.1):
         students.append(student(None, seed, precision=-41.0, recall=-1.0))
         for temperature, recall in ((0.7, -7.0), (0.85, -4.0), (1.0, -2.0)):
             level = -20 - 3 * (recall + 8)
-            students.append(student(temperature, seed, precision=level + gain + noise * random.standard_normal(), recall=recall))
+            students.append(
+                student(temperature, seed, precision=level + gain + noise * random.standard_normal(), recall=recall)
+            )
             sampled = student(None, seed, precision=level + noise * random.standard_normal(), recall=recall)
             controls.append(sampled | {"evaluation_selectivity": {"temperature": temperature}})
     return document(students, controls)

@@ -23,7 +23,8 @@ COUNTS = {
 
 
 def draws(counts) -> np.ndarray:
-    """Log-probabilities of draws that repeat each outcome exactly as often as it is expected, so that a mean is an expectation."""
+    """Log-probabilities of draws that repeat each outcome exactly as often as it is expected, so that a mean is an
+    expectation."""
     probability = np.array(counts) / sum(counts)
     return np.repeat(np.log(probability), counts)
 
@@ -143,7 +144,9 @@ def test_beyond_the_trusted_curve_nothing_is_said():
 
 def test_few_draws_give_p_itself_alone():
     log_p = -np.linspace(1, 5, 60)
-    assert [(one.precision, one.precision_weight) for one in ideal_frontier(log_p)] == [(pytest.approx(log_p.mean()), 0)]
+    assert [(one.precision, one.precision_weight) for one in ideal_frontier(log_p)] == [
+        (pytest.approx(log_p.mean()), 0)
+    ]
     assert efficiency_gap(log_p, precision=-9.0, recall=-4.0).gap == pytest.approx(log_p.mean() + 4)
     assert efficiency_gap(log_p, precision=-1.5, recall=-4.0).gap is None
 

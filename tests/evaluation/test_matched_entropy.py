@@ -9,17 +9,24 @@ SEEDS = 4
 
 
 def constructed(*, knob_entropy: float, gain: float = 3.0, seeds: int = SEEDS):
-    """P = -10 h and R = 2 h on the temperature curve, plus a shift per seed that pairing takes away; top-k lies `gain` above in P."""
+    """P = -10 h and R = 2 h on the temperature curve, plus a shift per seed that pairing takes away; top-k lies `gain`
+    above in P."""
     settings = [({"temperature": tau}, tau) for tau in (0.7, 0.85, 1.0)] + [({"top_k": 5}, knob_entropy)]
     students, teachers = [], []
     for seed in range(seeds):
         for selectivity, h in settings:
             shift, extra = 5.0 * seed, gain if "top_k" in selectivity else 0.0
             one = student(
-                selectivity.get("temperature"), seed, precision=-10 * h + shift + extra, recall=2 * h - shift, selectivity=selectivity
+                selectivity.get("temperature"),
+                seed,
+                precision=-10 * h + shift + extra,
+                recall=2 * h - shift,
+                selectivity=selectivity,
             )
             students.append(one | {"variant": {}})
-            teachers.append({"selectivity": selectivity, "seed": seed, "entropy": {"mean": 8 * h}, "mean_length": {"mean": 8.0}})
+            teachers.append(
+                {"selectivity": selectivity, "seed": seed, "entropy": {"mean": 8 * h}, "mean_length": {"mean": 8.0}}
+            )
     return {"students": students, "teacher": teachers}
 
 

@@ -24,8 +24,12 @@ KEY = Key(0, ("precision and recall",))
 def test_divergences_are_entropies_and_cross_terms(a, b, c, d):
     b, d = np.minimum(a, b), np.minimum(c, d)  # no distribution is likelier than another under its own draws
     found = compare(candidate=Scored(a, b), reference=Scored(c, d))
-    assert found.kl_candidate_reference.mean == pytest.approx(-found.candidate_entropy.mean - found.precision.mean, abs=1e-9)
-    assert found.kl_reference_candidate.mean == pytest.approx(-found.reference_entropy.mean - found.recall.mean, abs=1e-9)
+    assert found.kl_candidate_reference.mean == pytest.approx(
+        -found.candidate_entropy.mean - found.precision.mean, abs=1e-9
+    )
+    assert found.kl_reference_candidate.mean == pytest.approx(
+        -found.reference_entropy.mean - found.recall.mean, abs=1e-9
+    )
     swapped = compare(candidate=Scored(c, d), reference=Scored(a, b))
     assert (swapped.precision, swapped.recall) == (found.recall, found.precision)
     assert (swapped.candidate_entropy, swapped.reference_entropy) == (found.reference_entropy, found.candidate_entropy)
@@ -91,7 +95,11 @@ def test_recall_of_a_truncated_candidate_is_infinite_and_says_where():
     outside = np.flatnonzero(np.isneginf(q.log_prob(draws).numpy()))
     assert 10 < len(outside) < 40
     for estimate in (found.recall, found.kl_reference_candidate):
-        assert (estimate.mean, estimate.infinite, estimate.infinite_at) == (None, len(outside), tuple(outside[:10].tolist()))
+        assert (estimate.mean, estimate.infinite, estimate.infinite_at) == (
+            None,
+            len(outside),
+            tuple(outside[:10].tolist()),
+        )
     assert found.precision.mean is not None
     assert json.loads(json.dumps(found.as_json(), allow_nan=False))["recall"]["infinite"] == len(outside)
     assert set(found.as_json()) == {*ESTIMATES, "delta_precision", "delta_recall"}
@@ -127,7 +135,9 @@ def test_z_is_a_standardised_deviation(total, expected, variance):
     assert sampler_z(total, expected, variance) == pytest.approx((total - expected) / variance**0.5)
 
 
-@pytest.mark.parametrize(("z", "cause"), [(4.01, "too likely"), (-4.01, "too unlikely"), (math.inf, "too likely"), (math.nan, "nan")])
+@pytest.mark.parametrize(
+    ("z", "cause"), [(4.01, "too likely"), (-4.01, "too unlikely"), (math.inf, "too likely"), (math.nan, "nan")]
+)
 def test_the_sampler_gate_stops(z, cause):
     with pytest.raises(GateError, match=cause):
         require_sampler(z, "x")
@@ -191,7 +201,14 @@ def test_draws_of_another_selectivity_meet_a_gate(by):
     with pytest.raises(GateError, match="another model, dtype, temperature"):
         score.check(draws, dtype="float32", whose="x")
     with pytest.raises(GateError, match="too likely"):
-        check_draws(score.log_prob, rescored=score.log_prob, expected=score.expected, variance=score.variance, dtype="float32", whose="x")
+        check_draws(
+            score.log_prob,
+            rescored=score.log_prob,
+            expected=score.expected,
+            variance=score.variance,
+            dtype="float32",
+            whose="x",
+        )
     honest = used.score(draws)[0].check(draws, dtype="float32", whose="x")
     assert isinstance(honest, float)
     assert torch.from_numpy(draws.sum_per_sequence(draws.log_prob)).allclose(used.log_prob(draws), atol=1e-5)

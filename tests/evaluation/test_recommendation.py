@@ -27,7 +27,8 @@ DIRECT = {"training": "direct"}
 
 
 def results(settings: dict[float, tuple[float, float]], *, noise: float = 1.0, seeds: int = 5) -> dict[str, object]:
-    """Settings by (precision gain, recall loss). Each seed shifts all of its students, and each student by a little that sums to 0."""
+    """Settings by (precision gain, recall loss). Each seed shifts all of its students, and each student by a little
+    that sums to 0."""
     students = []
     for seed in range(seeds):
         shift = 10.0 * seed
@@ -51,10 +52,22 @@ CASES = {
         "with neither a recall budget nor a precision weight given, the weight is 1",
     ),
     "a high weight goes for precision": (CLEAR, {"precision_weight": 3.0}, at(0.7), [at(0.7)], "worth 3 of recall"),
-    "weight 0 goes for recall": (CLEAR, {"precision_weight": 0.0}, DIRECT, [DIRECT], "every distilled setting is ruled out"),
+    "weight 0 goes for recall": (
+        CLEAR,
+        {"precision_weight": 0.0},
+        DIRECT,
+        [DIRECT],
+        "every distilled setting is ruled out",
+    ),
     "clear winner within the budget": (CLEAR, {"max_recall_loss": 8.0}, at(0.8), [at(0.8)], "at most 8 nats"),
     "a wide budget": (CLEAR, {"max_recall_loss": 20.0}, at(0.7), [at(0.7)], "at most 20 nats"),
-    "nothing within the budget": (CLEAR, {"max_recall_loss": 1.0}, DIRECT, [DIRECT], "every distilled setting is ruled out"),
+    "nothing within the budget": (
+        CLEAR,
+        {"max_recall_loss": 1.0},
+        DIRECT,
+        [DIRECT],
+        "every distilled setting is ruled out",
+    ),
     "two tied": (
         {0.7: (14.0, 6.0), 0.8: (14.0, 6.01), 1.0: (-5.0, 2.0)},
         {"precision_weight": 1.0},
@@ -72,7 +85,13 @@ CASES = {
     ),
     "a grid of one": ({0.8: (14.0, 6.0)}, {}, at(0.8), [at(0.8)], "best of 2 candidates"),
     "all the same": ({0.7: (0.0, 0.0), 0.8: (0.0, 0.0)}, {}, None, [DIRECT, at(0.7), at(0.8)], "no clear winner"),
-    "everything is worse": ({0.7: (-3.0, 6.0), 0.8: (-4.0, 2.0)}, {}, DIRECT, [DIRECT], "every distilled setting is ruled out"),
+    "everything is worse": (
+        {0.7: (-3.0, 6.0), 0.8: (-4.0, 2.0)},
+        {},
+        DIRECT,
+        [DIRECT],
+        "every distilled setting is ruled out",
+    ),
 }
 
 
@@ -86,7 +105,10 @@ def test_the_answer_is_the_known_one(case):
     assert found.seeds == 5
     assert len(found.candidates) == len(settings) + 1
     if setting in (None, DIRECT):
-        assert found.setting is None or (found.chosen.precision_gain.mean, found.chosen.recall_loss.half_width) == (0, 0)
+        assert found.setting is None or (found.chosen.precision_gain.mean, found.chosen.recall_loss.half_width) == (
+            0,
+            0,
+        )
     else:
         gain, loss = settings[setting["temperature"]]
         assert found.tied[0] == setting or "on the border" in case
@@ -149,7 +171,11 @@ SETTINGS = [
     (student(None, 0, precision=0, recall=0), DIRECT, "the direct student"),
     (student(0.875, 0, precision=0, recall=0), at(0.875), "temperature 0.875"),
     (student(0.8, 0, precision=0, recall=0, selectivity={"temperature": 0.8}), at(0.8), "temperature 0.8"),
-    (student(None, 0, precision=0, recall=0, selectivity={"top_k": 50}), {"training": "distilled", "top_k": 50}, "top-k 50"),
+    (
+        student(None, 0, precision=0, recall=0, selectivity={"top_k": 50}),
+        {"training": "distilled", "top_k": 50},
+        "top-k 50",
+    ),
     (
         student(0.9, 0, precision=0, recall=0, selectivity={"temperature": 0.9, "top_p": 0.95}),
         {"training": "distilled", "temperature": 0.9, "top_p": 0.95},
@@ -187,11 +213,19 @@ def infinite_direct() -> dict[str, object]:
 
 BAD = {
     "both objectives": (results(CLEAR), {"max_recall_loss": 1.0, "precision_weight": 2.0}, "two objectives; give one"),
-    "negative budget": (results(CLEAR), {"max_recall_loss": -1.0}, "the recall budget is -1.0, but must be a finite number of at least 0"),
+    "negative budget": (
+        results(CLEAR),
+        {"max_recall_loss": -1.0},
+        "the recall budget is -1.0, but must be a finite number of at least 0",
+    ),
     "infinite budget": (results(CLEAR), {"max_recall_loss": np.inf}, "the recall budget is inf"),
     "nan weight": (results(CLEAR), {"precision_weight": np.nan}, "the precision weight is nan"),
     "negative weight": (results(CLEAR), {"precision_weight": -0.5}, "the precision weight is -0.5"),
-    "one seed": (results(CLEAR, seeds=1), {}, "1 seed, but intervals over seeds need at least 2; run with --seeds 2 or more"),
+    "one seed": (
+        results(CLEAR, seeds=1),
+        {},
+        "1 seed, but intervals over seeds need at least 2; run with --seeds 2 or more",
+    ),
     "no seeds": (document([]), {}, "no direct student"),
     "no students": ({"schema_version": 1}, {}, "no direct student"),
     "only direct": (results({}), {}, "needs at least 1; add temperatures"),
@@ -228,7 +262,8 @@ REPETITIONS = 500
 
 
 def simulated(truth, *, seeds: int, key: int):
-    """500 studies: gains and losses with noise of different sizes, in part shared by all settings through the direct student."""
+    """500 studies: gains and losses with noise of different sizes, in part shared by all settings through the direct
+    student."""
     random = np.random.default_rng(key)
     gain, loss = (np.concatenate([[0.0], values]) for values in truth)
     scale = np.array([0.0, 2.0, 1.0, 1.0, 0.5])
@@ -242,9 +277,9 @@ def simulated(truth, *, seeds: int, key: int):
 @pytest.mark.parametrize("name", TRUTHS)
 @pytest.mark.parametrize("budget", [None, 2.5])
 def test_error_rates(name, seeds, budget):
-    """At least 93% (95% less two standard errors) of studies: the interval of the setting with the highest mean covers its truth, the
-    truly best setting (each, where several are) is tied, and an answer is no worse than the direct student and keeps within the budget.
-    Where all are alike, there is none.
+    """At least 93% (95% less two standard errors) of studies: the interval of the setting with the highest mean covers
+    its truth, the truly best setting (each, where several are) is tied, and an answer is no worse than the direct
+    student and keeps within the budget. Where all are alike, there is none.
     """
     covered, kept, honest, silent = [], [], [], []
     for gain, loss, gains, losses in simulated(TRUTHS[name], seeds=seeds, key=7):
@@ -253,7 +288,10 @@ def test_error_rates(name, seeds, budget):
         found = choose(gain=gains, loss=losses, value=value, max_recall_loss=budget)
         top = int(value.mean(axis=0).argmax()) if budget is None else found.best
         covered.append(
-            all(interval[top].low <= truth[top] <= interval[top].high for interval, truth in ((found.gains, gain), (found.losses, loss)))
+            all(
+                interval[top].low <= truth[top] <= interval[top].high
+                for interval, truth in ((found.gains, gain), (found.losses, loss))
+            )
         )
         allowed = loss <= (np.inf if budget is None else budget)
         best = np.flatnonzero(allowed & (true_value == true_value[allowed].max()))
@@ -267,7 +305,8 @@ def test_error_rates(name, seeds, budget):
 
 
 def test_enough_seeds_find_the_clear_winner():
-    """The guarantees are not bought by silence: with ten seeds the best of well separated settings is named nearly always."""
+    """The guarantees are not bought by silence: with ten seeds the best of well separated settings is named nearly
+    always."""
     chosen = [
         choose(gain=gains, loss=losses, value=gains - losses, max_recall_loss=None).chosen
         for _, _, gains, losses in simulated(TRUTHS["spread"], seeds=10, key=3)

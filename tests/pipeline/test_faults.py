@@ -1,4 +1,5 @@
-"""What a run survives, each fault really done to it: afterwards its store and results are those of a run that nothing disturbed.
+"""What a run survives, each fault really done to it: afterwards its store and results are those of a run that nothing
+disturbed.
 
 `make test` strikes once with each, `make soak` many times, at other moments every time.
 """
@@ -32,7 +33,8 @@ def study(folder: Path) -> list[object]:
 
 
 KEPT = {"checkpoint.safetensors", "alike"}
-"""What a training that was interrupted leaves: where it stands, and what its like in another number of processes finds it by."""
+"""What a training that was interrupted leaves: where it stands, and what its like in another number of processes finds
+it by."""
 
 
 def until(condition: Callable[[], object], process: subprocess.Popen[str], *, pause: float = 0.005) -> bool:
@@ -123,7 +125,9 @@ def test_a_worker_killed_while_it_draws_costs_nothing_but_its_tile(chance, undis
 def test_a_worker_killed_in_the_middle_of_a_training_goes_on_from_its_checkpoint(chance, undisturbed, tmp_path):
     store = tmp_path / "store"
     with begin(*study(tmp_path)) as run:
-        assert until(lambda: list(store.glob(".scratch/*/checkpoint.safetensors")) and under_way(store) == {"training"}, run)
+        assert until(
+            lambda: list(store.glob(".scratch/*/checkpoint.safetensors")) and under_way(store) == {"training"}, run
+        )
         time.sleep(chance.random() * 0.2)
         struck(chance, run)
         _, said = run.communicate()
@@ -167,7 +171,9 @@ def test_sigterm_keeps_a_checkpoint_and_one_that_was_damaged_since_is_named_and_
     """Of the teacher's training, which keeps none of its own accord."""
     store = tmp_path / "run" / "store"
     (teacher,) = (
-        path.parent.name for path in undisturbed.glob("store/training/*/manifest.json") if '"hidden_size": 64' in path.read_text()
+        path.parent.name
+        for path in undisturbed.glob("store/training/*/manifest.json")
+        if '"hidden_size": 64' in path.read_text()
     )
     scratch = store / ".scratch" / teacher
     with begin(*study(tmp_path / "run")) as run:
@@ -262,7 +268,9 @@ def fill(file: BinaryIO) -> None:
                 file.write(bytes(size))
 
 
-def test_a_full_disk_is_told_leaves_nothing_half_written_and_the_run_goes_on_when_there_is_space(chance, undisturbed, tmp_path):
+def test_a_full_disk_is_told_leaves_nothing_half_written_and_the_run_goes_on_when_there_is_space(
+    chance, undisturbed, tmp_path
+):
     """It fills up under the run, which would not have begun with less space than it foresees."""
     disk, come = tmp_path / "disk", at_random(chance, undisturbed)
     with small_disk(disk, 16):

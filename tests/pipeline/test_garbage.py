@@ -79,7 +79,11 @@ number = itertools.count()
 
 @settings(max_examples=15)
 @given(
-    runs=st.lists(st.tuples(st.sets(st.sampled_from(STEPS)), st.booleans(), st.sets(st.sampled_from(STEPS))), min_size=1, max_size=3),
+    runs=st.lists(
+        st.tuples(st.sets(st.sampled_from(STEPS)), st.booleans(), st.sets(st.sampled_from(STEPS))),
+        min_size=1,
+        max_size=3,
+    ),
     others=st.sets(st.sampled_from(STEPS)),
 )
 def test_what_any_kept_run_needs_stays_and_all_else_goes(tmp_path_factory, runs, others):
@@ -144,7 +148,13 @@ def test_what_the_store_has_not_put_there_and_links_are_left_alone(store, tmp_pa
     (store.root / ".scratch" / c.fingerprint).symlink_to(outside.path(c))
     (store.root / ".partial").rmdir()
     (store.root / ".partial").symlink_to(outside.root)
-    for name in ("notes.txt", "notes/mine.txt", f"{STEPS[0].kind}/README", ".logs/worker-0.log", "my notes/" + "0" * 64 + "/x"):
+    for name in (
+        "notes.txt",
+        "notes/mine.txt",
+        f"{STEPS[0].kind}/README",
+        ".logs/worker-0.log",
+        "my notes/" + "0" * 64 + "/x",
+    ):
         (store.root / name).parent.mkdir(parents=True, exist_ok=True)
         (store.root / name).write_text("mine")
     assert rubbish(store) == []
@@ -181,7 +191,10 @@ def test_a_note_that_cannot_be_read_stops_it_all(store, tmp_path):
     shutil.rmtree(tmp_path / "other")
     (note,) = [one.file for one in kept_runs(store) if one.folder.name == "run"]
     whole = note.read_text()
-    forged = [{"folder": 3}, *({"folder": "x", "host": "y", "artifacts": artifacts} for artifacts in (5, [3], ["../x"], ["/etc/passwd"]))]
+    forged = [
+        {"folder": 3},
+        *({"folder": "x", "host": "y", "artifacts": artifacts} for artifacts in (5, [3], ["../x"], ["/etc/passwd"])),
+    ]
     for text in ("", "[]", whole.replace("0", "1", 1), *map(sealed, forged)):
         note.write_text(text)
         with pytest.raises(StoreError, match=r"what this run needs cannot be read.*or remove the file"):

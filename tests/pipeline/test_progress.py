@@ -199,7 +199,10 @@ def test_plain_lines_when_all_is_there_and_when_it_stops_early(clock):
     watch.note("a worker process died")
     clock.now += 65
     watch.end()
-    assert stream.getvalue().splitlines()[-2:] == ["a worker process died", "stopped after 1 min: 1 of 2 steps finished and kept"]
+    assert stream.getvalue().splitlines()[-2:] == [
+        "a worker process died",
+        "stopped after 1 min: 1 of 2 steps finished and kept",
+    ]
 
 
 def test_a_terminal_gets_a_bar(clock, monkeypatch):

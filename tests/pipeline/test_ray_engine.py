@@ -1,4 +1,5 @@
-"""The Ray engine on one cluster of this machine: the same bytes, the same errors, and nothing said that should not be."""
+"""The Ray engine on one cluster of this machine: the same bytes, the same errors, and nothing said that should not
+be."""
 
 from __future__ import annotations
 
@@ -88,13 +89,17 @@ class TestOnACluster:
     def test_an_error_of_ours_crosses_as_it_is_and_another_names_its_log(self, store):
         with pytest.raises(GateError, match=r"z = 7.1, but \|z\| must stay below 4"):
             run([lone("gate")], store)
-        with pytest.raises(DistilscopeError, match=r"the step 'the bug' .* failed with KeyError: 'weights'; .* traceback is in") as caught:
+        with pytest.raises(
+            DistilscopeError, match=r"the step 'the bug' .* failed with KeyError: 'weights'; .* traceback is in"
+        ) as caught:
             run([lone("bug")], store)
         assert 'raise KeyError("weights")' in Path(str(caught.value).rsplit(" ", 1)[1]).read_text()
 
     def test_a_step_that_kills_its_process_every_time_is_told(self, store):
         step = lone("kill")
-        with pytest.raises(DistilscopeError, match=r"died while running the step 'the kill' .* 4 times in a row .* use fewer workers"):
+        with pytest.raises(
+            DistilscopeError, match=r"died while running the step 'the kill' .* 4 times in a row .* use fewer workers"
+        ):
             run([step], store)
         assert not store.has(step)
 
@@ -127,7 +132,9 @@ class TestOnACluster:
         assert not any(TOKEN.encode() in path.read_bytes() for path in files)
         monkeypatch.setattr(ray_cluster, "PATIENCE", 4.0)
         monkeypatch.setenv("RAY_AUTH_TOKEN", "another")
-        with pytest.raises(DistilscopeError, match=f"the Ray cluster at {address} asks for another token; set RAY_AUTH_TOKEN"):
+        with pytest.raises(
+            DistilscopeError, match=f"the Ray cluster at {address} asks for another token; set RAY_AUTH_TOKEN"
+        ):
             ray_cluster._require_answer(address)
 
 
@@ -175,8 +182,14 @@ def test_a_node_with_another_store_or_other_versions_is_refused(store):
     with store.lock():
         one, sender = task(store), Sender.of(store)
         for other, told in (
-            (replace(sender, holder="1\nelsewhere\n"), "is not the one that this run has locked; put it in a folder that all nodes share"),
-            (replace(sender, versions=(("torch", "0.1"),)), "has torch .*, but this run has 0.1, and results must not depend on the node"),
+            (
+                replace(sender, holder="1\nelsewhere\n"),
+                "is not the one that this run has locked; put it in a folder that all nodes share",
+            ),
+            (
+                replace(sender, versions=(("torch", "0.1"),)),
+                "has torch .*, but this run has 0.1, and results must not depend on the node",
+            ),
         ):
             (receipt,) = perform_all([one], other)
             assert isinstance(receipt.error, DistilscopeError)
@@ -200,7 +213,9 @@ class TestNoCluster:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
         start = time.monotonic()
-        with pytest.raises(DistilscopeError, match=rf"there is no Ray cluster at 127.0.0.1:{port} \(.*refused\); give the address"):
+        with pytest.raises(
+            DistilscopeError, match=rf"there is no Ray cluster at 127.0.0.1:{port} \(.*refused\); give the address"
+        ):
             ray_cluster._require_answer(f"127.0.0.1:{port}")
         assert time.monotonic() - start < 5
 
@@ -220,7 +235,9 @@ class TestNoCluster:
 
     def test_without_ray_the_extra_is_named(self, monkeypatch):
         monkeypatch.setattr(ray_cluster.importlib.util, "find_spec", lambda _: None)
-        with pytest.raises(DistilscopeError, match=r"needs Ray, which is not installed here; run pip install 'distilscope\[ray\]'"):
+        with pytest.raises(
+            DistilscopeError, match=r"needs Ray, which is not installed here; run pip install 'distilscope\[ray\]'"
+        ):
             ray_cluster.require_ray()
 
 
@@ -230,7 +247,9 @@ def test_sigterm_ends_a_cluster_of_our_own_with_143_and_leaves_nothing(store, tm
     environment = os.environ | {"PYTHONPATH": SOURCES, "TMPDIR": "/tmp", "HOME": str(tmp_path)}
     before = set(Path("/tmp").glob("ray-*"))
     command = [sys.executable, work.__file__, str(store.root), "2", "0.3", "ray"]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         while len(list(store.root.glob("[!.]*/*/manifest.json"))) < 2:
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)

@@ -1,4 +1,5 @@
-"""Faults that are really done: a worker, a node and the driver of a Ray run are killed, and nothing of the results shows it.
+"""Faults that are really done: a worker, a node and the driver of a Ray run are killed, and nothing of the results
+shows it.
 
 Each blow falls when so many artifacts are finished, another number each time (`--soak N`).
 """
@@ -153,7 +154,9 @@ def nodes() -> Iterator[Nodes]:
         environment = ENVIRONMENT | {"RAY_TMPDIR": folder}
         command = [sys.executable, script]
         pipe = subprocess.PIPE
-        with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as process:
+        with subprocess.Popen(
+            command, env=environment, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True
+        ) as process:
             yield Nodes(process)
             assert process.stdin is not None
             process.stdin.close()
@@ -177,7 +180,10 @@ def moment(chance: random.Random, undisturbed: Undisturbed) -> int:
 def as_if_nothing_had_been(folder: Path, undisturbed: Undisturbed) -> None:
     assert manifests(folder) == undisturbed.manifests
     assert (folder / "results.json").read_bytes() == undisturbed.results
-    assert [path.name for path in (folder / "store").glob(".*") if path.name in (".partial", ".scratch")] in ([], [".scratch"])
+    assert [path.name for path in (folder / "store").glob(".*") if path.name in (".partial", ".scratch")] in (
+        [],
+        [".scratch"],
+    )
 
 
 def end(process: subprocess.Popen[bytes]) -> tuple[int, bytes, str]:
@@ -230,13 +236,17 @@ def test_a_killed_driver(tmp_path, nodes, undisturbed, chance):
 def test_the_only_node_killed(tmp_path, undisturbed, chance):
     """A run on a cluster of its own says so and ends; run again, by another engine at that, it goes on from there."""
     with start(tmp_path, "--engine", "ray") as process:
-        blow = moment(chance, undisturbed) * 2 // 3  # the last steps come too fast to be sure of striking before the end
+        blow = (
+            moment(chance, undisturbed) * 2 // 3
+        )  # the last steps come too fast to be sure of striking before the end
         until(lambda: finished(tmp_path) >= blow, process)
         os.kill(next(pid for pid in below(process.pid) if named(pid, "/raylet/raylet")), signal.SIGKILL)
         code, out, err = end(process)
     assert (code, out) == (1, b"")
     assert "Traceback" not in err
-    assert err.splitlines()[-1].startswith("distilscope: the Ray node of this machine died, and with it the run, at the step ")
+    assert err.splitlines()[-1].startswith(
+        "distilscope: the Ray node of this machine died, and with it the run, at the step "
+    )
     with start(tmp_path) as process:
         code, out, err = end(process)
     assert code == 0, err

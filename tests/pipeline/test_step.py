@@ -9,9 +9,13 @@ from hypothesis import strategies as st
 
 from distilscope.pipeline.step import Identity, Step, canonical, order, plain
 
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5)
+scalars = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5)
+)
 values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3), max_leaves=6
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
 )
 configs = st.dictionaries(st.text(max_size=4), values, max_size=4)
 
@@ -30,7 +34,9 @@ def test_the_fingerprint_is_the_sha256_of_the_canonical_form():
     source = make({"a": 1})
     step = make({"β": [1, 2.5, None, True], "a": "x"}, {"draws/0": source})
     form = (
-        '{"code_version":1,"config":{"a":"x","\\u03b2":[1,2.5,null,true]},"inputs":{"draws/0":"' + source.fingerprint + '"},"kind":"fit"}'
+        '{"code_version":1,"config":{"a":"x","\\u03b2":[1,2.5,null,true]},"inputs":{"draws/0":"'
+        + source.fingerprint
+        + '"},"kind":"fit"}'
     )
     assert step.fingerprint == hashlib.sha256(form.encode()).hexdigest()
 

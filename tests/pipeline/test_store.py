@@ -45,7 +45,9 @@ def python(code: str, *arguments: object) -> subprocess.Popen[str]:
 
 def changed(path: Path, **changes: object) -> None:
     """A manifest that somebody wrote anew, seal and all."""
-    path.write_text(sealed({key: value for key, value in json.loads(path.read_text()).items() if key != "sha256"} | changes))
+    path.write_text(
+        sealed({key: value for key, value in json.loads(path.read_text()).items() if key != "sha256"} | changes)
+    )
 
 
 def test_an_artifact_is_a_folder_named_by_kind_and_fingerprint_with_a_manifest(store):
@@ -152,7 +154,9 @@ def test_a_full_disk_while_syncing_is_told_with_its_remedy(store, monkeypatch):
     step = lone("fit")
     with monkeypatch.context() as patch:
         patch.setattr(manifest.os, "fsync", full)
-        with pytest.raises(StoreError, match=r"the disk that holds .*store is full while .*free some space.*what was finished is kept"):
+        with pytest.raises(
+            StoreError, match=r"the disk that holds .*store is full while .*free some space.*what was finished is kept"
+        ):
             fill(store, step)
     assert not store.has(step)
     assert list((store.root / ".partial").iterdir()) == []
@@ -216,7 +220,8 @@ def test_verify_finds_missing_extra_and_truncated_files_and_missing_artifacts(st
 
 
 @pytest.mark.parametrize(
-    "name", ["../outside", "/etc/passwd", "sub/../../outside", "a//b", "./a.txt", "", ".", "manifest.json", "a\0b", "\udcff"]
+    "name",
+    ["../outside", "/etc/passwd", "sub/../../outside", "a//b", "./a.txt", "", ".", "manifest.json", "a\0b", "\udcff"],
 )
 def test_a_manifest_that_points_outside_its_folder_is_refused(store, name):
     step = lone("fit")
@@ -251,7 +256,9 @@ def test_links_are_refused_wherever_they_are(store, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", '{"kind": "fit"}', '{"kind": 1}', '{"x": ' * 5000 + "1" + "}" * 5000, "\udce9"], ids=range(8)
+    "text",
+    ["", "{", "[]", "null", '{"kind": "fit"}', '{"kind": 1}', '{"x": ' * 5000 + "1" + "}" * 5000, "\udce9"],
+    ids=range(8),
 )
 def test_an_unreadable_manifest_is_a_problem_and_no_crash(store, text):
     step = lone("fit")
@@ -272,7 +279,12 @@ def test_a_manifest_with_any_byte_changed_is_a_problem(store):
             file.write_bytes(whole[:at] + bytes([whole[at] ^ change]) + whole[at + 1 :])
             (problem,) = store.verify([step])
             assert problem.file == file, (at, change)
-    for more in (whole + b"\n", whole.replace(b"\n", b"\r\n"), whole[:-1], whole.replace(b'"counts"', b'"counts": {}, "counts"')):
+    for more in (
+        whole + b"\n",
+        whole.replace(b"\n", b"\r\n"),
+        whole[:-1],
+        whole.replace(b'"counts"', b'"counts": {}, "counts"'),
+    ):
         file.write_bytes(more)
         assert [problem.file for problem in store.verify([step])] == [file]
     file.write_bytes(whole)
@@ -280,7 +292,8 @@ def test_a_manifest_with_any_byte_changed_is_a_problem(store):
 
 
 @pytest.mark.parametrize(
-    "change", [{"code_version": 2}, {"config": {"a": 1}}, {"inputs": {"x": "0"}}, {"fingerprint": "0" * 64}, {"kind": "other"}]
+    "change",
+    [{"code_version": 2}, {"config": {"a": 1}}, {"inputs": {"x": "0"}}, {"fingerprint": "0" * 64}, {"kind": "other"}],
 )
 def test_a_manifest_whose_content_has_another_fingerprint_is_a_problem(store, change):
     step = lone("fit")
@@ -324,7 +337,10 @@ def test_a_lock_held_by_another_process_names_it_and_ends_with_it(store):
     with python(HOLD, store.root) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
-        with pytest.raises(StoreError, match=rf"{store.root} is in use by process {process.pid} .*wait until it ends"), store.lock():
+        with (
+            pytest.raises(StoreError, match=rf"{store.root} is in use by process {process.pid} .*wait until it ends"),
+            store.lock(),
+        ):
             pass
         process.send_signal(signal.SIGKILL)
         process.wait()

@@ -110,7 +110,9 @@ def sleep(config, inputs, output, scratch):
 
 
 def environment(config, inputs, output, scratch):
-    (output / "seen.txt").write_text(f"{os.environ['OMP_NUM_THREADS']} {os.environ['MKL_NUM_THREADS']} {'torch' in sys.modules}")
+    (output / "seen.txt").write_text(
+        f"{os.environ['OMP_NUM_THREADS']} {os.environ['MKL_NUM_THREADS']} {'torch' in sys.modules}"
+    )
     return {"threads": int(os.environ["OMP_NUM_THREADS"])}
 
 

@@ -45,7 +45,13 @@ def test_the_generation_config_has_every_knob_explicit(setting):
     assert config.do_sample is True
     expected = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, **setting}
     assert {name: getattr(config, name) for name in expected} == expected
-    neutral = {"num_beams": 1, "num_return_sequences": 1, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "typical_p": 1.0}
+    neutral = {
+        "num_beams": 1,
+        "num_return_sequences": 1,
+        "repetition_penalty": 1.0,
+        "no_repeat_ngram_size": 0,
+        "typical_p": 1.0,
+    }
     assert {name: getattr(config, name) for name in neutral} == neutral
     assert config.max_new_tokens == 12
 
@@ -54,8 +60,16 @@ def test_the_generation_config_has_every_knob_explicit(setting):
 def test_transformers_then_draws_what_the_study_drew(setting):
     """Against a model whose own generation_config sharpens in every way: none of that gets through."""
     torch.manual_seed(0)
-    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
-    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=40, **shape, initializer_range=1.0, eos_token_id=None))
+    shape = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+    }
+    model = transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(vocab_size=40, **shape, initializer_range=1.0, eos_token_id=None)
+    )
     model.generation_config = transformers.GenerationConfig(
         do_sample=True,
         temperature=0.3,
@@ -82,13 +96,23 @@ def test_transformers_then_draws_what_the_study_drew(setting):
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_the_vllm_options_are_python_with_every_knob_explicit(setting):
-    """vllm is not installed here: its code is parsed, not run. -1 for top_k is what all of its versions take for every token."""
+    """vllm is not installed here: its code is parsed, not run. -1 for top_k is what all of its versions take for every
+    token."""
     tree = ast.parse(code(setting, "vllm"))
     (call,) = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     assert isinstance(call.func, ast.Name)
     assert call.func.id == "SamplingParams"
     found = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
-    neutral = {"n": 1, "temperature": 1.0, "top_k": -1, "top_p": 1.0, "min_p": 0.0, "max_tokens": 12, "min_tokens": 0, "ignore_eos": False}
+    neutral = {
+        "n": 1,
+        "temperature": 1.0,
+        "top_k": -1,
+        "top_p": 1.0,
+        "min_p": 0.0,
+        "max_tokens": 12,
+        "min_tokens": 0,
+        "ignore_eos": False,
+    }
     neutral |= {"presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0, "detokenize": False}
     assert found == neutral | setting
 
@@ -104,7 +128,8 @@ def test_where_no_teacher_is_to_be_drawn_from_there_is_no_code(setting):
 
 
 def found(settings, **objective):
-    """Settings by (precision gain, recall loss), with noise over three seeds that sums to 0 and differs between settings."""
+    """Settings by (precision gain, recall loss), with noise over three seeds that sums to 0 and differs between
+    settings."""
     students = [student(None, seed, precision=-50.0, recall=-40.0) for seed in range(3)]
     for place, (temperature, (gain, loss)) in enumerate(settings.items()):
         for seed in range(3):
@@ -118,7 +143,11 @@ def test_advice_names_the_setting_its_cost_and_the_tied():
     first, second, tied = text.split("\n")
     assert first.startswith("Draw the teacher's data at temperature 0.7: ")
     assert re.match(
-        r"Against the direct student it gains 20\.00 ± [\d.]+ of precision and costs 5\.00 ± [\d.]+ of recall, nats per", second
+        (
+            r"Against the direct student it gains 20\.00 ± [\d.]+ of precision and costs 5\.00 ± [\d.]+ of "
+            r"recall, nats per"
+        ),
+        second,
     )
     assert "95% intervals that hold for all 2 distilled settings at once, over 3 seeds" in second
     assert tied == "Tied with it, not ruled out as the best: temperature 0.8."

@@ -14,9 +14,22 @@ def interval(mean: float, half_width: float | None = None) -> dict:
     return {"mean": mean, "half_width": half_width, "n": 3}
 
 
-def row(quantity: str, effect: dict, *, seen: bool, published: float | None = None, unit: str = "nats per sequence") -> dict:
-    values = {"published": published, "as_published": interval(-3.25, 0.5), "by_definition": interval(-3.0, 0.25), "effect": effect}
-    return {"quantity": quantity, "unit": unit, "seen": seen, "means": "it is another number" if seen else "no effect", **values}
+def row(
+    quantity: str, effect: dict, *, seen: bool, published: float | None = None, unit: str = "nats per sequence"
+) -> dict:
+    values = {
+        "published": published,
+        "as_published": interval(-3.25, 0.5),
+        "by_definition": interval(-3.0, 0.25),
+        "effect": effect,
+    }
+    return {
+        "quantity": quantity,
+        "unit": unit,
+        "seen": seen,
+        "means": "it is another number" if seen else "no effect",
+        **values,
+    }
 
 
 DOCUMENT = {
@@ -58,9 +71,9 @@ def test_page():
     assert "| 1. A trap | P | −20.26 | −3.25 ± 0.50 | −3.00 ± 0.25 | −0.25 ± 0.10 | it is another number |" in text
     assert "|  | \\|gap\\| (nats per token) | – |" in text
     assert (
-        "*Effect.* P: −0.25 ± 0.10 nats per sequence; it is another number. Not seen at this size: |gap| (+0.10 ± 0.20) and R (0.00)."
-        in text
-    )
+        "*Effect.* P: −0.25 ± 0.10 nats per sequence; it is another number. Not seen at this size: |gap| "
+        "(+0.10 ± 0.20) and R (0.00)."
+    ) in text
     assert "\n> it stopped\n" in text
 
 

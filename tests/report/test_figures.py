@@ -32,7 +32,9 @@ KNOBS = ({"top_k": 5}, {"top_p": 0.9, "min_p": 0.1})
 
 DOCUMENTS = {
     "temperatures": study_document,
-    "a long name": lambda: named(study_document(), "A model whose name says whence it came, how it was made small, and what was cut away"),
+    "a long name": lambda: named(
+        study_document(), "A model whose name says whence it came, how it was made small, and what was cut away"
+    ),
     "knobs": lambda: study_document(knobs=KNOBS),
     "two seeds": lambda: study_document(seeds=2),
     "one seed": lambda: study_document(seeds=1, temperatures=(0.8,)),
@@ -94,11 +96,20 @@ def test_a_map_shows_each_model_before_p_star():
     figure = figure5(map, 6.75)
     titles = [axes.get_title() for axes in figure.axes]
     shown = [f"τ = {tau:g}" for tau in (0.4, 0.6, 0.8, 1.0)]
-    assert titles == [*(f"teacher, {text}" for text in shown), "p*", *(f"student, {text}" for text in shown), "direct student"]
+    assert titles == [
+        *(f"teacher, {text}" for text in shown),
+        "p*",
+        *(f"student, {text}" for text in shown),
+        "direct student",
+    ]
     assert [axes.get_xlabel() for axes in figure.axes] == ["0.50 | 0.50"] * 4 + [""] + ["0.50 | 0.50"] * 5
-    for axes, (role, temperature) in zip(figure.axes[5:9], [("distilled", tau) for tau in (0.4, 0.6, 0.8, 1.0)], strict=True):
+    for axes, (role, temperature) in zip(
+        figure.axes[5:9], [("distilled", tau) for tau in (0.4, 0.6, 0.8, 1.0)], strict=True
+    ):
         behind, before = (part.get_offsets() for part in axes.collections)
-        wanted = [(one["x"], one["y"]) for one in map["points"] if (one["role"], one["temperature"]) == (role, temperature)]
+        wanted = [
+            (one["x"], one["y"]) for one in map["points"] if (one["role"], one["temperature"]) == (role, temperature)
+        ]
         assert before.tolist() == [list(place) for place in wanted]
         assert set(behind[:, 0]) == {0}
 
@@ -144,7 +155,12 @@ def test_files_are_as_wide_as_columns_with_their_type_in_them(results, tmp_path)
     paths = write_for_paper(results(), tmp_path)
     names = ["figure4"] if results is study_document else ["figure1", "figure2"]
     assert [path.name for path in paths] == [
-        *(f"{name}-{width}.{kind}" for name in names for width in ("single", "double") for kind in ("pdf", "svg", "png")),
+        *(
+            f"{name}-{width}.{kind}"
+            for name in names
+            for width in ("single", "double")
+            for kind in ("pdf", "svg", "png")
+        ),
         "captions.md",
     ]
     for path in paths:
@@ -173,7 +189,11 @@ def test_captions_say_what_was_measured(tmp_path):
     [
         (write_study_figure, study_document, ["figure4.png", "figure4.pdf"]),
         (write_mixture_figures, mixtures, ["figure1.png", "figure1.pdf", "figure2.png", "figure2.pdf"]),
-        (lambda results, folder: write_for_paper(results, folder, formats=["svg"])[:1], study_document, ["figure4-single.svg"]),
+        (
+            lambda results, folder: write_for_paper(results, folder, formats=["svg"])[:1],
+            study_document,
+            ["figure4-single.svg"],
+        ),
     ],
 )
 def test_the_same_results_give_the_same_bytes(write, results, names, tmp_path):
@@ -197,6 +217,10 @@ def test_mixtures_are_drawn_in_two_dimensions(tmp_path):
 
 
 def test_the_density_drawn_is_the_mixtures():
-    mixture = GaussianMixture.of(weights=[0.3, 0.7], means=[[0.0, 1.0], [1.0, 0.0]], covariances=[[[1, 0.5], [0.5, 1]], [[0.1, 0], [0, 2]]])
+    mixture = GaussianMixture.of(
+        weights=[0.3, 0.7], means=[[0.0, 1.0], [1.0, 0.0]], covariances=[[[1, 0.5], [0.5, 1]], [[0.1, 0], [0, 2]]]
+    )
     x = mixture.sample(24, Key(0))
-    np.testing.assert_allclose(density(mixture.as_json(), x.numpy().reshape(4, 6, 2)).reshape(-1), mixture.log_prob(x).exp(), rtol=1e-10)
+    np.testing.assert_allclose(
+        density(mixture.as_json(), x.numpy().reshape(4, 6, 2)).reshape(-1), mixture.log_prob(x).exp(), rtol=1e-10
+    )

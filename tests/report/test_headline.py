@@ -46,7 +46,11 @@ def test_the_answer_names_setting_gain_and_cost():
             "the direct student, top-k 5",
         ),
         ({"setting": DIRECT, "tied": [DIRECT]}, "Distil nothing", ""),
-        ({"recall_loss": {"mean": -2.0, "half_width": 1.0, "n": 3}}, "and gains 2.0", "more precision at the same recall or more"),
+        (
+            {"recall_loss": {"mean": -2.0, "half_width": 1.0, "n": 3}},
+            "and gains 2.0",
+            "more precision at the same recall or more",
+        ),
     ],
 )
 def test_the_answer_where_it_is_another(recommendation, answer, but):
@@ -67,7 +71,9 @@ def test_the_answer_where_it_is_another(recommendation, answer, but):
 def test_the_control_is_never_left_out(control, but, good):
     found = changed(STUDY, frontier={"control": control})
     assert but in headline(found).but.replace("\N{NO-BREAK SPACE}", " ")
-    assert [one.good for one in findings(Cast(found), None) if "control" in one.text or "distillation, or" in one.text] == [good]
+    assert [
+        one.good for one in findings(Cast(found), None) if "control" in one.text or "distillation, or" in one.text
+    ] == [good]
 
 
 def shorts(results, trainings=None):
@@ -96,7 +102,12 @@ def test_what_speaks_for_and_against():
         (changed(STUDY, trade_off={"verdict": "not shown"}), "trade-off not shown", False),
         (changed(STUDY, trade_off={"verdict": "sharpening only"}), "the trade-off holds, at a cost in fidelity", True),
         (
-            changed(STUDY, recommendation={"tied": [*STUDY["recommendation"]["tied"], {"training": "distilled", "temperature": 0.85}]}),
+            changed(
+                STUDY,
+                recommendation={
+                    "tied": [*STUDY["recommendation"]["tied"], {"training": "distilled", "temperature": 0.85}]
+                },
+            ),
             "tied with it: temperature 0.85",
             False,
         ),

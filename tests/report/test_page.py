@@ -1,4 +1,5 @@
-"""The report's page: sensible for every kind of run, its numbers those of results.json, and safe whatever the texts hold."""
+"""The report's page: sensible for every kind of run, its numbers those of results.json, and safe whatever the texts
+hold."""
 
 from __future__ import annotations
 
@@ -61,7 +62,9 @@ def charts(found: Element) -> set[str]:
 
 
 def rows(table: Element) -> dict[str, list[str]]:
-    return {row.all("th")[0].whole(): [cell.whole() for cell in row.all("td")] for row in table.all("tbody")[0].all("tr")}
+    return {
+        row.all("th")[0].whole(): [cell.whole() for cell in row.all("td")] for row in table.all("tbody")[0].all("tr")
+    }
 
 
 def number(text: str) -> float:
@@ -92,7 +95,9 @@ class TestEveryKindOfRun:
         for student in found["students"]:
             if student["seed"] or student["variant"]:
                 continue
-            same = [one for one in found["students"] if one["selectivity"] == student["selectivity"] and not one["variant"]]
+            same = [
+                one for one in found["students"] if one["selectivity"] == student["selectivity"] and not one["variant"]
+            ]
             glyph = "■" if student["training"] == "direct" else "●"
             cells = table[f"{glyph} {setting_label(student['selectivity'])}"]
             for cell, name in zip(cells, ("precision", "recall", "candidate_entropy"), strict=False):
@@ -106,7 +111,9 @@ class TestEveryKindOfRun:
 
     def test_the_links_hold_the_data(self, case):
         files = {
-            link.attributes["download"]: link.attributes["href"] or "" for link in shown(case).all("a") if "download" in link.attributes
+            link.attributes["download"]: link.attributes["href"] or ""
+            for link in shown(case).all("a")
+            if "download" in link.attributes
         }
         held = {name: base64.b64decode(link.split(",", 1)[1]).decode() for name, link in files.items()}
         assert json.loads(held["results.json"]) == document(case)
@@ -128,12 +135,18 @@ def test_the_frontier_draws_the_means_and_the_seeds_of_the_results():
         for name, interval in means.items():
             assert mark[name] == pytest.approx(interval.mean, abs=1e-4)
             assert (mark[f"{name}_low"], mark[f"{name}_high"]) == pytest.approx((interval.low, interval.high), abs=1e-4)
-        assert mark["recommended"] == (found["recommendation"]["setting"] == {"training": "distilled", "temperature": tau})
+        assert mark["recommended"] == (
+            found["recommendation"]["setting"] == {"training": "distilled", "temperature": tau}
+        )
         for one in ones:
             dot = next(row for row in drawn if row.get("who") == f"distilled at τ = {tau:g}, seed {one['seed']}")
-            assert (dot["precision"], dot["recall"]) == pytest.approx((one["precision"]["mean"], one["recall"]["mean"]), abs=1e-4)
+            assert (dot["precision"], dot["recall"]) == pytest.approx(
+                (one["precision"]["mean"], one["recall"]["mean"]), abs=1e-4
+            )
     ideal = [row for row in drawn if "effective_sample_size" in row and "order" in row]
-    assert [row["recall"] for row in ideal] == pytest.approx([point["recall"] for point in found["frontier"]["ideal"]], abs=1e-4)
+    assert [row["recall"] for row in ideal] == pytest.approx(
+        [point["recall"] for point in found["frontier"]["ideal"]], abs=1e-4
+    )
 
 
 def test_an_infinite_estimate_is_named_and_not_drawn():
@@ -161,7 +174,9 @@ def test_what_cannot_be_read_is_said_and_the_rest_is_shown():
 def test_the_map_has_a_section_only_where_there_is_a_map():
     results = document("three temperatures")
     assert by_id(shown("three temperatures"), "map") is None
-    found = read(page(results=results, exhibit=absent("gone"), map=map_of(results, texts=("alpha", "</script>", "b" * 500))))
+    found = read(
+        page(results=results, exhibit=absent("gone"), map=map_of(results, texts=("alpha", "</script>", "b" * 500)))
+    )
     assert by_id(found, "map") is not None
     drawn = [row for row in marks(found, "map") if "text" in row]
     assert {row["text"] for row in drawn} == {"alpha", "</script>", f"{'b' * 160}…"}
@@ -201,7 +216,12 @@ def test_hostile_texts_stay_texts():
     assert len(found.all("title")) == 1
     assert {row["text"] for row in marks(found, "map") if "text" in row} == set(HOSTILE)
     assert not found.all("img")
-    assert not any(name.startswith("on") for tag in ("b", "p", "td", "h1", "q") for one in found.all(tag) for name in one.attributes)
+    assert not any(
+        name.startswith("on")
+        for tag in ("b", "p", "td", "h1", "q")
+        for one in found.all(tag)
+        for name in one.attributes
+    )
     ours = sum(one.attributes.get("type") == "application/json" for one in found.all("script"))
     assert len(found.all("script")) == ours + 3  # the theme, Vega, and what draws
     assert [one["text"] for one in data(found, "samples-data")["columns"][0]["texts"]] == list(HOSTILE)

@@ -1,4 +1,5 @@
-"""`auto` dtypes are settled by the device that computes: what this machine is good at changes nothing planned for another."""
+"""`auto` dtypes are settled by the device that computes: what this machine is good at changes nothing planned for
+another."""
 
 import json
 
@@ -30,7 +31,9 @@ def fast(request, monkeypatch) -> str:
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, name, lambda has=name in instructions: has)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu is not None)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: gpu is True or including_emulation)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: gpu is True or including_emulation
+    )
     return found
 
 

@@ -22,7 +22,9 @@ from distilscope.studies import costs
 from distilscope.studies.inputs import PromptSet
 from distilscope.studies.run import recorded
 
-MODEL = LlamaConfig(vocab_size=100, hidden_size=8, intermediate_size=16, num_layers=3, num_heads=2, num_kv_heads=1, head_dim=4)
+MODEL = LlamaConfig(
+    vocab_size=100, hidden_size=8, intermediate_size=16, num_layers=3, num_heads=2, num_kv_heads=1, head_dim=4
+)
 HORIZON = 5
 
 
@@ -40,7 +42,9 @@ def frozen(seed: int) -> Llama:
 @pytest.fixture
 def products(monkeypatch):
     """FLOPs of the products with weights, as torch counts them: `mm`; attention's own are `bmm`."""
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)  # the counter does not know oneDNN's operators
+    monkeypatch.setattr(
+        torch.backends.mkldnn, "is_available", lambda: False
+    )  # the counter does not know oneDNN's operators
 
     def counted(work) -> int:
         with FlopCounterMode(display=False) as counter:
@@ -55,7 +59,9 @@ def test_a_training_costs_what_torch_counts(products, tmp_path, prompt):
     training = Training(epochs=2, precision="float32", batch_sequences=3, evaluations=3)
     data, held_out = whole(7, prompt=prompt), whole(4, prompt=prompt)
     found = products(
-        lambda: train(Llama.from_config(MODEL, Key(0)), training, data=data, validation=held_out, key=Key(0), scratch=tmp_path)
+        lambda: train(
+            Llama.from_config(MODEL, Key(0)), training, data=data, validation=held_out, key=Key(0), scratch=tmp_path
+        )
     )
     cost = costs.of_training(MODEL, training, sequences=7, horizon=HORIZON, prompts=1, prompt=prompt, held_out=4)
     assert (cost.flops, cost.tokens) == (found, 2 * 7 * HORIZON)
@@ -65,7 +71,11 @@ def test_a_training_costs_what_torch_counts(products, tmp_path, prompt):
 @pytest.mark.parametrize("prompt", [1, 4])
 def test_scoring_costs_what_torch_counts(products, prompt):
     draws, one, other = whole(6, prompt=prompt), frozen(0), frozen(1)
-    found = products(lambda: scoring.score_data(draws, [(one, Temperature(1.0)), (other, Temperature(0.5)), (other, Temperature(0.7))]))
+    found = products(
+        lambda: scoring.score_data(
+            draws, [(one, Temperature(1.0)), (other, Temperature(0.5)), (other, Temperature(0.7))]
+        )
+    )
     models = [(MODEL, "float32"), (MODEL, "bfloat16")]
     cost = costs.of_scores(models, draws=6, horizon=HORIZON, prompts=1, prompt=prompt, settings=3)
     assert (cost.flops, cost.memory) == (found, 6 * MODEL.parameters)

@@ -1,4 +1,5 @@
-"""The practitioner's own study: pretrained models and ones from scratch, one's own prompts, and real data in place of p*."""
+"""The practitioner's own study: pretrained models and ones from scratch, one's own prompts, and real data in place of
+p*."""
 
 from __future__ import annotations
 
@@ -39,12 +40,15 @@ QUICK = {
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """p* `big`, another Llama over its tokens `other`, a GPT-2 over them `gpt2`, and a Llama over other tokens `foreign`."""
+    """p* `big`, another Llama over its tokens `other`, a GPT-2 over them `gpt2`, and a Llama over other tokens
+    `foreign`."""
     folder = tmp_path_factory.mktemp("models")
     write_small_folder(folder / "big")
     write_small_folder(folder / "other", hidden_size=48, head_dim=12)
     torch.manual_seed(0)
-    config = transformers.GPT2Config(vocab_size=320, n_positions=64, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0)
+    config = transformers.GPT2Config(
+        vocab_size=320, n_positions=64, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0
+    )
     transformers.GPT2LMHeadModel(config).save_pretrained(folder / "gpt2")
     trained_bpe().save(str(folder / "gpt2" / "tokenizer.json"))
     write_small_folder(folder / "foreign", vocab_size=330)
@@ -65,7 +69,9 @@ def run(capsys):
 
 
 def words(settings):
-    return [word for name, value in settings.items() for word in (name, *(value if isinstance(value, tuple) else (value,)))]
+    return [
+        word for name, value in settings.items() for word in (name, *(value if isinstance(value, tuple) else (value,)))
+    ]
 
 
 def prompts_file(path, *prompts):
@@ -98,7 +104,9 @@ def test_defaults_follow_the_references(starts, teacher_epochs, student_epochs):
 
 
 def test_scratch_sizes_are_kept_as_sizes(models, run):
-    plan = run("distil", *words(QUICK), "--reference", models / "big", "--teacher", "scratch:96x3", "--json", command="plan")
+    plan = run(
+        "distil", *words(QUICK), "--reference", models / "big", "--teacher", "scratch:96x3", "--json", command="plan"
+    )
     teacher = plan["config"]["teacher"]
     assert (teacher["reference"], teacher["size"]["hidden_size"], teacher["size"]["layers"]) == ("", 96, 3)
     assert teacher["training"]["epochs"] > 0
@@ -121,7 +129,9 @@ def test_a_pretrained_teacher_is_kept_and_prompts_are_context_alone(models, run,
     assert all(student["checkpoint"]["tokens"] > 0 for student in results["students"])
     tokenizer = trained_bpe()
     for one in draws(out / "store"):
-        assert one.prompts == tuple(tuple(tokenizer.encode(text).ids) for text in ("The teacher", "Precision", "There is"))
+        assert one.prompts == tuple(
+            tuple(tokenizer.encode(text).ids) for text in ("The teacher", "Precision", "There is")
+        )
         assert len(one.ids) == one.lengths.sum() <= 8 * len(one)
     # 64 sequences of at most 8 tokens, four epochs: no prompt was trained on
     assert max(student["checkpoint"]["tokens"] for student in results["students"]) <= 4 * 64 * 8
@@ -139,7 +149,17 @@ def test_a_pretrained_teacher_is_kept_and_prompts_are_context_alone(models, run,
 
 @pytest.mark.slow
 def test_a_teacher_that_is_p_star_draws_from_the_selected_p_star(models, run, tmp_path):
-    results = run("distil", *words(QUICK), "--reference", models / "big", "--teacher", models / "big", "--output-dir", tmp_path, "--json")
+    results = run(
+        "distil",
+        *words(QUICK),
+        "--reference",
+        models / "big",
+        "--teacher",
+        models / "big",
+        "--output-dir",
+        tmp_path,
+        "--json",
+    )
     at = {teacher["temperature"]: teacher for teacher in results["teacher"]}
     assert at[1.0]["precision"]["mean"] == pytest.approx(-at[1.0]["entropy"]["mean"], abs=1e-3)
     assert at[0.7]["entropy"]["mean"] < at[1.0]["entropy"]["mean"]
@@ -159,7 +179,8 @@ def test_a_chat_template_is_put_around_prompts(models, run, tmp_path):
     write_small_folder(tmp_path / "chat")
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=trained_bpe())
     tokenizer.chat_template = (
-        "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}{% if add_generation_prompt %} [me]{% endif %}"
+        "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}{% if add_generation_prompt %} [me]{% "
+        "endif %}"
     )
     tokenizer.save_pretrained(tmp_path / "chat")
     file = prompts_file(tmp_path / "prompts.jsonl", "Why", "Who")
@@ -177,7 +198,10 @@ def test_a_chat_template_is_put_around_prompts(models, run, tmp_path):
 def data_file(path, rows=120):
     """Words of the text, after two prompts; one completion is longer than any horizon."""
     said = TEXT.split()
-    written = [{"prompt": ("The", "Who")[i % 2], "completion": " " + " ".join(said[i % 40 : i % 40 + 1 + i % 3])} for i in range(rows - 1)]
+    written = [
+        {"prompt": ("The", "Who")[i % 2], "completion": " " + " ".join(said[i % 40 : i % 40 + 1 + i % 3])}
+        for i in range(rows - 1)
+    ]
     lines = [json.dumps(row) for row in [*written, {"completion": " " + TEXT.replace("\n", " "), "prompt": "The"}]]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
@@ -187,7 +211,11 @@ def data_file(path, rows=120):
 def on_data(models, tmp_path_factory):
     """A finished study on data: its folder, results, and the words that started it."""
     folder = tmp_path_factory.mktemp("data")
-    settings = QUICK | {"--reference-draws": data_file(folder / "data.jsonl"), "--teacher": models / "other", "--seeds": 2}
+    settings = QUICK | {
+        "--reference-draws": data_file(folder / "data.jsonl"),
+        "--teacher": models / "other",
+        "--seeds": 2,
+    }
     command = ["distil", *map(str, words(settings | {"--output-dir": folder / "run", "--sweep.num-distill": 32}))]
     with pytest.raises(SystemExit) as stop:
         main(["run", *command, "--json"])
@@ -207,7 +235,12 @@ class TestReferenceDraws:
             for row, which in zip(test, test.prompt_of, strict=True):
                 prompt = test.prompts[which]
                 with torch.inference_mode():
-                    log_q = network(torch.tensor([[*prompt, *row.tolist()]])).logits[0, len(prompt) - 1 : -1].double().log_softmax(-1)
+                    log_q = (
+                        network(torch.tensor([[*prompt, *row.tolist()]]))
+                        .logits[0, len(prompt) - 1 : -1]
+                        .double()
+                        .log_softmax(-1)
+                    )
                 total.append(float(log_q.gather(1, torch.from_numpy(row.astype(np.int64))[:, None]).sum()))
             assert record["recall"]["mean"] == pytest.approx(np.mean(total), abs=1e-3)
             assert record["recall"]["n"] == 32
@@ -240,7 +273,13 @@ class TestReferenceDraws:
         assert "0 problems" in run(folder, command="verify")
         assert run(*command, "--json") == results
         text = run(*command)
-        for said in ("not available", "|D'| = 32", "H(p*) = not available", "Trade-off: not shown (p* is data", "No recommendation"):
+        for said in (
+            "not available",
+            "|D'| = 32",
+            "H(p*) = not available",
+            "Trade-off: not shown (p* is data",
+            "No recommendation",
+        ):
             assert said in text
 
     def test_no_setting_is_recommended(self, on_data, run):
@@ -274,16 +313,28 @@ def bad(models, tmp_path):
             {"--reference": big, "--teacher": gpt2, "--teacher.training.epochs": 1},
             "no plain Llama, and only those are trained here",
         ),
-        "student of another architecture": ({"--reference": big, "--student": gpt2}, "no plain Llama, and only those are trained here"),
+        "student of another architecture": (
+            {"--reference": big, "--student": gpt2},
+            "no plain Llama, and only those are trained here",
+        ),
         "teacher with other tokens": ({"--reference": big, "--teacher": models / "foreign"}, "has 330"),
         "prompts missing": ({"--reference": big, "--prompts": tmp_path / "no.jsonl"}, "cannot be read"),
         "prompt too long": ({"--reference": big, "--prompts": long, "--horizon": 16}, "prompt 2"),
         "horizon too long": ({"--reference": big, "--horizon": 100000}, "exceed the model's context"),
         "epochs 0 from scratch": ({"--reference": big, "--teacher.training.epochs": 0}, "must be trained"),
-        "sizes of a pretrained student": ({"--reference": big, "--student": other, "--sweep.student-sizes": "48x1"}, "leave out one"),
+        "sizes of a pretrained student": (
+            {"--reference": big, "--student": other, "--sweep.student-sizes": "48x1"},
+            "leave out one",
+        ),
         "empty data": ({"--reference-draws": tmp_path / "empty.jsonl", "--teacher": other}, "holds no rows"),
-        "data without completions": ({"--reference-draws": tmp_path / "neither.jsonl", "--teacher": other}, "neither completion nor ids"),
-        "data with both": ({"--reference-draws": tmp_path / "both.jsonl", "--teacher": other}, "both completion and ids"),
+        "data without completions": (
+            {"--reference-draws": tmp_path / "neither.jsonl", "--teacher": other},
+            "neither completion nor ids",
+        ),
+        "data with both": (
+            {"--reference-draws": tmp_path / "both.jsonl", "--teacher": other},
+            "both completion and ids",
+        ),
         "no data": ({"--reference-draws": tmp_path / "no.jsonl", "--teacher": other}, "cannot be read"),
         "too little data": ({"--reference-draws": few, "--teacher": other}, "needs 112 rows"),
         "data and a teacher from scratch": ({"--reference-draws": few}, "give --teacher REF"),
@@ -293,8 +344,21 @@ def bad(models, tmp_path):
 
 CASES = [
     *("no reference", "scratch of no size", "no such teacher", "teacher of another architecture, trained"),
-    *("student of another architecture", "teacher with other tokens", "prompts missing", "prompt too long", "horizon too long"),
-    *("epochs 0 from scratch", "sizes of a pretrained student", "empty data", "data without completions", "data with both", "no data"),
+    *(
+        "student of another architecture",
+        "teacher with other tokens",
+        "prompts missing",
+        "prompt too long",
+        "horizon too long",
+    ),
+    *(
+        "epochs 0 from scratch",
+        "sizes of a pretrained student",
+        "empty data",
+        "data without completions",
+        "data with both",
+        "no data",
+    ),
     *("too little data", "data and a teacher from scratch", "data and a model"),
 ]
 

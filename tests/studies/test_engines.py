@@ -20,7 +20,9 @@ from distilscope.system import cpu_count
 
 def test_resources_change_no_fingerprint():
     config = tiny()
-    plain, on_gpus = (plan(replace(config, resources=Resources(train_gpus=gpus)), Sources.locate(config)) for gpus in (0, 2))
+    plain, on_gpus = (
+        plan(replace(config, resources=Resources(train_gpus=gpus)), Sources.locate(config)) for gpus in (0, 2)
+    )
     steps = order(on_gpus.targets)
     assert [step.fingerprint for step in steps] == [step.fingerprint for step in order(plain.targets)]
     assert {step.kind for step in steps if step.needs.gpus == 2} == {"training"}
@@ -41,7 +43,9 @@ def test_from_python_the_same_is_refused(tmp_path, options, told):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("asked", "told"), [("3", "--workers is 3, but there are cores for 2, so 2 will run"), ("2", "")])
+@pytest.mark.parametrize(
+    ("asked", "told"), [("3", "--workers is 3, but there are cores for 2, so 2 will run"), ("2", "")]
+)
 def test_more_workers_than_cores_are_reduced_with_a_word(asked, told, tmp_path, monkeypatch, capsys):
     class Stop(Exception):  # noqa: N818
         pass

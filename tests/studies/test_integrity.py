@@ -1,4 +1,5 @@
-"""`gc`, `verify` of runs that are under way, and what `--repair` takes away; the runs here are of steps that compute nothing."""
+"""`gc`, `verify` of runs that are under way, and what `--repair` takes away; the runs here are of steps that compute
+nothing."""
 
 from __future__ import annotations
 
@@ -65,7 +66,9 @@ def typed(monkeypatch):
 # gc
 
 
-@pytest.mark.parametrize(("answer", "gone"), [("y\n", True), ("yes\n", True), ("n\n", False), ("\n", False), ("", False)])
+@pytest.mark.parametrize(
+    ("answer", "gone"), [("y\n", True), ("yes\n", True), ("n\n", False), ("\n", False), ("", False)]
+)
 def test_gc_says_what_and_asks_first(capsys, typed, answer, gone):
     store = run("runs/x", [A, B])
     run("runs/x", [B])

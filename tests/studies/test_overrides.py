@@ -140,7 +140,8 @@ def test_flat_and_dashed_names_reach_a_recipe():
     config = tiny()
     assert set(FLAT.values()) <= set(names(config))
     changed = override(
-        config, {"num-train": "64", "horizon": "8", "teacher.training.batch-sequences": "16", "temperatures": ["0.5", "1.0"]}
+        config,
+        {"num-train": "64", "horizon": "8", "teacher.training.batch-sequences": "16", "temperatures": ["0.5", "1.0"]},
     )
     assert (changed.ground_truth.num_train, changed.ground_truth.horizon) == (64, 8)
     assert changed.teacher.training.batch_sequences == 16
@@ -152,7 +153,9 @@ def test_every_setting_of_a_recipe_can_be_set_to_itself():
     config = tiny()
     settings = {name: value for name, value in names(config).items() if name != "recipe"}
     assert override(config, settings) == config
-    as_text = {name: [str(v) for v in value] if isinstance(value, tuple) else str(value) for name, value in settings.items()}
+    as_text = {
+        name: [str(v) for v in value] if isinstance(value, tuple) else str(value) for name, value in settings.items()
+    }
     assert override(config, as_text) == config
 
 

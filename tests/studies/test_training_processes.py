@@ -1,4 +1,5 @@
-"""Trainings that several processes share: by arithmetic, in one process; and for real, with processes that are killed and stopped."""
+"""Trainings that several processes share: by arithmetic, in one process; and for real, with processes that are killed
+and stopped."""
 
 import json
 import os
@@ -36,9 +37,18 @@ from fake_models import TINY, ragged
 LENGTHS = [4, 1, 7, 7, 2, 9, 3, 5, 6, 2]
 DATA = ragged(LENGTHS, 5, seed=1)
 LOSS, WEIGHT = 5e-6, 2e-5
-"""How far two processes may be from one, after 16 steps in float32: nats per token, and a weight (a step moves it by up to 0.006)."""
+"""How far two processes may be from one, after 16 steps in float32: nats per token, and a weight (a step moves it by up
+to 0.006)."""
 
-SIZES = {"horizon": 8, "num_train": 64, "num_eval": 8, "ground_truth.num_validation": 16, "tile": 64, "slots": 16, "seeds": 1}
+SIZES = {
+    "horizon": 8,
+    "num_train": 64,
+    "num_eval": 8,
+    "ground_truth.num_validation": 16,
+    "tile": 64,
+    "slots": 16,
+    "seeds": 1,
+}
 SIZES |= {
     "teacher.training.epochs": 2,
     "teacher.training.batch_sequences": 8,
@@ -97,7 +107,9 @@ def test_each_process_needs_a_gpu_where_there_are_any(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     device.require_devices(2)
-    with pytest.raises(UsageError, match=r"training.processes is 3, but a training here sees 2 GPUs.*lower training.processes"):
+    with pytest.raises(
+        UsageError, match=r"training.processes is 3, but a training here sees 2 GPUs.*lower training.processes"
+    ):
         device.require_devices(3)
     assert device.device() == torch.device("cuda:0")
     monkeypatch.setenv("LOCAL_RANK", "1")
@@ -123,10 +135,20 @@ Root Cause (first observed failure):
     ("codes", "refusal", "kind", "says"),
     [
         ((1, -9), None, DistilscopeError, "number 1 of 2, killed by SIGKILL); likely out of memory"),
-        ((-15, -9), ("RuntimeError", "lost touch"), DistilscopeError, "number 1 of 2, killed by SIGKILL); likely out of memory"),
+        (
+            (-15, -9),
+            ("RuntimeError", "lost touch"),
+            DistilscopeError,
+            "number 1 of 2, killed by SIGKILL); likely out of memory",
+        ),
         ((-15, 1), ("GateError", "z"), DistilscopeError, "number 0 of 2, killed by SIGTERM); run again"),
         ((1, 1), ("UsageError", "the loss is nan"), UsageError, "the loss is nan"),
-        ((1, 1), ("SafetensorError", "No space left"), RuntimeError, "SafetensorError in one of 2 processes: No space left"),
+        (
+            (1, 1),
+            ("SafetensorError", "No space left"),
+            RuntimeError,
+            "SafetensorError in one of 2 processes: No space left",
+        ),
         ((1, 1), None, DistilscopeError, "torchrun ended with exit status 1"),
     ],
 )
@@ -187,7 +209,11 @@ def test_processes_are_part_of_what_a_training_is():
 
 def teacher(processes: int, *, seeds: int = 1, learning_rate: float = 6e-3) -> Step:
     """The training of a teacher of 16 steps, with checkpoints after 5, 10 and 15."""
-    settings = {"teacher.training.processes": processes, "teacher.training.learning_rate": learning_rate, "seeds": seeds}
+    settings = {
+        "teacher.training.processes": processes,
+        "teacher.training.learning_rate": learning_rate,
+        "seeds": seeds,
+    }
     config = override(tiny(), SIZES | settings)
     return plan(config, Sources.locate(config)).teachers[0].model
 
@@ -266,7 +292,10 @@ def test_a_killed_process_ends_the_step_and_the_next_run_goes_on(store, undistur
     who, number = (chance.randrange(2), chance.randrange(6, 17)) if moment == "step" else (0, chance.randrange(2, 4))
     at = (number - 1) // 5 * 5 if moment == "step" else 5 * (number - 1)
     monkeypatch.setenv("SABOTAGE", f"kill {who} in {moment} {number}")
-    with pytest.raises(DistilscopeError, match=rf"number {who} of 2, killed by SIGKILL\); likely out of memory.*from its last checkpoint"):
+    with pytest.raises(
+        DistilscopeError,
+        match=rf"number {who} of 2, killed by SIGKILL\); likely out of memory.*from its last checkpoint",
+    ):
         sabotage.run(teacher(2), store.root)
     assert not store.has(teacher(2))
     assert standing(store, teacher(2))["step"] == at
@@ -305,7 +334,11 @@ def test_neither_sigkill_nor_sigterm_of_a_run_leaves_a_process_or_harms_it(store
         """A run whose two training processes are at work, and their ids."""
         note.unlink(missing_ok=True)
         code = f"import sabotage, test_training_processes as t; sabotage.run(t.teacher(2), t.Path({str(store.root)!r}))"
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "SABOTAGE": "linger in step 3", "NOTE": str(note)}
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "SABOTAGE": "linger in step 3",
+            "NOTE": str(note),
+        }
         run = subprocess.Popen([sys.executable, "-c", code], env=environment)
         until(lambda: note.exists() and len(set(note.read_text().split())) == 2)
         return run, [int(pid) for pid in set(note.read_text().split())]

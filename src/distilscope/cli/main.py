@@ -40,7 +40,8 @@ EXAMPLES = """examples:
   distilscope report runs/smollm2_cpu --open         the run as one page to look at
   distilscope mog --beta 1 5 100                     the paper's mixtures of Gaussians
 
-exit codes: 0 done; 1 a check, a verification or the machine failed; 2 bad usage or input; 130 after Ctrl-C; 143 after SIGTERM
+exit codes: 0 done; 1 a check, a verification or the machine failed; 2 bad usage or input;
+            130 after Ctrl-C; 143 after SIGTERM
 """
 
 EXPORT = """writes into DIR:
@@ -49,7 +50,10 @@ EXPORT = """writes into DIR:
   direct/              the student that learnt p*'s own draws
 """
 
-AUDIT = "on the default recipe the audit takes longer than the study itself; what is done is kept, and more seeds go on from there\n"
+AUDIT = (
+    "on the default recipe the audit takes longer than the study itself; what is done is kept, and more seeds go "
+    "on from there\n"
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -86,7 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _unforeseen(error: Exception) -> str:
     """One sentence about an error that is not one of ours."""
     if (named := full_disk(error)) is not None:
-        return f"the disk is full{named and f' ({named})'}; free some space there and run again: what was finished is kept"
+        return (
+            f"the disk is full{named and f' ({named})'}; free some space there and run again: what was finished is kept"
+        )
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
         return f"the machine refused: {error.strerror or error}{where}; mend that and run again"
@@ -113,10 +119,13 @@ def _main(arguments: list[str]) -> int:
         return 0
     if options.command in ("run", "plan"):
         options.settings = _dotted(rest)
-        options.own = [word.removeprefix("--") for action in subs[options.command]._actions for word in action.option_strings]
+        options.own = [
+            word.removeprefix("--") for action in subs[options.command]._actions for word in action.option_strings
+        ]
         if arguments[arguments.index(options.command) + 1] != options.recipe:
             raise UsageError(
-                f"{options.recipe!r} stands after options, but the recipe comes first: distilscope {options.command} RECIPE --name value"
+                f"{options.recipe!r} stands after options, but the recipe comes first: distilscope {options.command} "
+                "RECIPE --name value"
             )
     elif rest:
         if rest[0].startswith("-"):
@@ -155,14 +164,17 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     study = (
         "main settings:\n  --temperatures 0.8 0.875 0.95 1.0   --seeds N   --prompt TEXT   --horizon T\n"
         "  --vocabulary V   --num-train N   --num-eval N   --reference REF\n"
-        "  --teacher REF    --student REF|scratch:WIDTHxLAYERS   --prompts FILE   --reference-draws FILE (real data as p*)\n"
+        "  --teacher REF    --student REF|scratch:WIDTHxLAYERS   --prompts FILE   --reference-draws FILE (real data "
+        "as p*)\n"
         "every other setting is named by its place, as in --teacher.training.epochs 3 (see DIR/config.yaml)\n"
     )
     _run_options(command("run", "run a study: draw, train, distil, measure", study))
     sub = command("plan", "say what a study would run and why, in tokens, FLOPs, disk, network and time", study)
     sub.add_argument("recipe", metavar="RECIPE|FILE.yaml", help=f"{', '.join(STUDIES)}, or a file of settings")
     sub.add_argument("--output-dir", metavar="DIR", help="default: runs/RECIPE")
-    sub.add_argument("--gpu", metavar="NAME", help="count with this GPU: b200, h200, h100 (the default), a100, l40s, l4 or a10")
+    sub.add_argument(
+        "--gpu", metavar="NAME", help="count with this GPU: b200, h200, h100 (the default), a100, l40s, l4 or a10"
+    )
     sub.add_argument(
         "--utilisation",
         type=_number,
@@ -175,12 +187,18 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         metavar="RATE",
         help="time at this rate (default: 1e11 for two CPU cores; with --gpu, one such GPU)",
     )
-    sub.add_argument("--calibrate", action="store_true", help="time by what this machine takes for the study in miniature, measured now")
+    sub.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="time by what this machine takes for the study in miniature, measured now",
+    )
 
     _measure_options(command("measure", "precision and recall of one causal language model against another"))
 
     sub = command("mog", "the paper's mixtures of Gaussians (section 3.2)")
-    sub.add_argument("--beta", nargs="+", type=_number, metavar="β", help="selectivities of the teacher; inf is the argmax limit")
+    sub.add_argument(
+        "--beta", nargs="+", type=_number, metavar="β", help="selectivities of the teacher; inf is the argmax limit"
+    )
     for name, what in (
         ("seeds", "repetitions"),
         ("num-train", "points of p* that each fit sees"),
@@ -191,17 +209,30 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         sub.add_argument(f"--{name}", type=int, metavar="N", help=what)
     sub.add_argument("--exact", action="store_true", help="by quadrature (at most 2 dimensions)")
     sub.add_argument(
-        "--as-published", action="store_true", help="follow the released notebook, its mistake included, beside the definition"
+        "--as-published",
+        action="store_true",
+        help="follow the released notebook, its mistake included, beside the definition",
     )
-    sub.add_argument("--output-dir", metavar="DIR", help="where figures 1 and 2 and the explorer go (default: runs/mog)")
-    sub.add_argument("--open", action="store_true", help="show the explorer, figures 1 and 2 with sliders, in a browser (2 dimensions)")
+    sub.add_argument(
+        "--output-dir", metavar="DIR", help="where figures 1 and 2 and the explorer go (default: runs/mog)"
+    )
+    sub.add_argument(
+        "--open",
+        action="store_true",
+        help="show the explorer, figures 1 and 2 with sliders, in a browser (2 dimensions)",
+    )
 
     sub = command("recommend", "which setting to distil at, what it costs, and how to draw the teacher's data there")
     sub.add_argument("run", metavar="RUN", help="a finished run's folder")
     objective = sub.add_mutually_exclusive_group()
-    objective.add_argument("--max-recall-loss", type=_number, metavar="NATS", help="most precision within this budget of recall")
     objective.add_argument(
-        "--precision-weight", type=_number, metavar="λ", help="most R + λP: nats of recall that a nat of precision is worth (default: 1)"
+        "--max-recall-loss", type=_number, metavar="NATS", help="most precision within this budget of recall"
+    )
+    objective.add_argument(
+        "--precision-weight",
+        type=_number,
+        metavar="λ",
+        help="most R + λP: nats of recall that a nat of precision is worth (default: 1)",
     )
 
     sub = command("report", "write a run's report: one HTML file to look at, RUN/report.html, that needs no network")
@@ -219,8 +250,15 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     sub = command("verify", "re-hash every artifact of a run")
     sub.add_argument("run", metavar="RUN", help="a run's folder")
 
-    sub = command("gc", "remove what no run needs: half-written folders, and artifacts of settings or runs that are gone")
-    sub.add_argument("runs", nargs="*", metavar="RUN", help="whose store (default: DISTILSCOPE_STORE, else those of the runs in runs/)")
+    sub = command(
+        "gc", "remove what no run needs: half-written folders, and artifacts of settings or runs that are gone"
+    )
+    sub.add_argument(
+        "runs",
+        nargs="*",
+        metavar="RUN",
+        help="whose store (default: DISTILSCOPE_STORE, else those of the runs in runs/)",
+    )
     sub.add_argument("--yes", action="store_true", help="do not ask first")
     sub.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     return parser, subs
@@ -229,9 +267,13 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
 def _run_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("recipe", metavar="RECIPE|FILE.yaml", help=f"{', '.join(STUDIES)}, or a file of settings")
     sub.add_argument("--output-dir", metavar="DIR", help="default: runs/RECIPE")
-    sub.add_argument("--engine", choices=["local", "ray"], default="local", help="where steps run; ray: as tasks of a Ray cluster")
     sub.add_argument(
-        "--ray-address", metavar="ADDRESS", help="HOST:PORT of a running Ray cluster, or auto (default: one is started on this machine)"
+        "--engine", choices=["local", "ray"], default="local", help="where steps run; ray: as tasks of a Ray cluster"
+    )
+    sub.add_argument(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="HOST:PORT of a running Ray cluster, or auto (default: one is started on this machine)",
     )
     sub.add_argument(
         "--budget",
@@ -239,46 +281,83 @@ def _run_options(sub: argparse.ArgumentParser) -> None:
         metavar="MINUTES",
         help="choose num-train, num-validation, num-eval and seeds so that the run takes so long",
     )
-    sub.add_argument("--workers", type=int, help="processes side by side (default, and at most: the cores there are); changes no byte")
-    sub.add_argument("--repair", action="store_true", help="hash every artifact again first, and make again exactly what is damaged")
+    sub.add_argument(
+        "--workers",
+        type=int,
+        help="processes side by side (default, and at most: the cores there are); changes no byte",
+    )
+    sub.add_argument(
+        "--repair", action="store_true", help="hash every artifact again first, and make again exactly what is damaged"
+    )
 
 
 def _ways_out(command: Callable[..., argparse.ArgumentParser]) -> None:
     """What takes a finished run elsewhere."""
-    sub = command("map", "where the texts of p*, teachers and students lie, and precision and recall by nearest neighbours")
+    sub = command(
+        "map", "where the texts of p*, teachers and students lie, and precision and recall by nearest neighbours"
+    )
     sub.add_argument("run", metavar="RUN", help="a finished run's folder")
     sub.add_argument(
-        "--embedder", metavar="REF", help="of sentences: package:NAME, a model folder or hf:ORG/NAME (default: all-MiniLM-L6-v2)"
+        "--embedder",
+        metavar="REF",
+        help="of sentences: package:NAME, a model folder or hf:ORG/NAME (default: all-MiniLM-L6-v2)",
     )
     sub.add_argument(
-        "--per-model", type=int, default=1000, metavar="N", help="texts of each kind of model, all seeds together (default: 1000)"
+        "--per-model",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="texts of each kind of model, all seeds together (default: 1000)",
     )
     sub.add_argument("--seed", type=int, default=0, metavar="S", help="of the map (default: 0)")
 
     sub = command("figures", "the paper's figures of a run or of mixtures, for a journal's columns, with captions")
     sub.add_argument("run", metavar="RUN", help="a finished run's folder, or that of `distilscope mog`")
     sub.add_argument("--output-dir", metavar="DIR", help="default: RUN/figures")
-    sub.add_argument("--format", nargs="+", choices=FORMATS, default=FORMATS, metavar="FORMAT", help="pdf, svg, png (default: all)")
+    sub.add_argument(
+        "--format", nargs="+", choices=FORMATS, default=FORMATS, metavar="FORMAT", help="pdf, svg, png (default: all)"
+    )
 
-    sub = command("export", "the teacher's data and the students of a run, as datasets, TRL and transformers read them", EXPORT)
+    sub = command(
+        "export", "the teacher's data and the students of a run, as datasets, TRL and transformers read them", EXPORT
+    )
     sub.add_argument("run", metavar="RUN", help="a finished run's folder")
     sub.add_argument("--output-dir", metavar="DIR", help="default: RUN/export")
     sub.add_argument(
-        "--setting", metavar="SETTING", help="the teacher's, such as temperature=0.8 or top_k=50 (default: the recommended one)"
+        "--setting",
+        metavar="SETTING",
+        help="the teacher's, such as temperature=0.8 or top_k=50 (default: the recommended one)",
     )
     sub.add_argument("--seed", type=int, default=0, metavar="N", help="whose teacher and students (default: 0)")
 
 
 def _measure_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--reference", required=True, metavar="REF", help="hf:ORG/NAME, a model folder, a .gguf file or package:NAME")
+    sub.add_argument(
+        "--reference", required=True, metavar="REF", help="hf:ORG/NAME, a model folder, a .gguf file or package:NAME"
+    )
     sub.add_argument("--candidate", required=True, metavar="REF")
     sub.add_argument("--prompt", metavar="TEXT", help="what every draw follows (default: The)")
-    sub.add_argument("--prompts", metavar="FILE", help="JSON lines or Parquet with a column `prompt`: text or chat messages")
-    sub.add_argument("--chat-template", action="store_true", help="put the reference's chat template around each prompt")
-    sub.add_argument("--keep-draws", metavar="DIR|FILE.parquet", help="write the draws with their log-probabilities under both sides")
-    sub.add_argument("--draws", metavar="DIR|FILE.parquet", help="measure these draws instead of new ones; they pass the same gates")
-    sub.add_argument("--unit", choices=["nat", "byte"], default="nat", help="byte: bits per byte, across different tokenizers too")
-    sub.add_argument("--num-samples", type=int, metavar="N", help="draws of each side in all, after the prompts in turn (default: 256)")
+    sub.add_argument(
+        "--prompts", metavar="FILE", help="JSON lines or Parquet with a column `prompt`: text or chat messages"
+    )
+    sub.add_argument(
+        "--chat-template", action="store_true", help="put the reference's chat template around each prompt"
+    )
+    sub.add_argument(
+        "--keep-draws", metavar="DIR|FILE.parquet", help="write the draws with their log-probabilities under both sides"
+    )
+    sub.add_argument(
+        "--draws", metavar="DIR|FILE.parquet", help="measure these draws instead of new ones; they pass the same gates"
+    )
+    sub.add_argument(
+        "--unit", choices=["nat", "byte"], default="nat", help="byte: bits per byte, across different tokenizers too"
+    )
+    sub.add_argument(
+        "--num-samples",
+        type=int,
+        metavar="N",
+        help="draws of each side in all, after the prompts in turn (default: 256)",
+    )
     sub.add_argument("--max-new-tokens", type=int, metavar="T", help="default: 64")
     for side, prefix in (("candidate", ""), ("reference", "reference-")):
         sub.add_argument(f"--{prefix}temperature", type=_number, metavar="τ", help=f"of the {side}")

@@ -25,7 +25,8 @@ def measure(options: argparse.Namespace) -> int:
     }
     if options.draws and options.chat_template:
         raise UsageError(
-            "--draws brings its prompts as they were drawn after, so --chat-template has nothing to be put around; leave it out"
+            "--draws brings its prompts as they were drawn after, so --chat-template has nothing to be put around; "
+            "leave it out"
         )
     from distilscope.lm.data.prompts import chat_template, prompt_text, read_prompts
     from distilscope.lm.loading import model_folder
@@ -66,7 +67,10 @@ def mog(options: argparse.Namespace) -> int:
     from distilscope.mixtures.simulation import simulate
 
     given: dict[str, Any] = {"betas": tuple(options.beta) if options.beta else None}
-    given |= {name: getattr(options, name) for name in ("seeds", "num_train", "teacher_components", "student_components", "dimension")}
+    given |= {
+        name: getattr(options, name)
+        for name in ("seeds", "num_train", "teacher_components", "student_components", "dimension")
+    }
     given |= {"exact": options.exact, "as_published": options.as_published}
     config = replace(mog_paper(), **{name: value for name, value in given.items() if value is not None})
     folder = Path(options.output_dir or "runs/mog")

@@ -41,10 +41,16 @@ def run(options: argparse.Namespace) -> int:
     study.require_engine(options.engine, options.ray_address, options.workers)
     if options.workers is not None and side_by_side(options.workers) < options.workers:
         number = side_by_side(options.workers)
-        print(f"distilscope: --workers is {options.workers}, but there are cores for {number}, so {number} will run", file=sys.stderr)
+        print(
+            f"distilscope: --workers is {options.workers}, but there are cores for {number}, so {number} will run",
+            file=sys.stderr,
+        )
     for name, number in as_settings(config.resources).items():
         if number and options.engine != "ray":
-            print(f"distilscope: resources.{name} is {number}, but only --engine ray sets GPUs aside; steps run without", file=sys.stderr)
+            print(
+                f"distilscope: resources.{name} is {number}, but only --engine ray sets GPUs aside; steps run without",
+                file=sys.stderr,
+            )
     if options.budget is not None:
         if options.ray_address is not None:
             raise UsageError("--budget measures this machine, but --ray-address runs on others; leave one of them out")
@@ -87,7 +93,11 @@ def run(options: argparse.Namespace) -> int:
         print(line)
     print(f"\nFolder: {folder}   Report: {write_report(folder).path}")
     weighed = bool(results["recommendation"].get("candidates"))
-    print(f"Next: distilscope recommend {folder} --max-recall-loss NATS" if weighed else f"Next: distilscope verify {folder}")
+    print(
+        f"Next: distilscope recommend {folder} --max-recall-loss NATS"
+        if weighed
+        else f"Next: distilscope verify {folder}"
+    )
     return 0
 
 

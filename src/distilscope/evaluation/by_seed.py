@@ -1,4 +1,5 @@
-"""The students of a results document as arrays: a row per seed, a column per setting, so that settings can be paired by seed.
+"""The students of a results document as arrays: a row per seed, a column per setting, so that settings can be paired by
+seed.
 
 A setting says how a student came about: its training and its teacher's selectivity, such as
 {"training": "distilled", "temperature": 0.875}, {"training": "distilled", "top_k": 50} or {"training": "direct"}.
@@ -26,14 +27,16 @@ _WORDS |= {f"evaluation_{knob}": f"sampled at {word}" for knob, word in _WORDS.i
 def setting_of(student: Mapping[str, Any]) -> Setting:
     """The setting of one record of `students` or `controls`.
 
-    A distilled student's is its selectivity, or its temperature where only that stands (an empty selectivity is temperature 1); a
-    control's is the selectivity it was sampled at.
+    A distilled student's is its selectivity, or its temperature where only that stands (an empty selectivity is
+    temperature 1); a control's is the selectivity it was sampled at.
     """
     setting: dict[str, Any] = {"training": student["training"], **(student.get("selectivity") or {})}
     if student["training"] == "distilled" and len(setting) == 1:
         temperature = student.get("temperature")
         setting["temperature"] = 1.0 if temperature is None else temperature
-    return setting | {f"evaluation_{knob}": value for knob, value in (student.get("evaluation_selectivity") or {}).items()}
+    return setting | {
+        f"evaluation_{knob}": value for knob, value in (student.get("evaluation_selectivity") or {}).items()
+    }
 
 
 def named(setting: Setting) -> str:
@@ -46,7 +49,8 @@ def named(setting: Setting) -> str:
 
 @dataclass(frozen=True)
 class Grid:
-    """Precision and recall, nats per draw, by seed and setting; NaN where an estimate is infinite or a student is missing."""
+    """Precision and recall, nats per draw, by seed and setting; NaN where an estimate is infinite or a student is
+    missing."""
 
     settings: tuple[Setting, ...]
     seeds: tuple[int, ...]

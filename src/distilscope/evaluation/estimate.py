@@ -14,9 +14,9 @@ import numpy as np
 class Estimate:
     """A mean over `n` draws and its standard error.
 
-    `mean` and `stderr` are None where `infinite` of the draws are infinite (the expectation is then
-    infinite, and averaging the rest would hide it); `stderr` is None where n = 1.
-    An exact value, from quadrature or enumeration, has stderr 0 and n 0. What cannot be measured has neither mean nor draws.
+    `mean` and `stderr` are None where `infinite` of the draws are infinite (the expectation is then infinite, and
+    averaging the rest would hide it); `stderr` is None where n = 1. An exact value, from quadrature or enumeration, has
+    stderr 0 and n 0. What cannot be measured has neither mean nor draws.
     """
 
     mean: float | None
@@ -42,7 +42,11 @@ class Estimate:
 
     def scaled(self, by: float) -> Estimate:
         """In another unit: mean and standard error divided by a constant."""
-        return replace(self, mean=None if self.mean is None else self.mean / by, stderr=None if self.stderr is None else self.stderr / by)
+        return replace(
+            self,
+            mean=None if self.mean is None else self.mean / by,
+            stderr=None if self.stderr is None else self.stderr / by,
+        )
 
     @classmethod
     def exact(cls, value: float) -> Estimate:

@@ -1,4 +1,5 @@
-"""Does the trade-off hold, does distillation earn its keep, and how far is it from the ideal? Answers over a whole sweep."""
+"""Does the trade-off hold, does distillation earn its keep, and how far is it from the ideal? Answers over a whole
+sweep."""
 
 from __future__ import annotations
 
@@ -18,11 +19,12 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class FrontierComparison:
-    """Precision of one frontier minus that of another at matched recall, in nats per draw, with t-intervals over seeds."""
+    """Precision of one frontier minus that of another at matched recall, in nats per draw, with t-intervals over
+    seeds."""
 
     difference: Interval | None
-    """Averaged over the recalls at which both frontiers of every seed can be read (each is the most precision at that recall or more); None
-    where there are none."""
+    """Averaged over the recalls at which both frontiers of every seed can be read (each is the most precision at that
+    recall or more); None where there are none."""
     overlap: tuple[float, float] | None
     """Those recalls, from lowest to highest."""
     seeds: int
@@ -47,19 +49,24 @@ def compare_frontiers(
 ) -> FrontierComparison:
     """Paired by seed. The last axis holds (P, R); points that are not finite are left out.
 
-    A seed's frontier is the most precision among its points of at least that recall, joined by lines: sorted by recall, P is made
-    non-increasing from the right, so that a dominated point does not bend it. Both frontiers are read at the same recalls: those that both
-    reach or, where one has more recall throughout, those of the other (see `_common_recalls`).
+    A seed's frontier is the most precision among its points of at least that recall, joined by lines: sorted by recall,
+    P is made non-increasing from the right, so that a dominated point does not bend it. Both frontiers are read at the
+    same recalls: those that both reach or, where one has more recall throughout, those of the other (see
+    `_common_recalls`).
     """
     seeds = len(first)
     if seeds == 0:
-        return FrontierComparison(None, None, 0, reason="no seed has students on both frontiers; run the study with --seeds 2 or more")
+        return FrontierComparison(
+            None, None, 0, reason="no seed has students on both frontiers; run the study with --seeds 2 or more"
+        )
     curves = [(_frontier(one), _frontier(other)) for one, other in zip(first, second, strict=True)]
     reach = _common_recalls(curves)
     if reach is None:
         return _incomparable(seeds, recalls, "no recall is reached by both frontiers for every seed")
     low, high, above = reach
-    knots = np.unique(np.clip(np.concatenate([[low, high], *(recall for pair in curves for recall, _ in pair)]), low, high))
+    knots = np.unique(
+        np.clip(np.concatenate([[low, high], *(recall for pair in curves for recall, _ in pair)]), low, high)
+    )
 
     def differences(at: Float[np.ndarray, " m"]) -> Float[np.ndarray, "seeds m"]:
         return np.array([np.interp(at, *one) - np.interp(at, *other) for one, other in curves])
@@ -67,21 +74,32 @@ def compare_frontiers(
     gaps = differences(knots)
     averages = np.trapezoid(gaps, knots, axis=1) / (high - low) if high > low else gaps[:, 0]
     if above * averages.mean() < 0:
-        return _incomparable(seeds, recalls, "one frontier lies at higher recall throughout and has less precision there")
-    stated = tuple((at, t_interval(list(differences(np.array([at]))[:, 0])) if low <= at <= high else None) for at in recalls)
-    reason = None if seeds > 1 else "there is 1 seed, but an interval over seeds needs at least 2; run with --seeds 2 or more"
+        return _incomparable(
+            seeds, recalls, "one frontier lies at higher recall throughout and has less precision there"
+        )
+    stated = tuple(
+        (at, t_interval(list(differences(np.array([at]))[:, 0])) if low <= at <= high else None) for at in recalls
+    )
+    reason = (
+        None
+        if seeds > 1
+        else "there is 1 seed, but an interval over seeds needs at least 2; run with --seeds 2 or more"
+    )
     return FrontierComparison(t_interval(list(averages)), (float(low), float(high)), seeds, stated, reason)
 
 
 Curve = tuple[Float[np.ndarray, " _"], Float[np.ndarray, " _"]]
-"""Recalls, rising, and the precision at each, non-increasing; at lower recalls the precision stays that of the first."""
+"""Recalls, rising, and the precision at each, non-increasing; at lower recalls the precision stays that of the first.
+"""
 
 
 def _common_recalls(curves: list[tuple[Curve, Curve]]) -> tuple[float, float, int] | None:
-    """The recalls at which every seed's two frontiers can be read, and which of them lies above all of it (1, -1; 0: neither).
+    """The recalls at which every seed's two frontiers can be read, and which of them lies above all of it (1, -1; 0:
+    neither).
 
-    A frontier is the most precision at a recall or more, so one that lies above in recall can be read at all recalls of the other. That
-    is in its disfavour, since it might be sharpened down to them; so the comparison stands only where it favours that one all the same.
+    A frontier is the most precision at a recall or more, so one that lies above in recall can be read at all recalls of
+    the other. That is in its disfavour, since it might be sharpened down to them; so the comparison stands only where
+    it favours that one all the same.
     """
     if any(not len(recall) for pair in curves for recall, _ in pair):
         return None
@@ -90,11 +108,18 @@ def _common_recalls(curves: list[tuple[Curve, Curve]]) -> tuple[float, float, in
     if low.max() <= high.min():
         return float(low.max()), float(high.min()), 0
     above = 0 if np.max(lows, axis=0)[0] > np.min(highs, axis=0)[1] else 1
-    return (float(low[1 - above]), float(high[1 - above]), 1 if above == 0 else -1) if low[1 - above] <= high[1 - above] else None
+    return (
+        (float(low[1 - above]), float(high[1 - above]), 1 if above == 0 else -1)
+        if low[1 - above] <= high[1 - above]
+        else None
+    )
 
 
 def _incomparable(seeds: int, recalls: tuple[float, ...], why: str) -> FrontierComparison:
-    reason = f"no overlap: {why}, so that they cannot be compared at matched recall; widen the range of settings of either one"
+    reason = (
+        f"no overlap: {why}, so that they cannot be compared at matched recall; widen the range of settings of "
+        "either one"
+    )
     return FrontierComparison(None, None, seeds, tuple((at, None) for at in recalls), reason)
 
 
@@ -107,7 +132,8 @@ def _frontier(points: Float[np.ndarray, "settings 2"]) -> Curve:
 
 
 def frontier_document(results: Mapping[str, Any], reference_log_prob: Float[np.ndarray, " n"]) -> dict[str, Any]:
-    """What results.json holds under `frontier`: the ideal, each setting's distance from it, and the comparison with the control.
+    """What results.json holds under `frontier`: the ideal, each setting's distance from it, and the comparison with the
+    control.
 
     reference_log_prob: p*'s log-probabilities of the test draws that every student's recall was measured on.
     """
@@ -120,10 +146,13 @@ def frontier_document(results: Mapping[str, Any], reference_log_prob: Float[np.n
 
 
 def _gap(grid: Grid, column: int, log_p: Float[np.ndarray, " n"]) -> dict[str, Any]:
-    """One setting's efficiency gap: mean and 95% t-interval over seeds; what limits it is read at its mean precision."""
+    """One setting's efficiency gap: mean and 95% t-interval over seeds; what limits it is read at its mean
+    precision."""
     setting, pairs = grid.settings[column], list(zip(grid.precision[:, column], grid.recall[:, column], strict=True))
     if not np.isfinite(pairs).all():
-        infinite = EfficiencyGap(None, None, None, "an estimate is infinite, or missing for a seed, so there is no mean over seeds")
+        infinite = EfficiencyGap(
+            None, None, None, "an estimate is infinite, or missing for a seed, so there is no mean over seeds"
+        )
         return _gap_record(setting, infinite, None)
     gaps = [efficiency_gap(log_p, precision=float(precision), recall=float(recall)) for precision, recall in pairs]
     beyond = next((gap for gap in gaps if gap.gap is None), None)
@@ -155,7 +184,10 @@ def control_document(results: Mapping[str, Any]) -> dict[str, Any]:
     if controls:
         found = compare_frontiers(first=points(distilled), second=points(control))
     else:
-        reason = "these results hold no controls, the direct student sampled at each temperature; run the study again to measure them"
+        reason = (
+            "these results hold no controls, the direct student sampled at each temperature; run the study again "
+            "to measure them"
+        )
         found = FrontierComparison(None, None, len(seeds), reason=reason)
     return comparison_record(found)
 
@@ -167,6 +199,8 @@ def comparison_record(found: FrontierComparison) -> dict[str, Any]:
         "precision_difference": found.difference.as_json() if found.difference else None,
         "recall_range": list(found.overlap) if found.overlap else None,
         "seeds": found.seeds,
-        "verdict": (verdicts | {-1: "distillation is beaten by sampling the direct student more sharply"})[found.verdict()],
+        "verdict": (verdicts | {-1: "distillation is beaten by sampling the direct student more sharply"})[
+            found.verdict()
+        ],
         "reason": found.reason,
     }

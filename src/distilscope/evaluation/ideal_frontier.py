@@ -3,10 +3,10 @@
 Maximising R + lambda P over q, lambda >= 0, gives q = p / (nu - lambda log p): p*'s own draws reweighted by
 w = 1 / (nu - lambda log p), so that P = E_p[w log p] and R = E_p[log p + log w]. It needs p*'s log-probabilities alone.
 
-nu is the root of E_p[w] = 1. With m the highest sampled log p, d = m - log p >= 0 and nu = lambda m + s, it reads
-E_p[1 / (s + lambda d)] = 1 with s in (0, 1]; and written with a = lambda / s it solves itself: s = E_p[1 / (1 + a d)],
-w = 1 / (s (1 + a d)), lambda = a s. As a rises from 0 so do lambda, P and the spread of w, while R falls; so the curve has one variable
-and each question about it is one root.
+nu is the root of E_p[w] = 1. With m the highest sampled log p, d = m - log p >= 0 and nu = lambda m + s, it reads E_p[1
+/ (s + lambda d)] = 1 with s in (0, 1]; and written with a = lambda / s it solves itself: s = E_p[1 / (1 + a d)], w = 1
+/ (s (1 + a d)), lambda = a s. As a rises from 0 so do lambda, P and the spread of w, while R falls; so the curve has
+one variable and each question about it is one root.
 
 The weights concentrate on ever fewer draws as a rises. Where fewer than 100 effective draws are left, nothing is said.
 """
@@ -43,7 +43,8 @@ class IdealPoint:
 
 @dataclass(frozen=True)
 class EfficiencyGap:
-    """Ideal recall at a student's precision minus the student's recall, in nats per draw, and what limits the student."""
+    """Ideal recall at a student's precision minus the student's recall, in nats per draw, and what limits the
+    student."""
 
     gap: float | None
     """None beyond the trusted curve."""
@@ -55,7 +56,8 @@ class EfficiencyGap:
 
 
 def ideal_frontier(log_p: Float[np.ndarray, " n"], *, points: int = 40) -> list[IdealPoint]:
-    """The curve by rising precision, evenly spaced, from q = p (which needs no weights and always stands) to where it is last trusted.
+    """The curve by rising precision, evenly spaced, from q = p (which needs no weights and always stands) to where it
+    is last trusted.
 
     log_p: p*'s log-probabilities of its own draws, nats per draw.
     """
@@ -68,7 +70,8 @@ def ideal_frontier(log_p: Float[np.ndarray, " n"], *, points: int = 40) -> list[
 
 
 def ideal_recall(log_p: Float[np.ndarray, " n"], precision: float) -> IdealPoint | None:
-    """The ideal point at this precision or, where p itself has more (P <= -H(p)), q = p; None beyond the trusted curve."""
+    """The ideal point at this precision or, where p itself has more (P <= -H(p)), q = p; None beyond the trusted
+    curve."""
     curve = _Curve(log_p)
     start = curve.at(0.0)
     if precision <= start.precision:
@@ -86,7 +89,8 @@ def efficiency_gap(log_p: Float[np.ndarray, " n"], *, precision: float, recall: 
             None,
             None,
             None,
-            f"precision {precision:.2f} lies where fewer than {LEAST_EFFECTIVE:.0f} of p*'s {len(log_p)} draws would carry the ideal;"
+            f"precision {precision:.2f} lies where fewer than {LEAST_EFFECTIVE:.0f} of p*'s {len(log_p)} draws would "
+            "carry the ideal;"
             " measure with more of them (--num-eval)",
         )
     limited_by = "fidelity" if ideal.precision_weight == 0 else "selection"
@@ -99,7 +103,9 @@ class _Curve:
     def __init__(self, log_p: Float[np.ndarray, " n"]) -> None:
         self.log_p = np.asarray(log_p, dtype=np.float64)
         if self.log_p.size == 0 or not np.isfinite(self.log_p).all():
-            raise UsageError("p*'s log-probabilities of its own draws are empty or not finite, but the ideal needs them; draw again")
+            raise UsageError(
+                "p*'s log-probabilities of its own draws are empty or not finite, but the ideal needs them; draw again"
+            )
         self.below = self.log_p.max() - self.log_p
         self.scale = 1 / self.below.mean() if self.below.any() else 0.0
         self.limit = self._limit()
@@ -121,7 +127,8 @@ class _Curve:
         return self._root(lambda a: self.at(a).precision - precision, self.limit)
 
     def _limit(self) -> float | None:
-        """The last trusted a: where 100 effective draws are left, or practically infinity where so many tie for the highest log p."""
+        """The last trusted a: where 100 effective draws are left, or practically infinity where so many tie for the
+        highest log p."""
         if not self.scale or self.log_p.size <= LEAST_EFFECTIVE:
             return None
         last = 1e12 * self.scale

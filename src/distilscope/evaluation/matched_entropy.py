@@ -1,7 +1,7 @@
 """Is it the knob or the entropy? Top-k, top-p and min-p against temperature, at the same entropy of the teacher.
 
-The students of the temperature sweep give precision and recall as functions of their teacher's entropy per token; another setting's
-student is held against them at its own teacher's entropy, seed by seed.
+The students of the temperature sweep give precision and recall as functions of their teacher's entropy per token;
+another setting's student is held against them at its own teacher's entropy, seed by seed.
 """
 
 from __future__ import annotations
@@ -16,13 +16,21 @@ from distilscope.evaluation.estimate import t_interval
 
 
 def matched_entropy(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """For each setting that is no temperature: the teacher's entropy (nats per token) and what the student gains over temperature there.
+    """For each setting that is no temperature: the teacher's entropy (nats per token) and what the student gains over
+    temperature there.
 
-    Differences are in the results' unit, with 95% t-intervals over seeds; None, with a reason, where a seed's temperatures do not span the
-    setting's entropy. Entropy per token is the teacher's entropy per sequence over its own mean length.
+    Differences are in the results' unit, with 95% t-intervals over seeds; None, with a reason, where a seed's
+    temperatures do not span the setting's entropy. Entropy per token is the teacher's entropy per sequence over its own
+    mean length.
     """
-    entropy = {(_name(one), one["seed"]): one["entropy"]["mean"] / one["mean_length"]["mean"] for one in results["teacher"]}
-    students = {(_name(one), one["seed"]): one for one in results["students"] if one["training"] == "distilled" and not one.get("variant")}
+    entropy = {
+        (_name(one), one["seed"]): one["entropy"]["mean"] / one["mean_length"]["mean"] for one in results["teacher"]
+    }
+    students = {
+        (_name(one), one["seed"]): one
+        for one in results["students"]
+        if one["training"] == "distilled" and not one.get("variant")
+    }
     seeds = sorted({seed for _, seed in students})
     names = dict.fromkeys(name for name, _ in students)
     temperatures = [name for name in names if set(dict(name)) == {"training", "temperature"}]
@@ -48,7 +56,8 @@ def _differences(
     name: Any,
     seed: int,
 ) -> tuple[float, float] | str:
-    """Precision and recall beyond those that temperature alone has at the same entropy, for one seed; or why that cannot be said."""
+    """Precision and recall beyond those that temperature alone has at the same entropy, for one seed; or why that
+    cannot be said."""
     points = []
     for other in (name, *temperatures):
         means = [students[other, seed][quantity]["mean"] for quantity in ("precision", "recall")]
@@ -60,10 +69,13 @@ def _differences(
     if len(grid) < 2 or not grid[0, 0] <= at <= grid[-1, 0]:
         span = f"from {grid[0, 0]:.2f} to {grid[-1, 0]:.2f}" if len(grid) else "of none"
         return (
-            f"the teacher's entropy of {at:.2f} nats per token (seed {seed}) is outside those of its temperatures, {span}; "
+            f"the teacher's entropy of {at:.2f} nats per token (seed {seed}) is outside those of its temperatures, "
+            f"{span}; "
             "add temperatures that enclose it"
         )
-    precision, recall = (float(value - np.interp(at, grid[:, 0], grid[:, column])) for column, value in enumerate(mine, start=1))
+    precision, recall = (
+        float(value - np.interp(at, grid[:, 0], grid[:, column])) for column, value in enumerate(mine, start=1)
+    )
     return precision, recall
 
 

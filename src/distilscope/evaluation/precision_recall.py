@@ -41,7 +41,9 @@ class PrecisionRecall:
         if self.precision.mean is None or self.reference_entropy.mean is None:
             return self.precision
         errors = (self.precision.stderr, self.reference_entropy.stderr)
-        variance = None if None in errors else sum(error**2 for error in errors if error is not None) + 2 * self.covariance
+        variance = (
+            None if None in errors else sum(error**2 for error in errors if error is not None) + 2 * self.covariance
+        )
         stderr = None if variance is None else math.sqrt(max(0.0, variance))  # rounding
         return Estimate(self.precision.mean + self.reference_entropy.mean, stderr, self.precision.n)
 
@@ -52,8 +54,11 @@ class PrecisionRecall:
         return kl if kl.mean is None else replace(kl, mean=-kl.mean)
 
     def per(self, constant: float) -> PrecisionRecall:
-        """In another unit, such as nats per token: every estimate divided by one constant, so that students stay comparable."""
-        return PrecisionRecall(*(getattr(self, name).scaled(constant) for name in ESTIMATES), covariance=self.covariance / constant**2)
+        """In another unit, such as nats per token: every estimate divided by one constant, so that students stay
+        comparable."""
+        return PrecisionRecall(
+            *(getattr(self, name).scaled(constant) for name in ESTIMATES), covariance=self.covariance / constant**2
+        )
 
     def as_json(self) -> dict[str, Any]:
         return {name: getattr(self, name).as_json() for name in ESTIMATES} | {
@@ -69,8 +74,8 @@ ESTIMATES = tuple(field.name for field in fields(PrecisionRecall) if field.name 
 class Scored:
     """The draws of one side: log-probabilities (nats) under the side that made them and under the other.
 
-    The deviations are those of each sequence's log-probability from the sum of its step-by-step expectations: control variates
-    with mean zero. `clusters` says which draws depend on each other: those after one prompt.
+    The deviations are those of each sequence's log-probability from the sum of its step-by-step expectations: control
+    variates with mean zero. `clusters` says which draws depend on each other: those after one prompt.
     """
 
     own: Float[np.ndarray, " n"]
@@ -83,12 +88,16 @@ class Scored:
         for name in ("own", "other"):
             values = np.asarray(getattr(self, name), dtype=np.float64)
             if np.isnan(values).any():
-                raise GateError(f"draw {int(np.isnan(values).argmax())} has a log-probability that is not a number; its model is broken")
+                raise GateError(
+                    f"draw {int(np.isnan(values).argmax())} has a log-probability that is not a number; its model is "
+                    "broken"
+                )
             object.__setattr__(self, name, values)
         if not np.isfinite(self.own).all():
             at = int((~np.isfinite(self.own)).argmax())
             raise GateError(
-                f"draw {at} has log-probability {self.own[at]} under the distribution that made it; sampling and scoring disagree"
+                f"draw {at} has log-probability {self.own[at]} under the distribution that made it; sampling and "
+                "scoring disagree"
             )
 
     @cached_property
@@ -126,14 +135,16 @@ def expectation(values: Float[np.ndarray, " n"], *, clusters: Int[np.ndarray, " 
 def compare(*, candidate: Scored, reference: Scored, one_space: bool = True) -> PrecisionRecall:
     """All six estimates from draws of both sides that are already scored.
 
-    Raises GateError where a divergence is negative beyond chance: no distribution is likelier than another under its own draws.
-    That holds where both are over `one_space`, the same set of draws; it need not where two tokenizers cut one text differently.
+    Raises GateError where a divergence is negative beyond chance: no distribution is likelier than another under its
+    own draws. That holds where both are over `one_space`, the same set of draws; it need not where two tokenizers cut
+    one text differently.
     """
     for name, side in (("KL(q||p)", candidate), ("KL(p||q)", reference)):
         found, scale = side.divergence, abs(side.own).mean()
         if one_space and found.mean is not None and found.stderr and found.mean < -4 * found.stderr - 1e-3 * scale:
             raise GateError(
-                f"{name} comes out at {found}, but no divergence is negative; the draws and their scores do not belong to the same models"
+                f"{name} comes out at {found}, but no divergence is negative; the draws and their scores do not "
+                "belong to the same models"
             )
     return PrecisionRecall(
         precision=candidate.cross,
@@ -156,11 +167,14 @@ def _covariance(candidate: Scored, reference: Scored) -> float:
     return float(candidate.mean.errors(candidate.other) @ reference.mean.errors(-reference.own))
 
 
-def precision_recall(*, reference: Distribution[Any], candidate: Distribution[Any], n: int, key: Key) -> PrecisionRecall:
-    """Precision and recall in nats per draw, with standard errors: plain Monte Carlo over `n` draws of each side, of any two
-    distributions over the same space.
+def precision_recall(
+    *, reference: Distribution[Any], candidate: Distribution[Any], n: int, key: Key
+) -> PrecisionRecall:
+    """Precision and recall in nats per draw, with standard errors: plain Monte Carlo over `n` draws of each side, of
+    any two distributions over the same space.
 
-    No gate stands before these numbers; `measure` has both, and control variates. Raises UsageError for fewer than 2 draws.
+    No gate stands before these numbers; `measure` has both, and control variates. Raises UsageError for fewer than 2
+    draws.
     """
     if n < 2:
         raise UsageError(f"n is {n}, but a standard error needs at least 2 draws of each side")
@@ -169,4 +183,6 @@ def precision_recall(*, reference: Distribution[Any], candidate: Distribution[An
         draws = side.sample(n, key.child(name))
         return Scored(side.log_prob(draws).numpy(force=True), other.log_prob(draws).numpy(force=True))
 
-    return compare(candidate=scored(candidate, reference, "candidate"), reference=scored(reference, candidate, "reference"))
+    return compare(
+        candidate=scored(candidate, reference, "candidate"), reference=scored(reference, candidate, "reference")
+    )

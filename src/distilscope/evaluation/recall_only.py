@@ -1,7 +1,7 @@
 """What a study against real data can say: the recall of every student. There is no p* to ask for a probability.
 
-Precision, H(p*) and both divergences need log p*, so they are not available, nor is what rests on them: the trade-off's verdict,
-the ideal frontier, the comparison with the control, and a recommendation.
+Precision, H(p*) and both divergences need log p*, so they are not available, nor is what rests on them: the trade-off's
+verdict, the ideal frontier, the comparison with the control, and a recommendation.
 """
 
 from __future__ import annotations

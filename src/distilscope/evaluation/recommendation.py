@@ -1,22 +1,29 @@
-"""Which setting should I distil at, and what does it cost? The best of a grid, with intervals that account for having chosen it.
+"""Which setting should I distil at, and what does it cost? The best of a grid, with intervals that account for having
+chosen it.
 
-Recall loss = R_direct - R and precision gain = P - P_direct, in nats per draw, paired by seed: both are 0 for the direct student, which is
-a candidate itself. The best candidate is either the one with most precision gain whose recall loss stays within a budget, or the one with
-the highest R + lambda P, lambda being a precision weight.
+Recall loss = R_direct - R and precision gain = P - P_direct, in nats per draw, paired by seed: both are 0 for the
+direct student, which is a candidate itself. The best candidate is either the one with most precision gain whose recall
+loss stays within a budget, or the one with the highest R + lambda P, lambda being a precision weight.
 
-Two statements, each with 95% confidence where differences over seeds are normal (Bonferroni; any dependence between candidates is
-allowed):
+Two statements, each with 95% confidence where differences over seeds are normal (Bonferroni; any dependence between
+candidates is allowed):
 
-- Intervals: J distilled settings with two numbers each, so t-intervals over seeds at 1 - 0.05 / (2 J), all valid at once, that
+- Intervals: J distilled settings with two numbers each, so t-intervals over seeds at 1 - 0.05 / (2 J), all valid at
+  once, that
   of the chosen setting too.
-- The tied set, by multiple comparisons with the best (Hsu 1981, in its pairwise form): a candidate is ruled out where another one is shown
-  better by a one-sided paired t-test at 0.05 / J, J being the number of others. The truly best one is lost with probability 0.05 at most.
-- With a budget, a candidate is also ruled out where its interval of recall loss lies above the budget, and only candidates whose interval
-  lies within it can rule out others. The intervals of recall loss take half of the 0.05, so the t-tests run at 0.025 / J.
+- The tied set, by multiple comparisons with the best (Hsu 1981, in its pairwise form): a candidate is ruled out where
+  another one is shown
+  better by a one-sided paired t-test at 0.05 / J, J being the number of others. The truly best one is lost with
+  probability 0.05 at most.
+- With a budget, a candidate is also ruled out where its interval of recall loss lies above the budget, and only
+  candidates whose interval
+  lies within it can rule out others. The intervals of recall loss take half of the 0.05, so the t-tests run at 0.025 /
+  J.
 
-**No clear winner.** Take the candidate with the highest mean among those that can be chosen (with a budget: those whose interval
-of recall loss lies within it). If it is a distilled setting, it is the answer where the t-test above shows it better than the direct
-student. If it is the direct student, that is the answer where every other candidate is ruled out. Otherwise there is none.
+**No clear winner.** Take the candidate with the highest mean among those that can be chosen (with a budget: those whose
+interval of recall loss lies within it). If it is a distilled setting, it is the answer where the t-test above shows it
+better than the direct student. If it is the direct student, that is the answer where every other candidate is ruled
+out. Otherwise there is none.
 
 All of it is conditional on D and on the test draws of p*, which every student shares.
 """
@@ -43,7 +50,8 @@ DEFAULT_WEIGHT = 1.0
 
 @dataclass(frozen=True)
 class Candidate:
-    """A setting with its precision gain and recall loss over the direct student, in nats per draw; 95%, all candidates at once."""
+    """A setting with its precision gain and recall loss over the direct student, in nats per draw; 95%, all candidates
+    at once."""
 
     setting: Setting
     precision_gain: Interval
@@ -90,15 +98,19 @@ class Recommendation:
         }
 
 
-def recommend(results: Mapping[str, Any], *, max_recall_loss: float | None = None, precision_weight: float | None = None) -> Recommendation:
-    """The recommendation for a results document, by a recall budget (nats) or a precision weight (nats of recall per nat of precision).
+def recommend(
+    results: Mapping[str, Any], *, max_recall_loss: float | None = None, precision_weight: float | None = None
+) -> Recommendation:
+    """The recommendation for a results document, by a recall budget (nats) or a precision weight (nats of recall per
+    nat of precision).
 
-    With neither, the precision weight is 1. Raises UsageError for both, for a number that is negative or not finite, for fewer
-    than 2 seeds, and where no distilled setting can be compared with the direct student.
+    With neither, the precision weight is 1. Raises UsageError for both, for a number that is negative or not finite,
+    for fewer than 2 seeds, and where no distilled setting can be compared with the direct student.
     """
     if max_recall_loss is not None and precision_weight is not None:
         raise UsageError(
-            f"a recall budget of {max_recall_loss:g} and a precision weight of {precision_weight:g} are two objectives; give one of them"
+            f"a recall budget of {max_recall_loss:g} and a precision weight of {precision_weight:g} are two "
+            "objectives; give one of them"
         )
     for name, value in (("the recall budget", max_recall_loss), ("the precision weight", precision_weight)):
         if value is not None and not 0 <= value < math.inf:
@@ -112,10 +124,16 @@ def recommend(results: Mapping[str, Any], *, max_recall_loss: float | None = Non
     chosen = None if found.chosen is None else candidates[found.chosen]
     ordered = np.argsort(-value.mean(axis=0), kind="stable")
     excluded = tuple(setting for setting in grid.settings if setting not in settings)
-    objective = f"at most {max_recall_loss:g} nats of recall lost" if weight is None else f"a nat of precision worth {weight:g} of recall"
+    objective = (
+        f"at most {max_recall_loss:g} nats of recall lost"
+        if weight is None
+        else f"a nat of precision worth {weight:g} of recall"
+    )
     reason = _reason(found, candidates, objective)
     if max_recall_loss is None and precision_weight is None:
-        reason = f"with neither a recall budget nor a precision weight given, the weight is {DEFAULT_WEIGHT:g}; {reason}"
+        reason = (
+            f"with neither a recall budget nor a precision weight given, the weight is {DEFAULT_WEIGHT:g}; {reason}"
+        )
     if excluded:
         reason += f"; left out for an infinite estimate or a missing student: {', '.join(map(named, excluded))}"
     return Recommendation(
@@ -132,27 +150,39 @@ def recommend(results: Mapping[str, Any], *, max_recall_loss: float | None = Non
 
 
 def recommendation_document(results: Mapping[str, Any]) -> dict[str, Any]:
-    """What results.json holds under `recommendation`: by the default weight; where none can be made, no setting and why."""
+    """What results.json holds under `recommendation`: by the default weight; where none can be made, no setting and
+    why."""
     try:
         return recommend(results).as_json()
     except UsageError as error:
         return {"setting": None, "tied": [], "reason": str(error)}
 
 
-def _paired(grid: Grid) -> tuple[list[Setting], Float[np.ndarray, "seeds candidates"], Float[np.ndarray, "seeds candidates"]]:
+def _paired(
+    grid: Grid,
+) -> tuple[list[Setting], Float[np.ndarray, "seeds candidates"], Float[np.ndarray, "seeds candidates"]]:
     """The candidates, the direct student first, with precision gain and recall loss by seed."""
     if DIRECT not in grid.settings:
-        raise UsageError("these results hold no direct student, but gains and losses are counted from it; run the study again")
+        raise UsageError(
+            "these results hold no direct student, but gains and losses are counted from it; run the study again"
+        )
     direct = grid.settings.index(DIRECT)
     if len(grid.seeds) < 2:
-        raise UsageError(f"these results hold {len(grid.seeds)} seed, but intervals over seeds need at least 2; run with --seeds 2 or more")
+        raise UsageError(
+            f"these results hold {len(grid.seeds)} seed, but intervals over seeds need at least 2; run with --seeds 2 "
+            "or more"
+        )
     if not grid.finite[direct]:
         raise UsageError(
-            "the direct student has an infinite estimate or lacks a seed, so no setting can be compared with it; mend that and run again"
+            "the direct student has an infinite estimate or lacks a seed, so no setting can be compared with it; mend "
+            "that and run again"
         )
     kept = [at for at in range(len(grid.settings)) if grid.finite[at] and at != direct]
     if not kept:
-        raise UsageError("these results hold no distilled setting with finite estimates, but a choice needs at least 1; add temperatures")
+        raise UsageError(
+            "these results hold no distilled setting with finite estimates, but a choice needs at least 1; add "
+            "temperatures"
+        )
     columns = [direct, *kept]
     gain = grid.precision[:, columns] - grid.precision[:, [direct]]
     loss = grid.recall[:, [direct]] - grid.recall[:, columns]
@@ -161,7 +191,8 @@ def _paired(grid: Grid) -> tuple[list[Setting], Float[np.ndarray, "seeds candida
 
 @dataclass(frozen=True)
 class Choice:
-    """The candidate chosen (None: no clear winner), with the statements it rests on; candidate 0 is the direct student."""
+    """The candidate chosen (None: no clear winner), with the statements it rests on; candidate 0 is the direct
+    student."""
 
     chosen: int | None
     best: int
@@ -185,7 +216,9 @@ def choose(
     Column 0 is the direct student: no gain, no loss. At least 2 seeds and 2 candidates.
     """
     others = gain.shape[1] - 1
-    gains, losses = ([t_interval(list(column), confidence=1 - ALPHA / (2 * others)) for column in table.T] for table in (gain, loss))
+    gains, losses = (
+        [t_interval(list(column), confidence=1 - ALPHA / (2 * others)) for column in table.T] for table in (gain, loss)
+    )
     budget = math.inf if max_recall_loss is None else max_recall_loss
     within = np.array([interval.high <= budget for interval in losses])
     beyond = np.array([interval.low > budget for interval in losses])
@@ -196,7 +229,9 @@ def choose(
     return Choice(best if clear else None, best, tied, within, gains, losses)
 
 
-def _shown_better(value: Float[np.ndarray, "seeds candidates"], *, alpha: float) -> Bool[np.ndarray, "candidates candidates"]:
+def _shown_better(
+    value: Float[np.ndarray, "seeds candidates"], *, alpha: float
+) -> Bool[np.ndarray, "candidates candidates"]:
     """[j, i]: whether j is shown better than i by a one-sided paired t-test over seeds at `alpha`."""
     from scipy.stats import t
 

@@ -1,4 +1,5 @@
-"""What a finished run, or a simulation of mixtures, left for other commands to read: its results.json, and maybe a map.json."""
+"""What a finished run, or a simulation of mixtures, left for other commands to read: its results.json, and maybe a
+map.json."""
 
 from __future__ import annotations
 
@@ -23,17 +24,26 @@ def read_results(folder: Path, *, mixtures: bool = False) -> dict[str, Any]:
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}; give the one that `distilscope run` named")
     if not path.is_file():
-        raise UsageError(f"{folder} is no finished run: it lacks results.json; give the same `distilscope run` command again to finish it")
+        raise UsageError(
+            f"{folder} is no finished run: it lacks results.json; give the same `distilscope run` command again to "
+            "finish it"
+        )
     try:
         results = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
         version = results["schema_version"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UsageError(f"{path} cannot be read ({type(error).__name__}: {one_line(error)}); run the study again") from None
+        raise UsageError(
+            f"{path} cannot be read ({type(error).__name__}: {one_line(error)}); run the study again"
+        ) from None
     if version != SCHEMA_VERSION:
-        raise UsageError(f"{folder} holds results of schema {shown(version)}, this version reads {SCHEMA_VERSION}; run the study again")
+        raise UsageError(
+            f"{folder} holds results of schema {shown(version)}, this version reads {SCHEMA_VERSION}; run the study "
+            "again"
+        )
     if "mixtures" in results and not mixtures:
         raise UsageError(
-            f"{folder} holds mixtures of Gaussians, which only `distilscope figures` reads; give the folder of a `distilscope run`"
+            f"{folder} holds mixtures of Gaussians, which only `distilscope figures` reads; give the folder of a "
+            "`distilscope run`"
         )
     if misfit := _misfit(results, _SHAPE, ""):
         raise UsageError(f"{path} cannot be read ({misfit} is not what a study writes there); run the study again")
@@ -41,17 +51,24 @@ def read_results(folder: Path, *, mixtures: bool = False) -> dict[str, Any]:
 
 
 def read_map(folder: Path) -> dict[str, Any] | None:
-    """The document of a run's map.json, or None where `distilscope map` has not left one. Raises UsageError for what is no map."""
+    """The document of a run's map.json, or None where `distilscope map` has not left one. Raises UsageError for what is
+    no map."""
     path = folder / MAP
     if not path.is_file():
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
-        why = "its schema is another one" if found["schema_version"] != MAP_SCHEMA_VERSION else _misfit(found, _MAP_SHAPE, "")
+        why = (
+            "its schema is another one"
+            if found["schema_version"] != MAP_SCHEMA_VERSION
+            else _misfit(found, _MAP_SHAPE, "")
+        )
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         found, why = None, f"{type(error).__name__}: {one_line(error)}"
     if why:
-        raise UsageError(f"{path} cannot be read ({why}); remove it, or draw the map again with `distilscope map {folder}`")
+        raise UsageError(
+            f"{path} cannot be read ({why}); remove it, or draw the map again with `distilscope map {folder}`"
+        )
     return found
 
 
@@ -97,7 +114,9 @@ _SHAPE: dict[str, Any] = {
     "controls": [_STUDENT],
     "sources": {"prompts": {"sha256": _text, "number": _whole, "longest": _whole}},
 }
-_INTERVALS: dict[str, Any] = {name: {"mean": _number, "half_width": _number, "n": _whole} for name in ("precision", "recall")}
+_INTERVALS: dict[str, Any] = {
+    name: {"mean": _number, "half_width": _number, "n": _whole} for name in ("precision", "recall")
+}
 _MAP_SHAPE: dict[str, Any] = {
     "note": _text,
     "embedder": {"reference": _text},
@@ -110,7 +129,8 @@ _MAP_SHAPE: dict[str, Any] = {
     },
     "points": [{"role": _text, "selectivity": _knobs, "x": _number, "y": _number, "text": _text}],
 }
-"""What commands read, where it stands: each value is of this kind, or null, or absent; a name not listed may hold anything."""
+"""What commands read, where it stands: each value is of this kind, or null, or absent; a name not listed may hold
+anything."""
 
 
 def _misfit(value: Any, shape: Any, where: str) -> str | None:
@@ -125,5 +145,12 @@ def _misfit(value: Any, shape: Any, where: str) -> str | None:
     if isinstance(shape, dict):
         if not isinstance(value, dict):
             return where
-        return next((found for name, one in shape.items() if (found := _misfit(value.get(name), one, f"{where}.{name}".strip(".")))), None)
+        return next(
+            (
+                found
+                for name, one in shape.items()
+                if (found := _misfit(value.get(name), one, f"{where}.{name}".strip(".")))
+            ),
+            None,
+        )
     return None if shape(value) else where

@@ -1,4 +1,5 @@
-"""Does precision fall and recall rise with the teacher's temperature? The verdict, for a study and for each variant of the student."""
+"""Does precision fall and recall rise with the teacher's temperature? The verdict, for a study and for each variant of
+the student."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ def trade_off(
 ) -> TradeOff:
     """The verdict: "holds", "sharpening only" (both pass, and KL(q||p) also rises as temperature falls) or "not shown".
 
-    It needs at least 2 seeds, 3 temperatures and finite values; otherwise "not shown", with the p-values None and a reason.
+    It needs at least 2 seeds, 3 temperatures and finite values; otherwise "not shown", with the p-values None and a
+    reason.
     """
     order = np.argsort(temperatures)
     if lacking := _lacking(temperatures, {"precision": precision, "recall": recall, "KL(q||p)": kl}):
@@ -50,7 +52,9 @@ def trade_off(
     return TradeOff(verdict, p_precision, p_recall, p_kl)
 
 
-def _lacking(temperatures: tuple[float, ...], tables: Mapping[str, Float[np.ndarray, "seeds temperatures"]]) -> str | None:
+def _lacking(
+    temperatures: tuple[float, ...], tables: Mapping[str, Float[np.ndarray, "seeds temperatures"]]
+) -> str | None:
     seeds = len(tables["precision"])
     if seeds < 2:
         return f"there is {seeds} seed, but a trend test over seeds needs at least 2; run with --seeds 2 or more"
@@ -59,7 +63,10 @@ def _lacking(temperatures: tuple[float, ...], tables: Mapping[str, Float[np.ndar
     for name, values in tables.items():
         if not np.isfinite(values).all():
             column = int((~np.isfinite(values)).any(axis=0).argmax())
-            return f"{name} at temperature {temperatures[column]:g} is not finite, but a trend test needs every value; leave that one out"
+            return (
+                f"{name} at temperature {temperatures[column]:g} is not finite, but a trend test needs every "
+                "value; leave that one out"
+            )
     return None
 
 
@@ -82,7 +89,9 @@ def by_variant(students: Iterable[Student]) -> list[tuple[dict[str, int], list[S
     return [(json.loads(variant), group) for variant, group in groups.items()]
 
 
-def sweep_document(students: Iterable[Student], trade_off: Callable[[list[Student]], dict[str, Any]]) -> list[dict[str, Any]]:
+def sweep_document(
+    students: Iterable[Student], trade_off: Callable[[list[Student]], dict[str, Any]]
+) -> list[dict[str, Any]]:
     """Each variant with its verdict over temperatures; empty where nothing was swept."""
     groups = by_variant(students)
     return [{"variant": variant, "trade_off": trade_off(group)} for variant, group in groups] if len(groups) > 1 else []

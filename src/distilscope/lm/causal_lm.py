@@ -55,7 +55,8 @@ class CausalLM:
         return vocabulary.encode(self.tokenizer, text)
 
     def after(self, *prompts: tuple[int, ...], horizon: int) -> PromptedLM:
-        """This model's distribution over the sequences of at most `horizon` tokens that follow a prompt, or each of several."""
+        """This model's distribution over the sequences of at most `horizon` tokens that follow a prompt, or each of
+        several."""
         if horizon < 1:
             raise UsageError(f"the horizon is {horizon}, but at least 1 token must be generated")
         if not prompts:
@@ -64,7 +65,11 @@ class CausalLM:
             which = _which(number, prompts)
             outside = [token for token in prompt if not 0 <= token < self.network.vocabulary]
             if outside or not prompt:
-                what = f"has token {outside[0]}, outside the vocabulary of {self.network.vocabulary}" if outside else "is empty"
+                what = (
+                    f"has token {outside[0]}, outside the vocabulary of {self.network.vocabulary}"
+                    if outside
+                    else "is empty"
+                )
                 raise UsageError(f"{which} {what}; give one that the model can read")
         require_context(prompts, horizon, self.network.context)
         return PromptedLM(self, prompts, horizon)
@@ -75,10 +80,14 @@ def require_context(prompts: Prompts, horizon: int, context: int) -> None:
     for number, prompt in enumerate(prompts, start=1):
         if len(prompt) + horizon > context:
             raise UsageError(
-                f"{_which(number, prompts)} of {len(prompt)} and a horizon of {horizon} tokens exceed the model's context of {context}; "
+                f"{_which(number, prompts)} of {len(prompt)} and a horizon of {horizon} tokens exceed the model's "
+                f"context of {context}; "
                 f"use a horizon of at most {context - len(prompt)}"
                 if len(prompt) < context
-                else f"{_which(number, prompts)} has {len(prompt)} tokens, but the model's context holds {context}; give a shorter one"
+                else (
+                    f"{_which(number, prompts)} has {len(prompt)} tokens, but the model's context holds "
+                    f"{context}; give a shorter one"
+                )
             )
 
 
@@ -90,8 +99,9 @@ def _which(number: int, prompts: Prompts) -> str:
 class PromptedLM:
     """Sequences x_1...x_L, L <= horizon, that ended with a stopping token or were cut at the horizon, after a prompt.
 
-    p(x | prompt) is the product of next-token probabilities, the stopping token's included where it was emitted and none
-    appended where the sequence was cut; so it sums to 1 over these sequences. With several prompts, draws follow them in turn.
+    p(x | prompt) is the product of next-token probabilities, the stopping token's included where it was emitted and
+    none appended where the sequence was cut; so it sums to 1 over these sequences. With several prompts, draws follow
+    them in turn.
     """
 
     model: CausalLM

@@ -1,4 +1,5 @@
-"""What this machine computes on and what its hardware is good at: the one place where device and number format are chosen."""
+"""What this machine computes on and what its hardware is good at: the one place where device and number format are
+chosen."""
 
 from __future__ import annotations
 
@@ -13,11 +14,16 @@ from distilscope.errors import UsageError
 
 
 def device() -> torch.device:
-    """Where networks live: the first GPU that this process may see (CUDA_VISIBLE_DEVICES says which), else the processor.
+    """Where networks live: the first GPU that this process may see (CUDA_VISIBLE_DEVICES says which), else the
+    processor.
 
     Of processes that train together each has the GPU of its own number, as torchrun's LOCAL_RANK counts them.
     """
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else torch.device("cpu")
+    return (
+        torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        if torch.cuda.is_available()
+        else torch.device("cpu")
+    )
 
 
 def collectives(where: torch.device) -> str:
@@ -29,7 +35,8 @@ def require_devices(processes: int) -> None:
     """Raises UsageError if there are GPUs, but not one for each of the processes that train together."""
     if torch.cuda.is_available() and torch.cuda.device_count() < processes:
         raise UsageError(
-            f"training.processes is {processes}, but a training here sees {torch.cuda.device_count()} GPUs and each process needs its own; "
+            f"training.processes is {processes}, but a training here sees {torch.cuda.device_count()} GPUs and each "
+            "process needs its own; "
             "lower training.processes, or set more GPUs aside"
         )
 

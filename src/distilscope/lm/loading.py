@@ -1,4 +1,5 @@
-"""Where models come from: `hf:ORG/NAME`, a local folder, a .gguf file, or `package:NAME` (a GGUF file or a folder in a Python package)."""
+"""Where models come from: `hf:ORG/NAME`, a local folder, a .gguf file, or `package:NAME` (a GGUF file or a folder in a
+Python package)."""
 
 from __future__ import annotations
 
@@ -42,7 +43,11 @@ def model_folder(reference: str) -> Path:
     if reference.startswith("hf:"):
         return _from_hub(reference.removeprefix("hf:"))
     try:
-        path = _in_package(reference.removeprefix("package:")) if reference.startswith("package:") else Path(reference).expanduser()
+        path = (
+            _in_package(reference.removeprefix("package:"))
+            if reference.startswith("package:")
+            else Path(reference).expanduser()
+        )
         there = path.exists()
     except (ValueError, RuntimeError, OSError) as error:  # a name that no system takes, or an unknown user's ~
         raise UsageError(f"{shown(reference)} cannot name a model ({one_line(error)}); {_GIVE}") from None
@@ -61,13 +66,20 @@ def public_name(reference: str) -> str:
 
 
 def licence(reference: str) -> str | None:
-    """What a model says of its licence: in its GGUF file, its package or its card. None where nothing is said here; no network is asked."""
+    """What a model says of its licence: in its GGUF file, its package or its card. None where nothing is said here; no
+    network is asked."""
     try:
         if reference.startswith("package:"):
             name = reference.removeprefix("package:")
             package = importlib.metadata.metadata(importlib.metadata.packages_distributions()[name][0]).json
-            return _said(_gguf_licence(_in_package(name)) or package.get("license_expression") or package.get("license"))
-        path = _from_hub(reference.removeprefix("hf:"), fetch=False) if reference.startswith("hf:") else Path(reference).expanduser()
+            return _said(
+                _gguf_licence(_in_package(name)) or package.get("license_expression") or package.get("license")
+            )
+        path = (
+            _from_hub(reference.removeprefix("hf:"), fetch=False)
+            if reference.startswith("hf:")
+            else Path(reference).expanduser()
+        )
         return _said(_gguf_licence(path) if path.suffix == ".gguf" else _card_licence(path))
     except (DistilscopeError, OSError, ValueError, KeyError):
         return None
@@ -123,7 +135,9 @@ def _converted(path: Path) -> Path:
             with suppress(OSError):  # another process was first
                 partial.rename(folder)
             if not folder.exists():
-                raise DistilscopeError(f"the converted model cannot be put into {folder.parent}; free that place or set DISTILSCOPE_CACHE")
+                raise DistilscopeError(
+                    f"the converted model cannot be put into {folder.parent}; free that place or set DISTILSCOPE_CACHE"
+                )
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return folder
@@ -137,13 +151,20 @@ def _in_package(name: str) -> Path:
         spec = None
     if spec is None or not spec.submodule_search_locations:
         install = _INSTALL.get(name, f"pip install --no-deps {name.replace('_', '-')}")
-        remedy = f"run `{install}` and try again" if name.isidentifier() and name.isascii() else "a package's name has letters and _ alone"
+        remedy = (
+            f"run `{install}` and try again"
+            if name.isidentifier() and name.isascii()
+            else "a package's name has letters and _ alone"
+        )
         raise UsageError(f"the package {shown(name)} is not installed here; {remedy}")
     inside = Path(next(iter(spec.submodule_search_locations)))
     folders = (path.parent for path in inside.rglob("config.json") if any(path.parent.glob("*.safetensors")))
     found = sorted(inside.glob("*.gguf")) or sorted(folders)
     if len(found) != 1:
-        raise UsageError(f"the package {shown(name)} holds {len(found)} .gguf files or model folders where one is needed; give its path")
+        raise UsageError(
+            f"the package {shown(name)} holds {len(found)} .gguf files or model folders where one is needed; give its "
+            "path"
+        )
     return found[0]
 
 

@@ -26,7 +26,8 @@ class Decoder(Protocol):
     """Whether a slot may begin again while others go on; otherwise all begin together, after one prompt."""
 
     def begin(self, slots: Int[np.ndarray, " m"], prompts: Int[np.ndarray, " m"]) -> Next:
-        """Takes these slots to the end of these prompts (by their place among the decoder's), each one's first token next."""
+        """Takes these slots to the end of these prompts (by their place among the decoder's), each one's first token
+        next."""
         ...
 
     def step(self, slots: Int[np.ndarray, " m"], tokens: Int[np.ndarray, " m"]) -> Next:
@@ -48,7 +49,8 @@ class Network(Protocol):
 
     @property
     def reentrant(self) -> bool:
-        """Whether it is faster for several threads to compute with it at once, each its own piece, and whether they may."""
+        """Whether it is faster for several threads to compute with it at once, each its own piece, and whether they
+        may."""
         ...
 
     def logits(self, batch: Sequences) -> Iterator[Float[Tensor, "piece v"]]:
@@ -63,8 +65,11 @@ def threads_for(networks: Iterable[Network]) -> int:
     return torch.get_num_threads() if all(network.reentrant for network in networks) else 1
 
 
-def over_threads(networks: Iterable[Network], work: Callable[[Part], Result], parts: Iterable[Part], most: int) -> Iterator[Result]:
-    """work(part) of every part, in their order, on the threads that compute with these networks at once, or on `most` of them.
+def over_threads(
+    networks: Iterable[Network], work: Callable[[Part], Result], parts: Iterable[Part], most: int
+) -> Iterator[Result]:
+    """work(part) of every part, in their order, on the threads that compute with these networks at once, or on `most`
+    of them.
 
     Fewer than torch has share torch's among them, so `most` is at most the number of parts.
     """
@@ -76,8 +81,8 @@ PIECE = 256
 """Positions whose logits over the whole vocabulary are computed at once."""
 
 HELD = 1 << 20
-"""Most logits held in fp32 at once: 4 MiB stay in the processor's cache, where their softmax took a tenth of the time that 256
-positions of 49152 tokens took at once."""
+"""Most logits held in fp32 at once: 4 MiB stay in the processor's cache, where their softmax took a tenth of the time
+that 256 positions of 49152 tokens took at once."""
 
 
 def in_pieces(logits: Float[Tensor, "n v"]) -> Iterator[Float[Tensor, "piece v"]]:

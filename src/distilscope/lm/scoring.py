@@ -1,8 +1,8 @@
 """Scores draws in one pass: under the model that drew them and, beside it, under others.
 
-Each side gives every token's log-probability and its expectation under what drew the draws, v ~ q(.|x_<t). The difference
-of the two is a martingale difference: its sum over a sequence has mean zero, whichever side it is of. The sampler check (`gates`) and the
-control variates (`comparison`) are made of these.
+Each side gives every token's log-probability and its expectation under what drew the draws, v ~ q(.|x_<t). The
+difference of the two is a martingale difference: its sum over a sequence has mean zero, whichever side it is of. The
+sampler check (`gates`) and the control variates (`comparison`) are made of these.
 
 Logits over the whole vocabulary exist for a few hundred positions at a time, never for the whole batch.
 Sequences of like length run together, so that attention pads little, and what they have in common is computed once.
@@ -51,10 +51,12 @@ class TokenScores:
 
     log_prob: Float[np.ndarray, " tokens"]
     expected: Float[np.ndarray, " tokens"]
-    """E_v log-probability of v, v ~ q(.|x_<t) with q what drew the draws; -inf where q can make what this side cannot."""
+    """E_v log-probability of v, v ~ q(.|x_<t) with q what drew the draws; -inf where q can make what this side cannot.
+    """
 
     def totals(self, draws: Sequences) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-        """Per sequence: log-probability, and its deviation from the sum of its step-by-step expectations (NaN where not finite)."""
+        """Per sequence: log-probability, and its deviation from the sum of its step-by-step expectations (NaN where not
+        finite)."""
         return _totals(draws, self.log_prob, self.expected)
 
 
@@ -73,7 +75,14 @@ class OwnScores(TokenScores):
     def check(self, draws: Sequences, *, dtype: str, whose: str) -> float | str:
         """Both gates: z or "undecided", or GateError."""
         assert draws.log_prob is not None
-        return check_draws(draws.log_prob, rescored=self.log_prob, expected=self.expected, variance=self.variance, dtype=dtype, whose=whose)
+        return check_draws(
+            draws.log_prob,
+            rescored=self.log_prob,
+            expected=self.expected,
+            variance=self.variance,
+            dtype=dtype,
+            whose=whose,
+        )
 
 
 def score(own: Model, draws: Sequences, others: Sequence[Model] = ()) -> tuple[OwnScores, tuple[TokenScores, ...]]:
@@ -82,7 +91,9 @@ def score(own: Model, draws: Sequences, others: Sequence[Model] = ()) -> tuple[O
     Every network is over the same token ids (ValueError otherwise).
     """
     if len({network.vocabulary for network, _ in (own, *others)}) != 1:
-        raise ValueError("these networks have different vocabularies, so their log-probabilities are not of the same things")
+        raise ValueError(
+            "these networks have different vocabularies, so their log-probabilities are not of the same things"
+        )
     tokens = len(draws.ids)
     mine = OwnScores(*_empty(tokens, 3))
     theirs = tuple(TokenScores(*_empty(tokens, 2)) for _ in others)
@@ -102,7 +113,9 @@ def score(own: Model, draws: Sequences, others: Sequence[Model] = ()) -> tuple[O
 
 def score_data(data: Sequences, others: Sequence[Model]) -> tuple[TokenScores, ...]:
     """Scores sequences that no model here made: there is nothing to take expectations under, so these are NaN."""
-    theirs = tuple(TokenScores(_empty(len(data.ids), 1)[0], np.full(len(data.ids), np.nan, dtype=np.float32)) for _ in others)
+    theirs = tuple(
+        TokenScores(_empty(len(data.ids), 1)[0], np.full(len(data.ids), np.nan, dtype=np.float32)) for _ in others
+    )
     sides = _by_network(others, theirs)
 
     def take(places: Places, targets: Targets, logits: Logits) -> None:
@@ -119,7 +132,9 @@ def log_prob(model: Model, sequences: Sequences) -> Float[np.ndarray, " tokens"]
     return score_data(sequences, [model])[0].log_prob
 
 
-def _by_network(models: Sequence[Model], results: Sequence[TokenScores]) -> dict[Network, list[tuple[Selectivity, TokenScores]]]:
+def _by_network(
+    models: Sequence[Model], results: Sequence[TokenScores]
+) -> dict[Network, list[tuple[Selectivity, TokenScores]]]:
     """Under what selectivities each network scores, and where its results go."""
     sides: dict[Network, list[tuple[Selectivity, TokenScores]]] = {}
     for (network, selectivity), result in zip(models, results, strict=True):
@@ -127,8 +142,11 @@ def _by_network(models: Sequence[Model], results: Sequence[TokenScores]) -> dict
     return sides
 
 
-def _for_each_piece(networks: Sequence[Network], sequences: Sequences, take: Callable[[Places, Targets, Logits], None]) -> None:
-    """Calls `take` for pieces of the sequences' tokens, from several threads: with their places, ids, and each network's logits there."""
+def _for_each_piece(
+    networks: Sequence[Network], sequences: Sequences, take: Callable[[Places, Targets, Logits], None]
+) -> None:
+    """Calls `take` for pieces of the sequences' tokens, from several threads: with their places, ids, and each
+    network's logits there."""
     offsets, distinct = sequences.offsets, list(dict.fromkeys(networks))
 
     @torch.inference_mode()
@@ -147,7 +165,9 @@ def _for_each_piece(networks: Sequence[Network], sequences: Sequences, take: Cal
     threads = threads_for(distinct)
     share = BATCH_TOKENS if threads == 1 else -(-int(sequences.positions.sum()) // (PARTS * threads))
     ids = [row.tobytes() for row in sequences]
-    alike = sorted(range(len(sequences)), key=lambda row: (sequences.prompt_of[row], ids[row]))  # what begins alike, side by side
+    alike = sorted(
+        range(len(sequences)), key=lambda row: (sequences.prompt_of[row], ids[row])
+    )  # what begins alike, side by side
     together = np.array(alike, dtype=np.int64)
     lengths, most = sequences.positions[together], min(BATCH_TOKENS, max(FEW, share))
     batches = [together[rows] for rows in batches_of_like_length(lengths, most)]

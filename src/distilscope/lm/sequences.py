@@ -64,7 +64,9 @@ class Sequences:
     def read(self) -> list[Integer[np.ndarray, " positions"]]:
         """Those tokens, sequence by sequence."""
         prompts = [np.array(prompt, dtype=np.int64) for prompt in self.prompts]
-        return [np.concatenate([prompts[which], row[:-1]]) for which, row in zip(self.prompt_of.tolist(), self, strict=True)]
+        return [
+            np.concatenate([prompts[which], row[:-1]]) for which, row in zip(self.prompt_of.tolist(), self, strict=True)
+        ]
 
     @cached_property
     def prefixes(self) -> Prefixes:
@@ -130,12 +132,19 @@ class Sequences:
                 header = json.loads((file.metadata() or {})["after"])
             prompts, vocabulary = tuple(tuple(prompt) for prompt in header["prompts"]), header["vocabulary"]
             sequences = cls(
-                arrays["ids"], arrays["lengths"], arrays["ended"], prompts, vocabulary, arrays.get("log_prob"), arrays["prompt_of"]
+                arrays["ids"],
+                arrays["lengths"],
+                arrays["ended"],
+                prompts,
+                vocabulary,
+                arrays.get("log_prob"),
+                arrays["prompt_of"],
             )
         except (SafetensorError, KeyError) as error:
             raise StoreError(f"{path} does not hold whole sequences ({error}); make it again") from None
         if int(sequences.lengths.sum()) != len(sequences.ids):
             raise StoreError(
-                f"{path} holds {len(sequences.ids)} tokens where its lengths say {int(sequences.lengths.sum())}; make it again"
+                f"{path} holds {len(sequences.ids)} tokens where its lengths say {int(sequences.lengths.sum())}; make "
+                "it again"
             )
         return sequences

@@ -1,4 +1,5 @@
-"""What sequences have in common: positions that end the same prefix have the same hidden state, which need be computed only once.
+"""What sequences have in common: positions that end the same prefix have the same hidden state, which need be computed
+only once.
 
 All sequences after one prompt share at least that.
 """
@@ -38,7 +39,8 @@ class Prefixes:
 
 
 def distinct(values: Int[np.ndarray, " t"]) -> tuple[Int[np.ndarray, " t"], Int[np.ndarray, " n"]]:
-    """Which of the distinct values each is, in the order in which they first occur; and where each of these occurs first."""
+    """Which of the distinct values each is, in the order in which they first occur; and where each of these occurs
+    first."""
     _, first, of = np.unique(values, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty_like(order)

@@ -25,9 +25,9 @@ DEFAULT_DRAWS = 100_000
 class MogPaper:
     """The simulation's configuration. Seed s of S fixes D (`num_train` draws of p*), teacher, D' and both students.
 
-    Up to 2 dimensions precision and recall are exact, by quadrature, unless `num_eval` asks for Monte Carlo; beyond, they
-    are Monte Carlo over `num_eval` draws of each side (100 000 unless given). `exact` refuses anything but quadrature.
-    Raises UsageError for values that cannot be run.
+    Up to 2 dimensions precision and recall are exact, by quadrature, unless `num_eval` asks for Monte Carlo; beyond,
+    they are Monte Carlo over `num_eval` draws of each side (100 000 unless given). `exact` refuses anything but
+    quadrature. Raises UsageError for values that cannot be run.
     """
 
     betas: tuple[float, ...] = (1.0, 5.0, 100.0)
@@ -53,7 +53,15 @@ class MogPaper:
     def __post_init__(self) -> None:
         _check_betas(self.betas)
         object.__setattr__(self, "betas", tuple(float(beta) for beta in self.betas))
-        for name in ("seeds", "num_train", "num_distill", "teacher_components", "student_components", "dimension", "n_init"):
+        for name in (
+            "seeds",
+            "num_train",
+            "num_distill",
+            "teacher_components",
+            "student_components",
+            "dimension",
+            "n_init",
+        ):
             _check_whole(name, getattr(self, name), least=2 if name in ("num_train", "num_distill") else 1)
         for who, components, points in (
             ("teacher_components", self.teacher_components, "num_train"),
@@ -62,17 +70,21 @@ class MogPaper:
         ):
             if components > getattr(self, points):
                 raise UsageError(
-                    f"{who} is {components}, but must not exceed {points} ({getattr(self, points)}); fit fewer or draw more points"
+                    f"{who} is {components}, but must not exceed {points} ({getattr(self, points)}); fit fewer or "
+                    "draw more points"
                 )
         if self.covariance not in ("diag", "full"):
             raise unknown_name("covariance", str(self.covariance), ("diag", "full"))
         if not 0 <= self.epsilon < 1:
-            raise UsageError(f"epsilon is {self.epsilon!r}, but must be at least 0 and below 1; the usual value is 0.05")
+            raise UsageError(
+                f"epsilon is {self.epsilon!r}, but must be at least 0 and below 1; the usual value is 0.05"
+            )
         if self.num_eval is not None:
             _check_whole("num_eval", self.num_eval, least=2)
         if self.exact and self.dimension > 2:
             raise UsageError(
-                f"dimension is {self.dimension}, but exact quadrature needs 1 or 2; leave out --exact for Monte Carlo with standard errors"
+                f"dimension is {self.dimension}, but exact quadrature needs 1 or 2; leave out --exact for Monte Carlo "
+                "with standard errors"
             )
         if self.exact and self.num_eval is not None:
             raise UsageError(f"num_eval is {self.num_eval}, but --exact draws nothing to evaluate; give one of the two")
@@ -106,9 +118,9 @@ def mog_paper() -> MogPaper:
 def ground_truth(dimension: int = 2) -> GaussianMixture:
     """p* of section 3.2: eight equal components with covariance 0.025 I.
 
-    In 2-D their means are the grid {-1, 0, 1}^2 without its centre. The paper says nothing of other dimensions. Here, in
-    1-D, they lie at -3.5, -2.5, ..., 3.5: as many, as far from their neighbours. In d > 2 they
-    lie on the 2-D ring in the first two axes and at 0 in the others.
+    In 2-D their means are the grid {-1, 0, 1}^2 without its centre. The paper says nothing of other dimensions. Here,
+    in 1-D, they lie at -3.5, -2.5, ..., 3.5: as many, as far from their neighbours. In d > 2 they lie on the 2-D ring
+    in the first two axes and at 0 in the others.
     """
     from distilscope.mixtures.gaussian_mixture import GaussianMixture
 
@@ -130,7 +142,9 @@ def _check_betas(betas: tuple[float, ...]) -> None:
         raise UsageError("no beta was given, but at least one is needed; 1 leaves the teacher as it is")
     for beta in betas:
         if isinstance(beta, bool) or not isinstance(beta, int | float) or not beta > 0:
-            raise UsageError(f"beta is {beta!r}, but must be a number above 0 (inf is the argmax limit); use 1 to change nothing")
+            raise UsageError(
+                f"beta is {beta!r}, but must be a number above 0 (inf is the argmax limit); use 1 to change nothing"
+            )
     for i, beta in enumerate(betas):
         if beta in betas[:i]:
             raise UsageError(f"beta {beta:g} is given twice, but each is fitted once; leave out the second")

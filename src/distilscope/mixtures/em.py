@@ -1,9 +1,10 @@
 """Maximum likelihood by EM for many mixtures at once; nothing here knows who is teacher and who is student.
 
-Small fits cost a library more in calls than in arithmetic, so a whole batch of problems of one shape takes each step together. The
-log-density of a Gaussian is linear in the features [1, x, x^2] (diagonal covariance) or [1, x, x x'] (full), so both halves of an EM step
-are batched matrix products with the same features. Problems leave the batch as they converge. The starts are k-means++ and Lloyd's
-algorithm (Arthur and Vassilvitskii 2007), as in scikit-learn, against which the tests hold all of this.
+Small fits cost a library more in calls than in arithmetic, so a whole batch of problems of one shape takes each step
+together. The log-density of a Gaussian is linear in the features [1, x, x^2] (diagonal covariance) or [1, x, x x']
+(full), so both halves of an EM step are batched matrix products with the same features. Problems leave the batch as
+they converge. The starts are k-means++ and Lloyd's algorithm (Arthur and Vassilvitskii 2007), as in scikit-learn,
+against which the tests hold all of this.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ REG_COVAR = 1e-6
 """Added to every variance in each M-step (scikit-learn's default), so that no component can collapse onto a point."""
 
 _AT_ONCE = 1 << 19
-"""Numbers (problems x points x components) that a step works on: much less costs more in calls, much more leaves the cache."""
+"""Numbers (problems x points x components) that a step works on: much less costs more in calls, much more leaves the
+cache."""
 
 _WORTH_KEEPING = 0.8
 """The share of a batch still at work below which the rest is left out: copying costs about as much as a step."""
@@ -61,7 +63,8 @@ class Fits:
     iterations: Int[Tensor, " b"]
     converged: Bool[Tensor, " b"]
     distinct: Int[Tensor, " b"]
-    """How many different points a problem has, where they are fewer than its components; else the number of components."""
+    """How many different points a problem has, where they are fewer than its components; else the number of components.
+    """
 
     def __len__(self) -> int:
         return len(self.log_likelihood)
@@ -69,11 +72,21 @@ class Fits:
     def __getitem__(self, index: int) -> Fit:
         warnings = []
         if not self.converged[index]:
-            warnings.append(f"EM did not converge within {int(self.iterations[index])} steps; allow more, or a larger tolerance")
+            warnings.append(
+                f"EM did not converge within {int(self.iterations[index])} steps; allow more, or a larger tolerance"
+            )
         if self.distinct[index] < self.weights.shape[1]:
             warnings.append(f"only {int(self.distinct[index])} distinct points for {self.weights.shape[1]} components")
-        mixture = GaussianMixture.of(weights=self.weights[index], means=self.means[index], covariances=self.covariances[index])
-        return Fit(mixture, float(self.log_likelihood[index]), int(self.iterations[index]), bool(self.converged[index]), tuple(warnings))
+        mixture = GaussianMixture.of(
+            weights=self.weights[index], means=self.means[index], covariances=self.covariances[index]
+        )
+        return Fit(
+            mixture,
+            float(self.log_likelihood[index]),
+            int(self.iterations[index]),
+            bool(self.converged[index]),
+            tuple(warnings),
+        )
 
 
 def fit(points: Float[Tensor, "n d"], *, components: int, key: Key, **options: object) -> Fit:
@@ -96,16 +109,18 @@ def fit_many(
 ) -> Fits:
     """For each problem the mixture of `components` Gaussians that EM finds, the likeliest of `n_init` starts.
 
-    The starts depend on the key alone; with a key for each problem, each comes out as if it were fitted by itself. EM stops when a step
-    gains less than `tolerance` nats per draw, or after `max_iter` steps (then `converged` is False). Raises UsageError on unusable
-    points or more components than points.
+    The starts depend on the key alone; with a key for each problem, each comes out as if it were fitted by itself. EM
+    stops when a step gains less than `tolerance` nats per draw, or after `max_iter` steps (then `converged` is False).
+    Raises UsageError on unusable points or more components than points.
     """
     if covariance not in ("diag", "full"):
         raise unknown_name("covariance", covariance, ("diag", "full"))
     if components < 1:
         raise UsageError(f"the number of components is {components}, but must be at least 1")
     if points.ndim != 3 or not bool(points.isfinite().all()):
-        raise UsageError(f"points of shape {tuple(points.shape)} cannot be fitted; they must be (problems, n, d) and all finite")
+        raise UsageError(
+            f"points of shape {tuple(points.shape)} cannot be fitted; they must be (problems, n, d) and all finite"
+        )
     problems, n, _ = points.shape
     if components > n:
         raise UsageError(f"{components} components cannot be fitted to {n} points; use more points or fewer components")
@@ -121,7 +136,9 @@ def fit_many(
         return _fit_together(*part, covariance=covariance, max_iter=max_iter, tolerance=tolerance, reg_covar=reg_covar)
 
     parts = list(zip(points.split(rows), uniforms.split(rows), strict=True))
-    done = list(in_threads(fitted, parts, min(len(parts), torch.get_num_threads())))  # the arrays are too small to share
+    done = list(
+        in_threads(fitted, parts, min(len(parts), torch.get_num_threads()))
+    )  # the arrays are too small to share
     return Fits(*(torch.cat([getattr(part, field.name) for part in done]) for field in fields(Fits)))
 
 
@@ -134,7 +151,8 @@ def _fit_together(
     tolerance: float,
     reg_covar: float,
 ) -> Fits:
-    """The likeliest of each problem's starts, all in step; the points are moved to their mean, so that squares stay small."""
+    """The likeliest of each problem's starts, all in step; the points are moved to their mean, so that squares stay
+    small."""
     problems, starts, components = uniforms.shape
     centre = points.mean(1, keepdim=True)
     axes = (points - centre).mT.repeat_interleave(starts, 0).contiguous()
@@ -178,7 +196,9 @@ class _EM:
                 left = int(live.sum())
                 if not left:
                     break
-                if left <= _WORTH_KEEPING * len(live):  # what has ended goes on unseen until enough can be left out at once
+                if left <= _WORTH_KEEPING * len(
+                    live
+                ):  # what has ended goes on unseen until enough can be left out at once
                     active, features, responsibilities = active[live], features[live], responsibilities[live]
                     bound, before, ended = bound[live], before[live], ended[live]
             weights, means, covariances = self._maximise(features, responsibilities)
@@ -187,7 +207,11 @@ class _EM:
             just_ended = ~ended if step == max_iter else stops & ~ended
             if just_ended.any():
                 at = active[just_ended]
-                found.weights[at], found.means[at], found.covariances[at] = weights[just_ended], means[just_ended], covariances[just_ended]
+                found.weights[at], found.means[at], found.covariances[at] = (
+                    weights[just_ended],
+                    means[just_ended],
+                    covariances[just_ended],
+                )
                 found.iterations[at], found.converged[at] = step, stops[just_ended]
                 ended = ended | just_ended
         return found
@@ -226,7 +250,9 @@ class _EM:
         return weights, means, matrices + self.reg_covar * torch.eye(self.dimension, dtype=matrices.dtype)
 
 
-def _k_means(axes: Float[Tensor, "b d n"], uniforms: Float[Tensor, "b k"]) -> tuple[Float[Tensor, "b k n"], Int[Tensor, " b"]]:
+def _k_means(
+    axes: Float[Tensor, "b d n"], uniforms: Float[Tensor, "b k"]
+) -> tuple[Float[Tensor, "b k n"], Int[Tensor, " b"]]:
     """Hard assignments, as responsibilities, and how many distinct centres were found (at most k).
 
     k-means++: each next centre is a point drawn with probability proportional to its squared distance to the nearest
@@ -247,7 +273,8 @@ def _k_means(axes: Float[Tensor, "b d n"], uniforms: Float[Tensor, "b k"]) -> tu
 
 
 def _lloyd(axes: Float[Tensor, "b d n"], centres: Float[Tensor, "b k d"]) -> Float[Tensor, "b k n"]:
-    """Assigns each point to its nearest centre and moves each centre to the mean of its points, until nothing changes."""
+    """Assigns each point to its nearest centre and moves each centre to the mean of its points, until nothing
+    changes."""
     found = axes.new_empty(*centres.shape[:2], axes.shape[-1])
     active, before = torch.arange(len(axes)), torch.zeros(0)
     for _ in range(_LLOYD_STEPS):

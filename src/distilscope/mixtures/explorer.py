@@ -1,9 +1,9 @@
 """Every stop of the mixtures' explorer: one seed of the simulation, for each number of teacher and student components.
 
-At a stop the teacher's weights are as fitted, except that the heaviest is exchanged with that of the mode which is to win; beta then
-selects, and a student is fitted on draws of that. Where the mode that wins is the fitted one, the student is the simulation's own, so that
-a stop shows what `distilscope mog` with those components and that beta prints for seed 0. Precision, recall and entropy are left to whoever
-shows it.
+At a stop the teacher's weights are as fitted, except that the heaviest is exchanged with that of the mode which is to
+win; beta then selects, and a student is fitted on draws of that. Where the mode that wins is the fitted one, the
+student is the simulation's own, so that a stop shows what `distilscope mog` with those components and that beta prints
+for seed 0. Precision, recall and entropy are left to whoever shows it.
 """
 
 from __future__ import annotations
@@ -37,19 +37,23 @@ _MOST_POINTS = 300
 
 
 def explore(config: MogPaper) -> dict[str, Any]:
-    """The explorer's document: a function of the configuration alone. What the configuration asks for is a stop, and where it starts.
+    """The explorer's document: a function of the configuration alone. What the configuration asks for is a stop, and
+    where it starts.
 
-    A mixture is a list of components, each [log weight, mean 1, mean 2, variance 1, variance 2]; a teacher's go round the origin.
-    Raises UsageError unless p* is 2-D and covariances are diagonal.
+    A mixture is a list of components, each [log weight, mean 1, mean 2, variance 1, variance 2]; a teacher's go round
+    the origin. Raises UsageError unless p* is 2-D and covariances are diagonal.
     """
     if config.dimension != 2 or config.covariance != "diag":
         raise UsageError(
-            f"the explorer shows diagonal mixtures in 2 dimensions, not {config.covariance} ones in {config.dimension}; "
+            f"the explorer shows diagonal mixtures in 2 dimensions, not {config.covariance} ones in "
+            f"{config.dimension}; "
             "use --dimension 2, or leave out --open"
         )
     betas = sorted({*BETAS, *config.betas})
     teachers = sorted({k for k in TEACHER_COMPONENTS if k <= config.num_train} | {config.teacher_components})
-    students = sorted({k for k in STUDENT_COMPONENTS if k <= min(config.num_train, config.num_distill)} | {config.student_components})
+    students = sorted(
+        {k for k in STUDENT_COMPONENTS if k <= min(config.num_train, config.num_distill)} | {config.student_components}
+    )
     with one_thread():
         runs = {k: Repetition(replace(config, teacher_components=k, student_components=1), 0) for k in teachers}
         direct = {k: Repetition(replace(config, student_components=k), 0).direct.mixture for k in students}
@@ -69,7 +73,10 @@ def explore(config: MogPaper) -> dict[str, Any]:
             "ground_truth": _components(truth),
             "entropy": exact_entropy(truth),
             "points": _rounded(run.points[:_MOST_POINTS]),
-            "teachers": {str(k): [_components(run.teacher.mixture)[at] for at in _around(run.teacher.mixture)] for k, run in runs.items()},
+            "teachers": {
+                str(k): [_components(run.teacher.mixture)[at] for at in _around(run.teacher.mixture)]
+                for k, run in runs.items()
+            },
             "direct": {str(k): _components(mixture) for k, mixture in direct.items()},
             "students": {str(k): _students(run, betas, students) for k, run in runs.items()},
         }
@@ -86,7 +93,9 @@ def led_by(mixture: GaussianMixture, winner: int) -> GaussianMixture:
 def _students(run: Repetition, betas: list[float], components: list[int]) -> dict[str, list[list[Any]]]:
     """By the student's number of components: for each mode that wins, going round, a mixture per beta."""
     led = [led_by(run.teacher.mixture, winner) for winner in _around(run.teacher.mixture)]
-    draws = torch.stack([one.select(Power(beta)).sample(run.config.num_distill, run.key("D'", beta)) for one in led for beta in betas])
+    draws = torch.stack(
+        [one.select(Power(beta)).sample(run.config.num_distill, run.key("D'", beta)) for one in led for beta in betas]
+    )
     found = {}
     for k in components:
         keys = [run.key("distilled", beta) for _ in led for beta in betas]

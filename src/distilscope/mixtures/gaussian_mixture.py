@@ -27,7 +27,8 @@ _CHUNK = 1 << 21
 
 @dataclass(frozen=True, eq=False)
 class GaussianMixture:
-    """p(x) = sum_k alpha_k N(x; mu_k, Sigma_k) in any dimension d, in float64 (equation 1 of Cha & Cho, arXiv 2505.13111).
+    """p(x) = sum_k alpha_k N(x; mu_k, Sigma_k) in any dimension d, in float64 (equation 1 of Cha & Cho, arXiv
+    2505.13111).
 
     `log_weights` are in nats and may be -inf (a component that selectivity removed). `covariances` of shape (k, d)
     are the diagonals of diagonal matrices; of shape (k, d, d), full matrices. `GaussianMixture.of` takes weights and
@@ -55,7 +56,10 @@ class GaussianMixture:
         alpha = torch.as_tensor(weights, dtype=torch.float64)
         if not bool((alpha >= 0).all()):
             at = int((~(alpha >= 0)).to(torch.int).argmax())
-            raise UsageError(f"weight {at} is {float(alpha.reshape(-1)[at]):g}, but must be at least 0; a component may also be left out")
+            raise UsageError(
+                f"weight {at} is {float(alpha.reshape(-1)[at]):g}, but must be at least 0; a component may also be "
+                "left out"
+            )
         as_double = [torch.as_tensor(value, dtype=torch.float64) for value in (means, covariances)]
         return cls(alpha.log(), *as_double)
 
@@ -87,7 +91,9 @@ class GaussianMixture:
     @cached_property
     def factors(self) -> Float[Tensor, "k d d"]:
         """L_k with L_k L_k' = Sigma_k, lower triangular."""
-        return torch.diag_embed(self.covariances.sqrt()) if self.is_diagonal else torch.linalg.cholesky(self.covariances)
+        return (
+            torch.diag_embed(self.covariances.sqrt()) if self.is_diagonal else torch.linalg.cholesky(self.covariances)
+        )
 
     @cached_property
     def whiteners(self) -> Float[Tensor, "k d d"]:
@@ -102,7 +108,8 @@ class GaussianMixture:
         return self.log_weights - log_det - 0.5 * self.dimension * math.log(2 * math.pi)
 
     def _joint_log_prob(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "k n"]:
-        """log alpha_k N(x; mu_k, Sigma_k), in nats. Components come first: sums along long rows are five times as fast."""
+        """log alpha_k N(x; mu_k, Sigma_k), in nats. Components come first: sums along long rows are five times as
+        fast."""
         if x.ndim != 2 or x.shape[1] != self.dimension:
             raise UsageError(
                 f"points of shape {tuple(x.shape)} cannot be scored by a mixture in {self.dimension} dimension(s);"
@@ -140,7 +147,8 @@ class GaussianMixture:
         return self.means[component] + torch.einsum("nij,nj->ni", self.factors[component], noise)
 
     def select(self, by: Selectivity) -> GaussianMixture:
-        """alpha(beta) = softmax(by(log alpha)), equation 2 of the paper for `Power(beta)`; the components stay as they are."""
+        """alpha(beta) = softmax(by(log alpha)), equation 2 of the paper for `Power(beta)`; the components stay as they
+        are."""
         return replace(self, log_weights=by(self.log_weights).log_softmax(-1))
 
     def responsibilities(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
@@ -167,15 +175,24 @@ class GaussianMixture:
 
     def as_json(self) -> dict[str, Any]:
         """Plain lists: weights (k), means (k, d), covariances (k, d, d)."""
-        return {"weights": self.weights.tolist(), "means": self.means.tolist(), "covariances": self.full_covariances.tolist()}
+        return {
+            "weights": self.weights.tolist(),
+            "means": self.means.tolist(),
+            "covariances": self.full_covariances.tolist(),
+        }
 
 
 def _check_shapes(log_weights: Tensor, means: Tensor, covariances: Tensor) -> None:
     if means.ndim != 2 or 0 in means.shape:
-        raise UsageError(f"the means have shape {tuple(means.shape)}, but must be (components, dimension), with at least one of each")
+        raise UsageError(
+            f"the means have shape {tuple(means.shape)}, but must be (components, dimension), with at least one of each"
+        )
     k, d = means.shape
     if tuple(log_weights.shape) != (k,):
-        raise UsageError(f"the weights have shape {tuple(log_weights.shape)}, but {k} means need ({k},); give one weight per component")
+        raise UsageError(
+            f"the weights have shape {tuple(log_weights.shape)}, but {k} means need ({k},); give one weight per "
+            "component"
+        )
     if tuple(covariances.shape) not in ((k, d), (k, d, d)):
         raise UsageError(
             f"the covariances have shape {tuple(covariances.shape)}, but {k} means in {d} dimension(s) need"
@@ -184,7 +201,9 @@ def _check_shapes(log_weights: Tensor, means: Tensor, covariances: Tensor) -> No
     for name, values in (("mean", means), ("covariance", covariances)):
         broken = ~values.isfinite().reshape(k, -1).all(-1)
         if broken.any():
-            raise UsageError(f"{name} {int(broken.to(torch.int).argmax())} is not finite; every entry must be a finite number")
+            raise UsageError(
+                f"{name} {int(broken.to(torch.int).argmax())} is not finite; every entry must be a finite number"
+            )
 
 
 def _check_positive_definite(covariances: Tensor) -> None:
@@ -192,7 +211,9 @@ def _check_positive_definite(covariances: Tensor) -> None:
         skew = (covariances - covariances.mT).abs().amax((-1, -2)) > 1e-9 * covariances.abs().amax((-1, -2))
         if skew.any():
             at = int(skew.to(torch.int).argmax())
-            raise UsageError(f"covariance {at} is not symmetric; replace it by half the sum of itself and its transpose")
+            raise UsageError(
+                f"covariance {at} is not symmetric; replace it by half the sum of itself and its transpose"
+            )
         spectrum = torch.linalg.eigvalsh(covariances)
     else:
         spectrum = covariances.sort(-1).values

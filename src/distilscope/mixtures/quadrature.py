@@ -1,8 +1,9 @@
 """Exact precision, recall, entropies and divergences of mixtures in one or two dimensions, by adaptive quadrature.
 
-E_q[log p] = sum_j alpha_j E_z[log p(mu_j + L_j z)], z ~ N(0, I). Each component of q has its own whitened coordinates, so q may
-be as narrow as it likes. Where p is one Gaussian its log is quadratic, and q's moments give the mean. A mixture's is nearly so except
-along creases, where two components meet, and around narrow ones; squares there are halved until the error bound is met.
+E_q[log p] = sum_j alpha_j E_z[log p(mu_j + L_j z)], z ~ N(0, I). Each component of q has its own whitened coordinates,
+so q may be as narrow as it likes. Where p is one Gaussian its log is quadratic, and q's moments give the mean. A
+mixture's is nearly so except along creases, where two components meet, and around narrow ones; squares there are halved
+until the error bound is met.
 """
 
 from __future__ import annotations
@@ -67,10 +68,14 @@ class _Cells:
         corners = np.array(list(itertools.product((-0.5, 0.5), repeat=dimension)))
         centre = self.centre[:, None, :] + self.half[:, None, None] * corners
         family = len(corners)
-        return _Cells(np.repeat(self.component, family), centre.reshape(-1, dimension), np.repeat(self.half / 2, family))
+        return _Cells(
+            np.repeat(self.component, family), centre.reshape(-1, dimension), np.repeat(self.half / 2, family)
+        )
 
 
-def expected_log_prob(q: GaussianMixture, p: GaussianMixture, *, relative: float = RELATIVE, absolute: float = ABSOLUTE) -> Integral:
+def expected_log_prob(
+    q: GaussianMixture, p: GaussianMixture, *, relative: float = RELATIVE, absolute: float = ABSOLUTE
+) -> Integral:
     """E_q[log p] in nats, to within max(absolute, relative * |value|). One or two dimensions.
 
     Components of weight 0 contribute nothing. Raises UsageError in more dimensions or for different ones, and GateError
@@ -82,11 +87,17 @@ def expected_log_prob(q: GaussianMixture, p: GaussianMixture, *, relative: float
 def expected_log_probs(
     qs: Sequence[GaussianMixture], p: GaussianMixture, *, relative: float = RELATIVE, absolute: float = ABSOLUTE
 ) -> list[Integral]:
-    """The same for mixtures that differ in their weights alone: the mean is linear in these, so components are integrated once for all."""
+    """The same for mixtures that differ in their weights alone: the mean is linear in these, so components are
+    integrated once for all."""
     if qs[0].dimension != p.dimension:
-        raise UsageError(f"dimensions {qs[0].dimension} and {p.dimension} differ; both mixtures must live in the same space")
+        raise UsageError(
+            f"dimensions {qs[0].dimension} and {p.dimension} differ; both mixtures must live in the same space"
+        )
     if p.dimension > 2:
-        raise UsageError(f"quadrature in {p.dimension} dimensions is not offered (1 or 2 are); use precision_recall, which draws samples")
+        raise UsageError(
+            f"quadrature in {p.dimension} dimensions is not offered (1 or 2 are); use precision_recall, which draws "
+            "samples"
+        )
     if int((p.weights > 0).sum()) == 1:
         return [Integral(_expected_log_gaussian(q, p), 0.0) for q in qs]
     weights = torch.stack([q.weights for q in qs])
@@ -121,9 +132,14 @@ def _by_component(cells: _Cells, integrals: Float[np.ndarray, "n f"], q: Gaussia
 
 
 def exact_precision_recalls(
-    *, reference: GaussianMixture, candidates: Sequence[GaussianMixture], relative: float = RELATIVE, absolute: float = ABSOLUTE
+    *,
+    reference: GaussianMixture,
+    candidates: Sequence[GaussianMixture],
+    relative: float = RELATIVE,
+    absolute: float = ABSOLUTE,
 ) -> list[PrecisionRecall]:
-    """All six quantities of `PrecisionRecall` by quadrature, for candidates that differ in their weights alone, as selections do.
+    """All six quantities of `PrecisionRecall` by quadrature, for candidates that differ in their weights alone, as
+    selections do.
 
     The identities KL(q||p) = -H(q) - P and KL(p||q) = -H(p) - R hold exactly.
     """
@@ -189,7 +205,9 @@ def _seeing_narrow_components(cells: _Cells, q: GaussianMixture, p: GaussianMixt
         cells = cells.where(too_wide).halved()
         if len(cells) > _MOST_CELLS:
             raise _not_converged(len(cells), math.inf, ABSOLUTE)
-    return _Cells(*(np.concatenate([getattr(part, name) for part in finished]) for name in ("component", "centre", "half")))
+    return _Cells(
+        *(np.concatenate([getattr(part, name) for part in finished]) for name in ("component", "centre", "half"))
+    )
 
 
 def _integrals(cells: _Cells, q: GaussianMixture, p: GaussianMixture) -> Float[np.ndarray, " n"]:
@@ -206,7 +224,9 @@ def _integrals(cells: _Cells, q: GaussianMixture, p: GaussianMixture) -> Float[n
         for i in range(d):  # an axis of the grid for each of z
             along = cells.centre[part, i, None] + half[:, None] * nodes
             z.append(along.reshape(len(j), *(_ORDER if axis == i else 1 for axis in range(d))))
-            mass = mass * ((half[:, None] * masses) * np.exp(-0.5 * along**2) / math.sqrt(2 * math.pi)).reshape(z[i].shape)
+            mass = mass * ((half[:, None] * masses) * np.exp(-0.5 * along**2) / math.sqrt(2 * math.pi)).reshape(
+                z[i].shape
+            )
         x = np.empty((d, len(j), *[_ORDER] * d))
         for i in range(d):
             x[i] = means[j, i].reshape(lone) + sum(factors[j, i, m].reshape(lone) * z[m] for m in range(i + 1))
@@ -222,6 +242,7 @@ def _gauss_legendre(order: int) -> tuple[Float[np.ndarray, " order"], Float[np.n
 
 def _not_converged(cells: int, error: float, allowed: float) -> GateError:
     return GateError(
-        f"quadrature needs more than {cells} cells (error {error:.1e}, allowed {allowed:.1e}): one mixture is too thin beside the other;"
+        f"quadrature needs more than {cells} cells (error {error:.1e}, allowed {allowed:.1e}): one mixture is too "
+        "thin beside the other;"
         " estimate from draws instead, by giving the number of evaluation draws"
     )

@@ -1,4 +1,5 @@
-"""The story of section 3.2 on mixtures: ground truth, teacher, selection, students, precision and recall, over seeds and beta."""
+"""The story of section 3.2 on mixtures: ground truth, teacher, selection, students, precision and recall, over seeds
+and beta."""
 
 from __future__ import annotations
 
@@ -54,7 +55,8 @@ def simulate(config: MogPaper) -> dict[str, Any]:
             "unit": "nats per draw",
             "config": config.as_json() | {"reg_covar": REG_COVAR},
             "method": evaluation.method(),
-            "ground_truth": evaluation.ground_truth.as_json() | {"entropy": evaluation.ground_truth_entropy().as_json()},
+            "ground_truth": evaluation.ground_truth.as_json()
+            | {"entropy": evaluation.ground_truth_entropy().as_json()},
             "teacher": teacher,
             "students": students,
             "mixtures": _mixtures(runs[0]),
@@ -97,14 +99,20 @@ class Repetition:
         if beta is None:
             return self.direct
         if beta not in self._distilled:
-            self._distilled[beta] = self._fit(self.selected_points(beta), self.config.student_components, self.key("distilled", beta))
+            self._distilled[beta] = self._fit(
+                self.selected_points(beta), self.config.student_components, self.key("distilled", beta)
+            )
         return self._distilled[beta]
 
     def warnings(self) -> list[dict[str, Any]]:
         """What EM had to say, fit by fit."""
         fits = [("teacher", None, self.teacher), ("direct", None, self.direct)]
         fits += [("distilled", beta_as_json(beta), result) for beta, result in self._distilled.items()]
-        return [{"fit": name, "beta": beta, "seed": self.seed, "message": text} for name, beta, result in fits for text in result.warnings]
+        return [
+            {"fit": name, "beta": beta, "seed": self.seed, "message": text}
+            for name, beta, result in fits
+            for text in result.warnings
+        ]
 
     def key(self, *names: str | float) -> Key:
         # One spelling for each beta: "inf" is no JSON number, and 1 is 1.0.

@@ -1,7 +1,9 @@
-"""What a finished run's artifacts can show beside results.json: distributions, losses by position, training curves, texts.
+"""What a finished run's artifacts can show beside results.json: distributions, losses by position, training curves,
+texts.
 
-`gather` reads them and gives one plain document for the report, which knows no store. Whatever artifacts are gone, the rest is shown;
-each part that cannot be had says why. Students of a sweep's other sizes are left out: a figure has room for one study.
+`gather` reads them and gives one plain document for the report, which knows no store. Whatever artifacts are gone, the
+rest is shown; each part that cannot be had says why. Students of a sweep's other sizes are left out: a figure has room
+for one study.
 """
 
 from __future__ import annotations
@@ -56,12 +58,17 @@ def _or_why_not(part: Callable[[], Any]) -> Any:
     try:
         return part()
     except (OSError, StoreError):
-        return {"missing": "artifacts of this run are no longer in its store; the same `distilscope run` command makes them again"}
+        return {
+            "missing": (
+                "artifacts of this run are no longer in its store; the same `distilscope run` command makes them again"
+            )
+        }
 
 
 @dataclass(frozen=True)
 class _Side:
-    """Some draws and their tokens' log-probabilities (nats): under what drew them, and under the other side; None where there is none."""
+    """Some draws and their tokens' log-probabilities (nats): under what drew them, and under the other side; None where
+    there is none."""
 
     draws: Sequences
     own: Float[np.ndarray, " tokens"] | None
@@ -122,8 +129,9 @@ def _totals(draws: Sequences, per_token: np.ndarray | None) -> Float[np.ndarray,
 
 
 def _log_probabilities(cases: _Cases) -> dict[str, Any]:
-    """Histograms of per-sequence log-probabilities (nats) with shared edges, all seeds together: p*'s draws under p*, and for each
-    kind of student its draws under p* and p*'s draws under it. `infinite` counts draws that have probability 0, beside the bins."""
+    """Histograms of per-sequence log-probabilities (nats) with shared edges, all seeds together: p*'s draws under p*,
+    and for each kind of student its draws under p* and p*'s draws under it. `infinite` counts draws that have
+    probability 0, beside the bins."""
     values: list[tuple[dict[str, Any], dict[str, np.ndarray | None]]] = []
     own = None
     for who, ones in cases.groups(cases.students):
@@ -132,7 +140,9 @@ def _log_probabilities(cases: _Cases) -> dict[str, Any]:
         sides = {"under_reference": candidates, "of_reference": references}
         totals = {name: [_totals(side.draws, side.other) for side in each] for name, each in sides.items()}
         values.append((who, {name: _joined([one for one in each if one is not None]) for name, each in totals.items()}))
-    everything = [array for _, pair in values for array in pair.values() if array is not None] + ([] if own is None else [own])
+    everything = [array for _, pair in values for array in pair.values() if array is not None] + (
+        [] if own is None else [own]
+    )
     finite = np.concatenate(everything)
     finite = finite[np.isfinite(finite)]
     edges = np.histogram_bin_edges(finite, bins=BINS)
@@ -152,14 +162,21 @@ def _histogram(values: np.ndarray | None, edges: np.ndarray) -> dict[str, Any] |
 
 
 def _positions(cases: _Cases) -> dict[str, Any]:
-    """Mean loss (nats per token) by position, over the sequences that reach it and all seeds: of p*'s test draws under each kind of
-    student and under p*, and of each kind's draws under p*. Null where it is infinite or nothing reaches."""
+    """Mean loss (nats per token) by position, over the sequences that reach it and all seeds: of p*'s test draws under
+    each kind of student and under p*, and of each kind's draws under p*. Null where it is infinite or nothing reaches.
+    """
     horizon = cases.study.config.ground_truth.horizon
     test = cases.reference(cases.students[0])
     groups = []
     for who, ones in cases.groups(cases.students):
-        sides = {"of_reference": [cases.reference(one) for one in ones], "under_reference": [cases.candidate(one) for one in ones]}
-        groups.append(who | {name: _by_position([(one.draws, one.other) for one in each], horizon) for name, each in sides.items()})
+        sides = {
+            "of_reference": [cases.reference(one) for one in ones],
+            "under_reference": [cases.candidate(one) for one in ones],
+        }
+        groups.append(
+            who
+            | {name: _by_position([(one.draws, one.other) for one in each], horizon) for name, each in sides.items()}
+        )
     reached = np.bincount(_places(test.draws), minlength=horizon)
     return {"reached": reached.tolist(), "reference": _by_position([(test.draws, test.own)], horizon), "groups": groups}
 
@@ -196,9 +213,10 @@ def _trainings(cases: _Cases) -> list[dict[str, Any]]:
 def _samples(cases: _Cases) -> dict[str, Any]:
     """The first draws of seed 0 by p*, by the teacher at each setting, by the direct and by each distilled student.
 
-    Within the teacher's columns row i has one key, and within the students' too, so that rows show what a setting changes. `surprise` is
-    the log-probability of the text under what drew it less that under the other side (nats; null where that is infinite or not to be
-    had): p* for a teacher or student; for p*'s draws, each student in turn. Of data, which nothing drew, it is -log q.
+    Within the teacher's columns row i has one key, and within the students' too, so that rows show what a setting
+    changes. `surprise` is the log-probability of the text under what drew it less that under the other side (nats; null
+    where that is infinite or not to be had): p* for a teacher or student; for p*'s draws, each student in turn. Of
+    data, which nothing drew, it is -log q.
     """
     study, tokens = cases.study, cases.study.prompts.inputs["tokenizer"]
     cases.store.manifest(tokens)  # a model that is gone is not one without a tokenizer
@@ -217,18 +235,27 @@ def _samples(cases: _Cases) -> dict[str, Any]:
     for one, side in zip((*teachers, *students), sides, strict=True):
         who = {"training": one.training, "selectivity": None if one.setting is None else dict(one.setting)}
         columns.append(who | {"texts": _texts(tokenizer, side.draws.take(rows)), "surprise": _surprise(side, rows)})
-    prompts = tokenizer.decode_batch([list(prompt) for prompt in references[0].draws.prompts], skip_special_tokens=False)
+    prompts = tokenizer.decode_batch(
+        [list(prompt) for prompt in references[0].draws.prompts], skip_special_tokens=False
+    )
     several = len(prompts) > 1
     for column, side in zip(columns, (references[0], *sides), strict=True):
-        column["prompts"] = [_shortened(prompts[which]) for which in side.draws.prompt_of[rows].tolist()] if several else None
-    students_are = [{"training": one.training, "selectivity": None if one.setting is None else dict(one.setting)} for one in students]
+        column["prompts"] = (
+            [_shortened(prompts[which]) for which in side.draws.prompt_of[rows].tolist()] if several else None
+        )
+    students_are = [
+        {"training": one.training, "selectivity": None if one.setting is None else dict(one.setting)}
+        for one in students
+    ]
     return {"columns": columns, "students": students_are, "rows": len(rows)}
 
 
 def _texts(tokenizer: Any, draws: Sequences) -> list[dict[str, Any]]:
     return [
         {"text": _shortened(text), "tokens": length, "ended": ended}
-        for text, length, ended in zip(texts(tokenizer, draws), draws.lengths.tolist(), draws.ended.tolist(), strict=True)
+        for text, length, ended in zip(
+            texts(tokenizer, draws), draws.lengths.tolist(), draws.ended.tolist(), strict=True
+        )
     ]
 
 

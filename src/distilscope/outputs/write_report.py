@@ -37,7 +37,9 @@ def write_report(folder: Path) -> Written:
     exhibit = _exhibit(folder)
     html = page(results=results, exhibit=exhibit, run=_beside(folder / "run.json"), map=read_map(folder))
     write_whole(folder / NAME, html)
-    missing = {name: part["missing"] for name, part in exhibit.items() if isinstance(part, Mapping) and "missing" in part}
+    missing = {
+        name: part["missing"] for name, part in exhibit.items() if isinstance(part, Mapping) and "missing" in part
+    }
     return Written(folder / NAME, missing)
 
 

@@ -18,7 +18,8 @@ def sealed(record: Mapping[str, JSON]) -> str:
 
 
 def unsealed(text: str) -> dict[str, JSON]:
-    """The object. Raises ValueError or RecursionError unless the text is, to the last character, what `sealed` wrote."""
+    """The object. Raises ValueError or RecursionError unless the text is, to the last character, what `sealed`
+    wrote."""
     if len(text) > LARGEST:
         raise ValueError(f"it has {len(text):,} characters, but none has more than {LARGEST:,}")
     record = json.loads(text)

@@ -15,9 +15,10 @@ MEMORY = {
     "MALLOC_ARENA_MAX": "1",
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256",
 }
-"""glibc hands large arrays out again instead of returning them to the kernel, where each costs a page fault per 4 KiB; an arena of a
-thread's own would return them all the same. A library that keeps code for every shape of matrix it has met keeps it for 256 (of 1024): a
-training on sequences of all lengths meets some hundred shapes and is 3% slower with 64, other work meets ever new ones."""
+"""glibc hands large arrays out again instead of returning them to the kernel, where each costs a page fault per 4 KiB;
+an arena of a thread's own would return them all the same. A library that keeps code for every shape of matrix it has
+met keeps it for 256 (of 1024): a training on sequences of all lengths meets some hundred shapes and is 3% slower with
+64, other work meets ever new ones."""
 
 
 class WorkerDiedError(DistilscopeError):
@@ -51,7 +52,8 @@ class Engine(Protocol):
         ...
 
     def collect(self, timeout: float) -> Sequence[Receipt]:
-        """Receipts that have come in, waiting up to `timeout` seconds for the first. A dead process comes as a WorkerDiedError."""
+        """Receipts that have come in, waiting up to `timeout` seconds for the first. A dead process comes as a
+        WorkerDiedError."""
         ...
 
     def __enter__(self) -> Engine: ...

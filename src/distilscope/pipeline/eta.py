@@ -17,7 +17,8 @@ OVERDUE = 0.1
 
 
 class Forecast:
-    """Each kind has its own rate, cost per second of worker time, from its finished steps; a kind without one has the overall rate."""
+    """Each kind has its own rate, cost per second of worker time, from its finished steps; a kind without one has the
+    overall rate."""
 
     def __init__(self, todo: Sequence[Step], slots: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._slots = slots
@@ -27,7 +28,9 @@ class Forecast:
         self._cost: defaultdict[str, float] = defaultdict(float)
         self._seconds: defaultdict[str, float] = defaultdict(float)
         # Where nothing has a predicted cost, steps count alike.
-        self._weigh: Callable[[Step], float] = (lambda step: step.cost) if any(step.cost for step in todo) else (lambda _: 1.0)
+        self._weigh: Callable[[Step], float] = (
+            (lambda step: step.cost) if any(step.cost for step in todo) else (lambda _: 1.0)
+        )
         self._total = sum(map(self._weigh, todo))
         self._shown = 0.0
 
@@ -41,7 +44,8 @@ class Forecast:
         self._seconds[step.kind] += seconds
 
     def fraction(self) -> float:
-        """Share of the predicted cost that is done, running steps by their elapsed time; never falls, and is 1 only at the end."""
+        """Share of the predicted cost that is done, running steps by their elapsed time; never falls, and is 1 only at
+        the end."""
         if not self._unfinished:
             return 1.0
         done = sum(self._cost.values())
@@ -53,7 +57,8 @@ class Forecast:
         return self._shown
 
     def seconds_left(self) -> float | None:
-        """Seconds until the last step is done, with the steps as they wait for each other; None while there is nothing to judge by."""
+        """Seconds until the last step is done, with the steps as they wait for each other; None while there is nothing
+        to judge by."""
         now = self._clock()
         left: dict[Step, float] = {}
         # Running steps first: they hold their slots, and nothing they read is unfinished.

@@ -31,7 +31,8 @@ class Record:
 
 
 def needed(targets: Sequence[Step], store: Store) -> list[Step]:
-    """What would run, in the stable order: targets without an artifact and, as far as those need them, inputs without one.
+    """What would run, in the stable order: targets without an artifact and, as far as those need them, inputs without
+    one.
 
     What an existing artifact was made from is not needed, whether or not it still exists.
     """
@@ -60,15 +61,16 @@ def execute(
 ) -> list[Record]:
     """Runs the needed steps and returns a record of each, in the stable order.
 
-    `work` maps a kind to "package.module:function", called in a worker process as f(config, inputs, output, scratch) -> counts with
-    the folders of the inputs by name, an empty folder for the artifact, and one that survives a crash. At most `workers` threads compute
-    at once (a step has one unless it needs more), which changes no byte. `engine` runs them elsewhere (its own slots then count).
+    `work` maps a kind to "package.module:function", called in a worker process as f(config, inputs, output, scratch) ->
+    counts with the folders of the inputs by name, an empty folder for the artifact, and one that survives a crash. At
+    most `workers` threads compute at once (a step has one unless it needs more), which changes no byte. `engine` runs
+    them elsewhere (its own slots then count).
 
-    The store is locked meanwhile. The first error ends it: the steps still running are killed, what was finished is kept, and the
-    next call goes on from there. A step's own DistilscopeError is raised as it was; any other becomes a DistilscopeError that names the
-    step and the log holding the traceback. A step whose worker died is started once more; a second death is an error too.
-    The same holds for Ctrl-C, and for SIGTERM, which raises SystemExit(143) unless the program handles it itself (see
-    `exit_on_sigterm`), but steps under way may then keep a checkpoint first.
+    The store is locked meanwhile. The first error ends it: the steps still running are killed, what was finished is
+    kept, and the next call goes on from there. A step's own DistilscopeError is raised as it was; any other becomes a
+    DistilscopeError that names the step and the log holding the traceback. A step whose worker died is started once
+    more; a second death is an error too. The same holds for Ctrl-C, and for SIGTERM, which raises SystemExit(143)
+    unless the program handles it itself (see `exit_on_sigterm`), but steps under way may then keep a checkpoint first.
     """
     if not needed(targets, store):
         watch.begin([], kept=len(order(targets)), slots=workers)
@@ -78,7 +80,9 @@ def execute(
         todo = needed(targets, store)  # again: whoever held the lock may have done some
         unknown = next((step for step in todo if step.kind not in work), None)
         if unknown is not None:
-            raise DistilscopeError(f"nothing says how to run a step of kind {unknown.kind!r}; known: {', '.join(sorted(work)) or 'none'}")
+            raise DistilscopeError(
+                f"nothing says how to run a step of kind {unknown.kind!r}; known: {', '.join(sorted(work)) or 'none'}"
+            )
         running = engine or LocalProcesses(store, slots=workers)
         with running:
             try:

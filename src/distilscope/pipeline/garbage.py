@@ -1,13 +1,14 @@
 """What a store holds that no run needs, and its removal.
 
-A store's runs have noted what they need (`kept`); a run is kept while its folder is there, or cannot be seen from here. Removed are
+A store's runs have noted what they need (`kept`); a run is kept while its folder is there, or cannot be seen from here.
+Removed are
 
 - artifacts that no kept run has noted, and folders in an artifact's place that have no manifest;
 - what a crash left half-written, and checkpoints of steps that no kept run has noted or that are finished;
 - the notes of runs that are gone.
 
-Everything happens under the store's lock, so no step is running. Only what lies where the store puts such things is ever touched: other
-files, and links, which may lead out of the store, are left alone.
+Everything happens under the store's lock, so no step is running. Only what lies where the store puts such things is
+ever touched: other files, and links, which may lead out of the store, are left alone.
 """
 
 from __future__ import annotations

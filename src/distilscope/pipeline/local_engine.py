@@ -45,10 +45,11 @@ class LocalProcesses:
 
     What runs at once never has more threads than `slots`, in all its processes together. GPUs are not handed out here.
 
-    They are started by hand and not by `multiprocessing`, whose spawned children run the caller's main script again: here a
-    script that calls `distilscope.run` needs no `if __name__ == "__main__"`. A worker leads a process group of its own (Ctrl-C reaches the
-    main process alone, and what a step starts ends with it), exits when its pipe to us closes, however we end, and sees its threads before
-    any library is imported. What it prints goes to a log: standard output is the caller's.
+    They are started by hand and not by `multiprocessing`, whose spawned children run the caller's main script again:
+    here a script that calls `distilscope.run` needs no `if __name__ == "__main__"`. A worker leads a process group of
+    its own (Ctrl-C reaches the main process alone, and what a step starts ends with it), exits when its pipe to us
+    closes, however we end, and sees its threads before any library is imported. What it prints goes to a log: standard
+    output is the caller's.
     """
 
     def __init__(self, store: Store, *, slots: int) -> None:
@@ -66,7 +67,8 @@ class LocalProcesses:
     def takes(self, needs: Needs) -> bool:
         if needs.cores > self.slots:
             raise UsageError(
-                f"a step computes in {needs.processes} processes with {needs.threads} threads, but {self.slots} cores may be busy at once; "
+                f"a step computes in {needs.processes} processes with {needs.threads} threads, but {self.slots} cores "
+                "may be busy at once; "
                 "allow more (--workers), run on a machine with more cores, or lower training.processes"
             )
         return sum(worker.task.needs.cores for worker in self._workers if worker.task) + needs.cores <= self.slots
@@ -79,7 +81,9 @@ class LocalProcesses:
                 worker.task = task
                 return
             self._end(worker)
-        for worker in [worker for worker in self._workers if worker.task is None]:  # of other threads: they make room, memory above all
+        for worker in [
+            worker for worker in self._workers if worker.task is None
+        ]:  # of other threads: they make room, memory above all
             if sum(each.threads for each in self._workers) + number > self.slots:
                 self._end(worker)
         with not_now():
@@ -102,7 +106,9 @@ class LocalProcesses:
                 dead.append(worker)
         # A process started by the step can hold the pipe open after the worker itself is dead.
         dead += [
-            worker for worker in busy.values() if worker not in dead and worker.process.poll() is not None and not worker.connection.poll()
+            worker
+            for worker in busy.values()
+            if worker not in dead and worker.process.poll() is not None and not worker.connection.poll()
         ]
         return receipts + [self._death(worker) for worker in dead]
 
@@ -115,11 +121,14 @@ class LocalProcesses:
                 self._end(worker)
 
     def _let_them_keep_checkpoints(self) -> None:
-        """Passes SIGTERM on, then waits for each busy worker's last receipt, or its end: a step that does not listen just dies."""
+        """Passes SIGTERM on, then waits for each busy worker's last receipt, or its end: a step that does not listen
+        just dies."""
         busy = {worker.connection: worker for worker in self._workers if worker.task is not None}
         for worker in busy.values():
             worker.process.send_signal(signal.SIGTERM)
-        for _ in range(round(PATIENCE / 0.25)):  # counted, not timed: while all of us are stopped, nobody's time runs out
+        for _ in range(
+            round(PATIENCE / 0.25)
+        ):  # counted, not timed: while all of us are stopped, nobody's time runs out
             for ready in wait(list(busy), 0.25):
                 del busy[ready]  # type: ignore[index]
             if not busy:
@@ -137,7 +146,13 @@ class LocalProcesses:
         try:
             with open(log, "wb") as output:
                 process = subprocess.Popen(
-                    [sys.executable, "-u", "-c", _BOOT, *arguments],  # it ends by a kill, which what it printed must not wait for
+                    [
+                        sys.executable,
+                        "-u",
+                        "-c",
+                        _BOOT,
+                        *arguments,
+                    ],  # it ends by a kill, which what it printed must not wait for
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -174,6 +189,9 @@ class LocalProcesses:
         printed = f". What it printed is in {worker.log}" if worker.log.exists() else ""
         error = WorkerDiedError(
             f"a worker process died while running the step {worker.task.name} ({how})",
-            f"likely out of memory: use fewer workers or smaller sizes and run again (what was finished is kept){printed}",
+            (
+                "likely out of memory: use fewer workers or smaller sizes and run again (what was finished is "
+                f"kept){printed}"
+            ),
         )
         return Receipt(worker.task.identity.fingerprint, error=error)

@@ -1,4 +1,5 @@
-"""One run at a time writes a store, and one process at a time a step of it: locks that the kernel releases when their holder is dead."""
+"""One run at a time writes a store, and one process at a time a step of it: locks that the kernel releases when their
+holder is dead."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ PATIENCE = 5.0
 
 
 def take_lock(path: Path, *, patience: float = PATIENCE) -> int:
-    """Locks the file, writes this process's id, host and command into it and returns the open handle; closing it releases the lock.
+    """Locks the file, writes this process's id, host and command into it and returns the open handle; closing it
+    releases the lock.
 
     Raises StoreError, naming the holder, if another process has it.
     """
@@ -37,7 +39,11 @@ def take_lock(path: Path, *, patience: float = PATIENCE) -> int:
                 )
             time.sleep(0.05)
         os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n{socket.gethostname()}\n{redacted(shlex.join(sys.argv))}\n".encode(errors="replace"), 0)
+        os.pwrite(
+            handle,
+            f"{os.getpid()}\n{socket.gethostname()}\n{redacted(shlex.join(sys.argv))}\n".encode(errors="replace"),
+            0,
+        )
         os.fsync(handle)  # other machines that share the folder read it
     except BaseException:
         os.close(handle)
@@ -47,7 +53,8 @@ def take_lock(path: Path, *, patience: float = PATIENCE) -> int:
 
 @contextmanager
 def holding(path: Path) -> Iterator[None]:
-    """Inside, this process alone holds the file's lock; waits for another holder to be done or dead, on whichever machine."""
+    """Inside, this process alone holds the file's lock; waits for another holder to be done or dead, on whichever
+    machine."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:

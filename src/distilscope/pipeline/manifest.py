@@ -1,4 +1,5 @@
-"""The manifest of an artifact: what it is and the SHA-256 of every file, its own included. Identical runs write identical ones."""
+"""The manifest of an artifact: what it is and the SHA-256 of every file, its own included. Identical runs write
+identical ones."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ class Problem:
 def write_manifest(folder: Path, identity: Identity, counts: Mapping[str, int | float | str]) -> None:
     """Puts every file of a finished folder on the disk, then the manifest, last.
 
-    Raises StoreError for a link or a special file, for a file named like the manifest, and for counts that are not JSON values.
+    Raises StoreError for a link or a special file, for a file named like the manifest, and for counts that are not JSON
+    values.
     """
     files: dict[str, JSON] = {}
     for path, mode in sorted(_entries(folder)):
@@ -45,7 +47,8 @@ def write_manifest(folder: Path, identity: Identity, counts: Mapping[str, int | 
             sync(path)
         elif not stat.S_ISREG(mode) or name == NAME:
             raise StoreError(
-                f"a step of kind {identity.kind!r} wrote {name!r}; an artifact holds plain files and no {NAME} of the step's own"
+                f"a step of kind {identity.kind!r} wrote {name!r}; an artifact holds plain files and no {NAME} of the "
+                "step's own"
             )
         else:
             sync(path)
@@ -54,7 +57,12 @@ def write_manifest(folder: Path, identity: Identity, counts: Mapping[str, int | 
         written = plain(counts, "counts")
     except ValueError as error:
         raise StoreError(f"a step of kind {identity.kind!r} gave counts that cannot be stored: {error}") from error
-    record = identity.form() | {"fingerprint": identity.fingerprint, "files": files, "counts": written, "versions": versions()}
+    record = identity.form() | {
+        "fingerprint": identity.fingerprint,
+        "files": files,
+        "counts": written,
+        "versions": versions(),
+    }
     with open(folder / NAME, "x", encoding="ascii") as file:
         file.write(sealed(record))
         file.flush()
@@ -65,8 +73,8 @@ def write_manifest(folder: Path, identity: Identity, counts: Mapping[str, int | 
 def read_manifest(folder: Path, fingerprint: str) -> dict[str, JSON]:
     """The manifest of the artifact with that fingerprint.
 
-    Raises StoreError, naming the file, if it is missing, unreadable, changed by as much as a byte, says another fingerprint than its
-    content gives, or lists a path that could leave the folder.
+    Raises StoreError, naming the file, if it is missing, unreadable, changed by as much as a byte, says another
+    fingerprint than its content gives, or lists a path that could leave the folder.
     """
     path = folder / NAME
     try:
@@ -76,12 +84,20 @@ def read_manifest(folder: Path, fingerprint: str) -> dict[str, JSON]:
             record = unsealed(file.read(LARGEST + 1))
         content = Identity(record["kind"], record["config"], record["inputs"], record["code_version"])
         if not content.fingerprint == record["fingerprint"] == fingerprint:
-            raise ValueError(f"its content has the fingerprint {content.fingerprint}, not the {fingerprint} it is stored under")
+            raise ValueError(
+                f"its content has the fingerprint {content.fingerprint}, not the {fingerprint} it is stored under"
+            )
         if not isinstance(record["counts"], dict):
             raise ValueError("its counts are not a mapping")
         for name, entry in record["files"].items():
             inside = PurePosixPath(name.encode().decode())  # a name that is no text is refused too
-            if inside.is_absolute() or ".." in inside.parts or "\0" in name or inside.as_posix() != name or name in (".", NAME):
+            if (
+                inside.is_absolute()
+                or ".." in inside.parts
+                or "\0" in name
+                or inside.as_posix() != name
+                or name in (".", NAME)
+            ):
                 raise ValueError(f"it lists {name!r}; a path must be relative and stay inside the artifact")
             if type(entry["bytes"]) is not int or not isinstance(entry["sha256"], str):
                 raise ValueError(f"it has no size or no SHA-256 for {name!r}")
@@ -94,7 +110,8 @@ def read_manifest(folder: Path, fingerprint: str) -> dict[str, JSON]:
 
 
 def check(folder: Path) -> Iterator[Problem]:
-    """Hashes every file of an artifact, whose folder its fingerprint names, again; yields what does not agree with its manifest."""
+    """Hashes every file of an artifact, whose folder its fingerprint names, again; yields what does not agree with its
+    manifest."""
     for place in (folder.parent, folder):
         if place.is_symlink():
             yield Problem(folder, place, "is a symbolic link; an artifact is a plain folder inside the store")
@@ -104,7 +121,9 @@ def check(folder: Path) -> Iterator[Problem]:
     except StoreError as error:
         yield Problem(folder, folder / NAME, str(error).removeprefix(f"{folder / NAME}: "))
         return
-    present = {path.relative_to(folder).as_posix(): (path, mode) for path, mode in _entries(folder) if not stat.S_ISDIR(mode)}
+    present = {
+        path.relative_to(folder).as_posix(): (path, mode) for path, mode in _entries(folder) if not stat.S_ISDIR(mode)
+    }
     present.pop(NAME)
     for name, entry in sorted(files.items()):
         path, mode = present.pop(name, (folder / name, None))
@@ -122,7 +141,9 @@ def check(folder: Path) -> Iterator[Problem]:
             except OSError as error:
                 yield Problem(folder, path, f"cannot be read: {error.strerror}")
     for _, (path, mode) in sorted(present.items()):
-        yield Problem(folder, path, "is not in the manifest, so the step did not write it" if stat.S_ISREG(mode) else NOT_PLAIN)
+        yield Problem(
+            folder, path, "is not in the manifest, so the step did not write it" if stat.S_ISREG(mode) else NOT_PLAIN
+        )
 
 
 def require_sound(folder: Path) -> Path:

@@ -27,7 +27,8 @@ class Stream(Protocol):
 
 @runtime_checkable
 class Watcher(Protocol):
-    """Hears what `execute` does. Called from one thread, in this order: begin, then started, finished and tick, then end."""
+    """Hears what `execute` does. Called from one thread, in this order: begin, then started, finished and tick, then
+    end."""
 
     def begin(self, todo: Sequence[Step], *, kept: int, slots: int) -> None:
         """`todo` will run, at most `slots` at once; `kept` steps of the plan need not."""
@@ -168,7 +169,8 @@ class Lines:
 
 
 class Bar:
-    """One live line on a terminal: stage, steps, bar by predicted cost, throughput, time left. Drawn on `tick`, by no thread of its own."""
+    """One live line on a terminal: stage, steps, bar by predicted cost, throughput, time left. Drawn on `tick`, by no
+    thread of its own."""
 
     def __init__(self, stream: Stream, *, clock: Clock = time.monotonic) -> None:
         from rich.console import Console
@@ -184,7 +186,11 @@ class Bar:
             TextColumn("{task.fields[left]}", markup=False),
         )
         self._bar = Progress(
-            *columns, console=Console(file=cast("IO[str]", stream)), auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+            *columns,
+            console=Console(file=cast("IO[str]", stream)),
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
         self._line = self._bar.add_task("", total=1.0, left="")
 
@@ -218,7 +224,9 @@ class Bar:
     def _draw(self, left: str) -> None:
         self._drawn = self._clock()
         completed = self._tally.forecast.fraction()
-        self._bar.update(self._line, completed=completed, description=self._tally.where(self._tally.stage), left=left, refresh=True)
+        self._bar.update(
+            self._line, completed=completed, description=self._tally.where(self._tally.stage), left=left, refresh=True
+        )
 
 
 def _steps(n: int) -> str:
@@ -226,6 +234,7 @@ def _steps(n: int) -> str:
 
 
 def watcher(stream: Stream | None = None) -> Watcher:
-    """The bar if the stream (standard error unless given) is a terminal that can redraw a line, plain lines otherwise."""
+    """The bar if the stream (standard error unless given) is a terminal that can redraw a line, plain lines
+    otherwise."""
     target: Stream = sys.stderr if stream is None else stream
     return Bar(target) if target.isatty() and os.environ.get("TERM") not in (None, "", "dumb") else Lines(target)

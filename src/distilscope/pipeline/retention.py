@@ -1,4 +1,5 @@
-"""Which runs a store works for: each notes which artifacts it needs, in `ROOT/.runs/`, so that nothing they need is removed."""
+"""Which runs a store works for: each notes which artifacts it needs, in `ROOT/.runs/`, so that nothing they need is
+removed."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ _ARTIFACT = re.compile(f"{KIND.pattern}/[0-9a-f]{{64}}")
 
 @dataclass(frozen=True)
 class KeptRun:
-    """A run's note: its folder, the host it was on, and the artifacts it needs, each "kind/fingerprint" below the store's root."""
+    """A run's note: its folder, the host it was on, and the artifacts it needs, each "kind/fingerprint" below the
+    store's root."""
 
     file: Path
     folder: Path
@@ -44,7 +46,8 @@ def names(steps: Iterable[Step]) -> frozenset[str]:
 
 @contextmanager
 def keeping(store: Store, folder: Path, steps: Iterable[Step]) -> Iterator[None]:
-    """Notes what the run in `folder` needs: at first beside what its note says already, since its earlier results still stand.
+    """Notes what the run in `folder` needs: at first beside what its note says already, since its earlier results still
+    stand.
 
     Takes the store's lock where the note changes. A store that cannot be written has no note, and needs none.
     """
@@ -85,7 +88,8 @@ def _file(store: Store, folder: Path) -> Path:
 
 
 def _place(store: Store, folder: Path) -> str:
-    """Absolute; but from the store's root where the store lies in the run's folder, so that the two may move together."""
+    """Absolute; but from the store's root where the store lies in the run's folder, so that the two may move
+    together."""
     place, root = folder.absolute().resolve(), store.root.resolve()
     return os.path.relpath(place, root) if root.is_relative_to(place) else str(place)
 
@@ -100,5 +104,6 @@ def _read(store: Store, file: Path) -> KeptRun:
         return KeptRun(file, Path(os.path.normpath(store.root.resolve() / record["folder"])), record["host"], artifacts)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreError(
-            f"{file}: what this run needs cannot be read ({error}); give its `distilscope run` command again, or remove the file"
+            f"{file}: what this run needs cannot be read ({error}); give its `distilscope run` command again, or "
+            "remove the file"
         ) from None

@@ -43,7 +43,8 @@ class Schedule:
 
 
 def makespan(steps: Sequence[Step], seconds: Mapping[Step, float], slots: int) -> float:
-    """Seconds until all steps are done on `slots` cores, each taking what `seconds` says: the schedule above, played through."""
+    """Seconds until all steps are done on `slots` cores, each taking what `seconds` says: the schedule above, played
+    through."""
     schedule = Schedule(steps)
     running: list[tuple[float, int, Step]] = []
     now, taken, free = 0.0, 0, slots

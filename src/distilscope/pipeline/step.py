@@ -19,7 +19,8 @@ KIND = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 def plain(value: JSON, where: str) -> JSON:
     """A deep copy of a JSON value in plain dicts and lists (a tuple becomes a list).
 
-    Raises ValueError, naming the place, for anything else: NaN and infinity have no canonical form, and other objects have no stable one.
+    Raises ValueError, naming the place, for anything else: NaN and infinity have no canonical form, and other objects
+    have no stable one.
     """
     if value is None or type(value) in (bool, int, str) or (type(value) is float and math.isfinite(value)):
         return value
@@ -30,7 +31,9 @@ def plain(value: JSON, where: str) -> JSON:
         if wrong is not None:
             raise ValueError(f"{where} has the key {wrong!r}; keys are strings, so write {str(wrong)!r}")
         return {key: plain(item, f"{where}.{key}") for key, item in value.items()}
-    raise ValueError(f"{where} is {value!r} ({type(value).__name__}); only finite JSON values can be stored, so convert or remove it")
+    raise ValueError(
+        f"{where} is {value!r} ({type(value).__name__}); only finite JSON values can be stored, so convert or remove it"
+    )
 
 
 def canonical(value: JSON) -> str:
@@ -42,8 +45,8 @@ def canonical(value: JSON) -> str:
 class Identity:
     """What decides a step's output, with the inputs by fingerprint: small enough to send to another process.
 
-    `fingerprint` is the SHA-256 (hexadecimal) of the canonical form of the four other fields. Raises ValueError for a kind
-    that cannot name a folder, or a value that has no canonical form.
+    `fingerprint` is the SHA-256 (hexadecimal) of the canonical form of the four other fields. Raises ValueError for a
+    kind that cannot name a folder, or a value that has no canonical form.
     """
 
     kind: str
@@ -54,10 +57,13 @@ class Identity:
 
     def __post_init__(self) -> None:
         if not isinstance(self.kind, str) or not KIND.fullmatch(self.kind):
-            raise ValueError(f"{self.kind!r} cannot name a kind of step; use letters, digits, '-' and '_' (it names a folder)")
+            raise ValueError(
+                f"{self.kind!r} cannot name a kind of step; use letters, digits, '-' and '_' (it names a folder)"
+            )
         if type(self.code_version) is not int:
             raise ValueError(
-                f"the code version of {self.kind!r} is {self.code_version!r}; it is an integer, raised when the code's meaning changes"
+                f"the code version of {self.kind!r} is {self.code_version!r}; it is an integer, raised when the "
+                "code's meaning changes"
             )
         object.__setattr__(self, "config", plain(self.config, f"{self.kind}.config"))
         object.__setattr__(self, "inputs", plain(self.inputs, f"{self.kind}.inputs"))
@@ -72,13 +78,15 @@ class Identity:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a step takes of a machine while it runs. Raises ValueError for less than one thread or process, or a negative number of GPUs."""
+    """What a step takes of a machine while it runs. Raises ValueError for less than one thread or process, or a
+    negative number of GPUs."""
 
     threads: int = 1
-    """Threads that each of its processes computes with. The last bits of a product depend on them, so whoever asks for more than one says
-    so in the step's configuration too."""
+    """Threads that each of its processes computes with. The last bits of a product depend on them, so whoever asks for
+    more than one says so in the step's configuration too."""
     processes: int = 1
-    """Processes that compute at once. More than one are started by the step itself; the last bits of a sum over them depend on how many."""
+    """Processes that compute at once. More than one are started by the step itself; the last bits of a sum over them
+    depend on how many."""
     gpus: int = 0
     """GPUs that an engine which hands them out sets aside. A step gives the same with and without."""
 
@@ -101,11 +109,11 @@ class Step:
 
     A name of an input may contain "/", like "draws/0".
 
-    `config` and `inputs` are copied; the fingerprint is taken when the step is made, from its inputs' own, so a chain of any
-    length costs one hash per step. Two steps are equal iff their fingerprints are: they are then the same work.
-    Not in the fingerprint: `stage` is what a person sees, `cost` the predicted FLOPs, `tokens` a count for throughput, `local` what
-    the work needs to know of this machine (such as where a file lies; it joins the configuration when the work is done), and `needs`
-    what it takes of a machine.
+    `config` and `inputs` are copied; the fingerprint is taken when the step is made, from its inputs' own, so a chain
+    of any length costs one hash per step. Two steps are equal iff their fingerprints are: they are then the same work.
+    Not in the fingerprint: `stage` is what a person sees, `cost` the predicted FLOPs, `tokens` a count for throughput,
+    `local` what the work needs to know of this machine (such as where a file lies; it joins the configuration when the
+    work is done), and `needs` what it takes of a machine.
     """
 
     kind: str
@@ -143,7 +151,9 @@ class Step:
         return hash(self.fingerprint)
 
     def __repr__(self) -> str:
-        return f"Step({self.kind} {self.fingerprint[:12]}, stage={self.stage!r})"  # inputs would print the whole history
+        return (
+            f"Step({self.kind} {self.fingerprint[:12]}, stage={self.stage!r})"  # inputs would print the whole history
+        )
 
 
 def order(steps: Iterable[Step]) -> list[Step]:

@@ -1,7 +1,7 @@
 """Where artifacts live: `ROOT/<kind>/<fingerprint>/`, each whole or absent.
 
-`.partial/` holds folders being written, `.scratch/` what a step keeps across a crash, `.claims/` locks of steps being worked on,
-`.runs/` what each run needs, `.logs/` text for people: no artifacts.
+`.partial/` holds folders being written, `.scratch/` what a step keeps across a crash, `.claims/` locks of steps being
+worked on, `.runs/` what each run needs, `.logs/` text for people: no artifacts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ ORPHANS = 60.0
 
 
 class Store:
-    """A folder of artifacts. Nothing is created on disk until something is written; a finished store can be read-only."""
+    """A folder of artifacts. Nothing is created on disk until something is written; a finished store can be
+    read-only."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).absolute()
@@ -46,15 +47,18 @@ class Store:
         return (self.path(step) / NAME).is_file()
 
     def manifest(self, step: Step | Identity) -> dict[str, JSON]:
-        """The artifact's manifest (its files are not hashed again). Raises StoreError if it is missing or cannot be trusted."""
+        """The artifact's manifest (its files are not hashed again). Raises StoreError if it is missing or cannot be
+        trusted."""
         return read_manifest(self.path(step), step.fingerprint)
 
     @contextmanager
     def writing(self, step: Step | Identity, counts: Mapping[str, int | float | str] | None = None) -> Iterator[Path]:
-        """A fresh folder to write the step's files into; when the block ends well it becomes the artifact, at once and durably.
+        """A fresh folder to write the step's files into; when the block ends well it becomes the artifact, at once and
+        durably.
 
-        `counts` goes into the manifest; it is read when the block ends, so the block may fill it. If the block raises, the folder
-        is removed and the error passes; a full disk becomes a StoreError. If another process was first, ours is discarded.
+        `counts` goes into the manifest; it is read when the block ends, so the block may fill it. If the block raises,
+        the folder is removed and the error passes; a full disk becomes a StoreError. If another process was first, ours
+        is discarded.
         """
         identity = step.identity if isinstance(step, Step) else step
         draft = self.root / ".partial" / f"{identity.kind}-{identity.fingerprint[:16]}-{uuid.uuid4().hex}"
@@ -79,7 +83,8 @@ class Store:
     def claim(self, step: Step | Identity) -> Iterator[None]:
         """Inside, no other process works on this step: waits until one that does is done or dead.
 
-        Where steps run on several machines, a second attempt may start while the first, cut off or just dying, still writes checkpoints.
+        Where steps run on several machines, a second attempt may start while the first, cut off or just dying, still
+        writes checkpoints.
         """
         place = self.root / ".claims"
         with self.speaking_plainly("claiming a step"):
@@ -95,7 +100,8 @@ class Store:
             return ""
 
     def await_artifact(self, folder: Path, *, patience: float = 60.0) -> None:
-        """Waits until an artifact that another machine has finished is seen here: shared file systems tell of new files with delay.
+        """Waits until an artifact that another machine has finished is seen here: shared file systems tell of new files
+        with delay.
 
         Raises StoreError if it is not seen after so many seconds.
         """
@@ -103,7 +109,8 @@ class Store:
         while not (folder / NAME).is_file():
             if time.monotonic() > deadline:
                 raise StoreError(
-                    f"the artifact {folder} was finished, but {socket.gethostname()} does not see it; put the store in a folder that all "
+                    f"the artifact {folder} was finished, but {socket.gethostname()} does not see it; put the store "
+                    "in a folder that all "
                     "nodes share (DISTILSCOPE_STORE)"
                 )
             for parent in (folder.parents[1], folder.parent):
@@ -119,11 +126,13 @@ class Store:
         return place
 
     def verify(self, steps: Iterable[Step | Identity]) -> list[Problem]:
-        """Hashes the artifacts of exactly these steps again: what is missing, extra, changed or unreadable, file by file."""
+        """Hashes the artifacts of exactly these steps again: what is missing, extra, changed or unreadable, file by
+        file."""
         return [problem for step in dict.fromkeys(steps) for problem in check(self.path(step))]
 
     def sound(self, step: Step | Identity) -> Path:
-        """The artifact's folder, its files hashed again. Raises StoreError, naming the first one that is not as it was written."""
+        """The artifact's folder, its files hashed again. Raises StoreError, naming the first one that is not as it was
+        written."""
         return require_sound(self.path(step))
 
     def remove(self, step: Step | Identity) -> None:
@@ -132,7 +141,8 @@ class Store:
             self.discard(self.path(step))
 
     def discard(self, path: Path) -> None:
-        """Removes something in the store, out of sight first, so that it is never half there; of a link, the link alone."""
+        """Removes something in the store, out of sight first, so that it is never half there; of a link, the link
+        alone."""
         doomed = self.root / ".partial" / f"removed-{uuid.uuid4().hex}"
         doomed.parent.mkdir(parents=True, exist_ok=True)
         os.rename(path, doomed)
@@ -144,7 +154,8 @@ class Store:
 
     @contextmanager
     def lock(self, *, sweep: bool = True) -> Iterator[None]:
-        """Keeps other runs from writing here; left-overs of crashed ones are removed (`sweep`). May be entered again by its holder.
+        """Keeps other runs from writing here; left-overs of crashed ones are removed (`sweep`). May be entered again by
+        its holder.
 
         Raises StoreError, naming the process, if another live one holds it, or if a worker of a dead one does not end.
         """
@@ -167,7 +178,8 @@ class Store:
 
     @property
     def lock_handle(self) -> int | None:
-        """The lock's file handle while held. A worker process inherits it, so that the lock lasts until the last writer is dead."""
+        """The lock's file handle while held. A worker process inherits it, so that the lock lasts until the last writer
+        is dead."""
         return self._handle
 
     def _scratch(self, identity: Identity) -> Path:
@@ -193,14 +205,17 @@ class Store:
             sync(self.root)
 
     def _sweep(self, *, patience: float) -> None:
-        """Removes what only a crash leaves: half-written folders, and scratch whose artifact is finished. Needs the lock.
+        """Removes what only a crash leaves: half-written folders, and scratch whose artifact is finished. Needs the
+        lock.
 
-        With patience, waits so long for those who still write, and raises StoreError if they do not end; without, leaves their claims.
+        With patience, waits so long for those who still write, and raises StoreError if they do not end; without,
+        leaves their claims.
         """
         for claim in self.root.glob(".claims/*"):
             if not remove_released(claim, patience=patience) and patience:
                 raise StoreError(
-                    f"in the store {self.root} a worker of an earlier run is still at the step {claim.name[:12]}; wait until it ends, "
+                    f"in the store {self.root} a worker of an earlier run is still at the step {claim.name[:12]}; "
+                    "wait until it ends, "
                     "or stop it (a Ray cluster's with `ray stop` on its node), and run again"
                 )
         shutil.rmtree(self.root / ".partial", ignore_errors=True)
@@ -220,10 +235,13 @@ class Store:
                 inside = not os.path.isabs(named) or Path(named).is_relative_to(self.root)
                 place = self.root if inside else Path(named).parent
                 raise StoreError(
-                    f"the disk that holds {place} is full while {doing}; free some space there and run again: what was finished is kept"
+                    f"the disk that holds {place} is full while {doing}; free some space there and run again: what "
+                    "was finished is kept"
                 ) from error
             if _refused(error, self.root):
-                raise StoreError(f"cannot write in {self.root} while {doing}: {error}; give a folder that can be written") from error
+                raise StoreError(
+                    f"cannot write in {self.root} while {doing}: {error}; give a folder that can be written"
+                ) from error
             raise
 
 
@@ -233,4 +251,6 @@ def _refused(error: BaseException, root: Path) -> bool:
         return False
     if error.errno in (errno.EEXIST, errno.ENOTDIR) and root.is_relative_to(error.filename):
         return True
-    return error.errno in (errno.EACCES, errno.EROFS) and (root.is_relative_to(error.filename) or Path(error.filename).is_relative_to(root))
+    return error.errno in (errno.EACCES, errno.EROFS) and (
+        root.is_relative_to(error.filename) or Path(error.filename).is_relative_to(root)
+    )

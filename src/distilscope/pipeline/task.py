@@ -22,7 +22,8 @@ from distilscope.system.redaction import redacted
 
 @dataclass(frozen=True)
 class Task:
-    """`function` is "package.module:function", called as f(config, inputs, output, scratch) -> counts; `inputs` are artifact folders."""
+    """`function` is "package.module:function", called as f(config, inputs, output, scratch) -> counts; `inputs` are
+    artifact folders."""
 
     identity: Identity
     title: str
@@ -45,7 +46,8 @@ class Task:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What comes back: the store holds the output, this says that it does, or why not. `error` is None if all went well."""
+    """What comes back: the store holds the output, this says that it does, or why not. `error` is None if all went
+    well."""
 
     fingerprint: str
     seconds: float = 0.0
@@ -56,8 +58,9 @@ class Receipt:
 def perform(task: Task) -> Receipt:
     """Runs a step and commits its artifact; raises nothing that a step can raise, but hands it back.
 
-    If another process is at the same step, one that was thought dead, this waits for it, and what it has finished is not done again.
-    A DistilscopeError comes back as it is; for any other, the traceback goes to a log and a DistilscopeError says where.
+    If another process is at the same step, one that was thought dead, this waits for it, and what it has finished is
+    not done again. A DistilscopeError comes back as it is; for any other, the traceback goes to a log and a
+    DistilscopeError says where.
     """
     store = Store(task.root)
     try:

@@ -14,7 +14,8 @@ from distilscope.pipeline.task import Task, perform
 
 
 def serve(connection_handle: int, lock_handle: int) -> None:
-    """The worker's whole life. Both handles were inherited; the lock is only held, so that it lasts as long as we do."""
+    """The worker's whole life. Both handles were inherited; the lock is only held, so that it lasts as long as we
+    do."""
     for handle in (connection_handle, lock_handle):
         os.set_inheritable(handle, False)
     connection = Connection(connection_handle)

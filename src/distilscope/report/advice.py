@@ -1,4 +1,5 @@
-"""What `recommend` prints: what to use and what it costs, and the sampling options that draw the teacher's data at that setting."""
+"""What `recommend` prints: what to use and what it costs, and the sampling options that draw the teacher's data at that
+setting."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from distilscope.evaluation.estimate import Interval
 VLLM = """\
 from vllm import SamplingParams
 
-# For LLM.generate. Every knob that shapes the draws is written out; keep output.token_ids, for text tokenised again is other tokens.
+# For LLM.generate. Every knob that shapes the draws is written out.
+# Keep output.token_ids, for text tokenised again is other tokens.
 sampling = SamplingParams(
     n=1,
     temperature={temperature},
@@ -30,7 +32,8 @@ sampling = SamplingParams(
 TRANSFORMERS = """\
 from transformers import GenerationConfig
 
-# For model.generate, and for trainers that take one. A knob left out would come from the model's own generation_config.json.
+# For model.generate, and for trainers that take one.
+# A knob left out would come from the model's own generation_config.json.
 generation = GenerationConfig(
     do_sample=True,
     num_beams=1,
@@ -68,15 +71,19 @@ def advice(found: dict[str, Any], *, unit: str) -> str:
         first = f"Distil nothing; use the direct student, trained on p*'s own draws: {reason}."
         return "\n".join([first, "It gains and costs nothing, being what the others are compared with.", _tied(found)])
     gain, loss = _interval(found["precision_gain"]), _interval(found["recall_loss"])
-    second = f"Against the direct student it gains {gain} of precision and costs {loss} of recall, {unit} ({_confidence(found)})."
+    second = (
+        f"Against the direct student it gains {gain} of precision and costs {loss} of recall, {unit} "
+        f"({_confidence(found)})."
+    )
     return "\n".join([f"Draw the teacher's data at {named(setting)}: {reason}.", second, _tied(found)])
 
 
 def snippets(setting: dict[str, Any] | None, *, horizon: int) -> dict[str, str] | None:
     """Python code, by library, that draws at this setting; None where nothing is to be drawn from a teacher.
 
-    horizon: most tokens after the prompt. What is neutral is said explicitly, in each library's own way: top_k = -1 keeps every token in
-    every version of vLLM (0 only in newer ones), top_k = 0 does in transformers, where an absent one means 50.
+    horizon: most tokens after the prompt. What is neutral is said explicitly, in each library's own way: top_k = -1
+    keeps every token in every version of vLLM (0 only in newer ones), top_k = 0 does in transformers, where an absent
+    one means 50.
     """
     if setting is None or setting["training"] != "distilled":
         return None
@@ -88,7 +95,11 @@ def snippets(setting: dict[str, Any] | None, *, horizon: int) -> dict[str, str] 
         "horizon": horizon,
     }
     top_k, all_tokens = knobs["top_k"], "  # every token"
-    order = "  # vLLM applies it before top_p, the study after it" if knobs["top_p"] is not None and knobs["min_p"] is not None else ""
+    order = (
+        "  # vLLM applies it before top_p, the study after it"
+        if knobs["top_p"] is not None and knobs["min_p"] is not None
+        else ""
+    )
     numbers |= {"top_k_note": all_tokens if top_k is None else "", "min_p_note": order}
     return {
         "vllm": VLLM.format(**numbers, top_k=-1 if top_k is None else top_k),
@@ -98,7 +109,10 @@ def snippets(setting: dict[str, Any] | None, *, horizon: int) -> dict[str, str] 
 
 def _candidates(found: dict[str, Any], unit: str) -> list[str]:
     return [
-        f"  {named(one['setting'])}: precision gain {_interval(one['precision_gain'])}, recall loss {_interval(one['recall_loss'])}, {unit}"
+        (
+            f"  {named(one['setting'])}: precision gain {_interval(one['precision_gain'])}, recall loss "
+            f"{_interval(one['recall_loss'])}, {unit}"
+        )
         for one in found["candidates"]
         if one["setting"]["training"] != "direct"
     ] + [f"  ({_confidence(found)})"]
@@ -113,7 +127,9 @@ def _tied(found: dict[str, Any]) -> str:
 
 def _confidence(found: dict[str, Any]) -> str:
     count = len(found["candidates"]) - 1
-    grid = f"that hold for all {count} distilled settings at once" if count > 1 else "that hold for both numbers at once"
+    grid = (
+        f"that hold for all {count} distilled settings at once" if count > 1 else "that hold for both numbers at once"
+    )
     return f"95% intervals {grid}, over {found['seeds']} seeds, given D and p*'s test draws"
 
 

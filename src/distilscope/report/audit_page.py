@@ -34,21 +34,28 @@ def tables(results: dict[str, Any]) -> Group:
 def page(results: dict[str, Any], *, written_to: str) -> str:
     """The whole audit as Markdown: the table, then a paragraph on each trap."""
     sizes, versions = results["sizes"], results["versions"]
-    command = f"distilscope audit --recipe {results['recipe']} --seeds {results['seeds']} --write {written_to}    # takes minutes"
+    command = (
+        f"distilscope audit --recipe {results['recipe']} --seeds {results['seeds']} --write {written_to}    # "
+        "takes minutes"
+    )
     truth = results["ground_truth"]
     lines = [
         "# The traps of the released code, one at a time",
         "",
-        "The code released with Cha & Cho (arXiv 2505.13111) does eleven things that its paper does not tell. Here each is switched on "
-        "alone, beside the definition, with the same random numbers wherever the trap leaves them. The traps live in the audit's code "
+        "The code released with Cha & Cho (arXiv 2505.13111) does eleven things that its paper does not tell. Here "
+        "each is switched on "
+        "alone, beside the definition, with the same random numbers wherever the trap leaves them. The traps live in "
+        "the audit's code "
         "and nowhere else in this package. This page is written by",
         "",
         "```sh",
         command,
         "```",
         "",
-        f"p*: {_truth(results)}; prompt {truth['prompt']!r}, at most {sizes['horizon']} tokens, drawn and scored in {truth['dtype']}. "
-        f"D and D' have {sizes['num_train']} sequences, held-out and test sets of p* {sizes['num_validation']} and {sizes['num_eval']}, "
+        f"p*: {_truth(results)}; prompt {truth['prompt']!r}, at most {sizes['horizon']} tokens, drawn and scored in "
+        f"{truth['dtype']}. "
+        f"D and D' have {sizes['num_train']} sequences, held-out and test sets of p* {sizes['num_validation']} and "
+        f"{sizes['num_eval']}, "
         f"each student {sizes['num_eval']} draws; "
         f"teacher {sizes['teacher_parameters']:,} and student {sizes['student_parameters']:,} parameters; "
         f"training temperature τ = {sizes['temperature']:g}. {_note(results)}",
@@ -61,7 +68,11 @@ def page(results: dict[str, Any], *, written_to: str) -> str:
     for trap in results["traps"]:
         for i, row in enumerate(trap["rows"]):
             lines.append(
-                "| " + " | ".join(_escaped(cell) for cell in (f"{trap['number']}. {trap['title']}" if i == 0 else "", *_cells(row))) + " |"
+                "| "
+                + " | ".join(
+                    _escaped(cell) for cell in (f"{trap['number']}. {trap['title']}" if i == 0 else "", *_cells(row))
+                )
+                + " |"
             )
     for trap in results["traps"]:
         lines += ["", f"## {trap['number']}. {trap['title']}", "", *_paragraph(trap)]
@@ -71,12 +82,16 @@ def page(results: dict[str, Any], *, written_to: str) -> str:
 def _paragraph(trap: dict[str, Any]) -> list[str]:
     seen, unseen = ([row for row in trap["rows"] if row["seen"] == wanted] for wanted in (True, False))
     found = [
-        f"{_capital(row['quantity'])}: {_spread(row['effect'], row['unit'], signed=True)}{_unit(row)}; {row['means']}." for row in seen
+        f"{_capital(row['quantity'])}: {_spread(row['effect'], row['unit'], signed=True)}{_unit(row)}; {row['means']}."
+        for row in seen
     ]
     if unseen:
         found.append("Not seen at this size: " + _listed(unseen) + ".")
     lines = [
-        f"*Released code.* {trap['released']} *By definition.* {trap['definition']} *Here.* {trap['here']} *Effect.* {' '.join(found)}"
+        (
+            f"*Released code.* {trap['released']} *By definition.* {trap['definition']} *Here.* {trap['here']} "
+            f"*Effect.* {' '.join(found)}"
+        )
     ]
     if trap["notes"]:
         lines += ["", "By definition the run would have stopped (seed 0):"]
@@ -93,9 +108,17 @@ def _listed(rows: list[dict[str, Any]]) -> str:
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     """In the order of `COLUMNS`."""
     unit = row["unit"]
-    quantity = row["quantity"] if unit in ("nats per sequence", "share", "sequences", "step") else f"{row['quantity']} ({unit})"
+    quantity = (
+        row["quantity"]
+        if unit in ("nats per sequence", "share", "sequences", "step")
+        else f"{row['quantity']} ({unit})"
+    )
     published = "–" if row["published"] is None else _number(row["published"], 2)
-    spreads = (_spread(row["as_published"], unit), _spread(row["by_definition"], unit), _spread(row["effect"], unit, signed=True))
+    spreads = (
+        _spread(row["as_published"], unit),
+        _spread(row["by_definition"], unit),
+        _spread(row["effect"], unit, signed=True),
+    )
     return quantity, published, *spreads, row["means"]
 
 
@@ -133,9 +156,11 @@ def _truth(results: dict[str, Any]) -> str:
 def _note(results: dict[str, Any]) -> str:
     seeds, mixtures = results["seeds"], results["sizes"]["mixture_seeds"]
     return (
-        f"Means ± 95% t-interval over {seeds} seeds ({mixtures} for mixtures), nats per sequence unless said; the effect is the mean of "
+        f"Means ± 95% t-interval over {seeds} seeds ({mixtures} for mixtures), nats per sequence unless said; the "
+        "effect is the mean of "
         f"the differences "
-        "within each seed. A seed varies teacher, D', students and their draws; D, D_val and p*'s test draws are shared."
+        "within each seed. A seed varies teacher, D', students and their draws; D, D_val and p*'s test draws are "
+        "shared."
     )
 
 

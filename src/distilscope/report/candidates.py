@@ -64,7 +64,8 @@ class Group:
 
 @dataclass(frozen=True)
 class Cast:
-    """Everyone in a results document: temperatures rising, then other settings in their order; a sweep's other students left out."""
+    """Everyone in a results document: temperatures rising, then other settings in their order; a sweep's other students
+    left out."""
 
     results: Mapping[str, Any]
 
@@ -79,7 +80,8 @@ class Cast:
 
     @cached_property
     def controls(self) -> list[Group]:
-        """The direct student drawn at each of the teacher's settings, without the one at which every student is measured."""
+        """The direct student drawn at each of the teacher's settings, without the one at which every student is
+        measured."""
         usual = {"temperature": self.results.get("evaluation_temperature", 1.0)}
         others = (one for one in self.results.get("controls") or () if one["evaluation_selectivity"] != usual)
         return _grouped("control", others, "evaluation_selectivity")

@@ -39,7 +39,8 @@ def as_json(document: Mapping[str, Any]) -> str:
 
 
 def as_csv(results: Mapping[str, Any]) -> str:
-    """A row per student, control and teacher; an estimate is two columns, and what is infinite or not available is empty."""
+    """A row per student, control and teacher; an estimate is two columns, and what is infinite or not available is
+    empty."""
     out = io.StringIO()
     names = [f"{name}{suffix}" for name in ESTIMATES for suffix in ("", "_stderr")]
     writer = csv.writer(out, lineterminator="\n")
@@ -54,7 +55,13 @@ def as_csv(results: Mapping[str, Any]) -> str:
 
 
 def _row(record: Mapping[str, Any], training: str, drawn_at: Mapping[str, Any]) -> list[Any]:
-    cells: list[Any] = [training, _knobs(record["selectivity"]), _knobs(drawn_at), record["seed"], _knobs(record.get("variant"))]
+    cells: list[Any] = [
+        training,
+        _knobs(record["selectivity"]),
+        _knobs(drawn_at),
+        record["seed"],
+        _knobs(record.get("variant")),
+    ]
     for name in ESTIMATES:
         estimate = record.get(name) or {}
         cells += [estimate.get("mean"), estimate.get("stderr")]

@@ -33,12 +33,17 @@ def _gates(cast: Cast) -> Iterator[Finding]:
     undecided = sum(row["z"] == "undecided" for row in rows)
     if decided:
         largest = f"{max(decided):.1f}"
-        passed = f"scored again they gave back their recorded log-probabilities, and the largest |z| is {largest} of at most {LIMIT:g}"
+        passed = (
+            f"scored again they gave back their recorded log-probabilities, and the largest |z| is {largest} of "
+            f"at most {LIMIT:g}"
+        )
         yield Finding(True, f"both gates passed, |z| up to {largest}", f"All draws passed both gates: {passed}.")
     if undecided:
         short = f"{undecided} of {len(rows)} sampler checks undecided"
         why = "too few tokens for it to say anything"
-        yield Finding(None, short, f"For {undecided} of {len(rows)} sets of draws the sampler check is undecided: {why}.")
+        yield Finding(
+            None, short, f"For {undecided} of {len(rows)} sets of draws the sampler check is undecided: {why}."
+        )
     if any(row["z"] == "not available" and row["role"] == "reference" for row in rows):
         yield Finding(None, "p* is data, beyond the gates", "p* is data that no model drew, so no gate applies to it.")
 
@@ -47,12 +52,16 @@ def _seeds(cast: Cast) -> Iterator[Finding]:
     seeds, truth = cast.results["seeds"], cast.results["ground_truth"]
     drawn = f"Precision and recall rest on {truth['num_eval']} draws of each side." if "num_eval" in truth else ""
     if seeds < 2:
-        yield Finding(False, "one seed, so no intervals", f"One seed: nothing says how much another run would differ. {drawn}")
+        yield Finding(
+            False, "one seed, so no intervals", f"One seed: nothing says how much another run would differ. {drawn}"
+        )
     elif seeds < FEW_SEEDS:
         yield Finding(False, f"only {seeds} seeds", f"Only {seeds} seeds, so that intervals are very wide. {drawn}")
     else:
         own = f"{seeds} seeds, each with a teacher, students and draws of its own"
-        yield Finding(True, f"{seeds} seeds", f"{own}; intervals are 95% over seeds, given D and p*'s test draws. {drawn}")
+        yield Finding(
+            True, f"{seeds} seeds", f"{own}; intervals are 95% over seeds, given D and p*'s test draws. {drawn}"
+        )
 
 
 def _trade_off(cast: Cast) -> Iterator[Finding]:
@@ -81,13 +90,19 @@ def _choice(cast: Cast) -> Iterator[Finding]:
         return
     rivals = [named(one) for one in found["tied"] if one != found["setting"]]
     if found["setting"] is None:
-        yield Finding(False, "no setting is shown best", "No setting is shown to be the best; more seeds would tell them apart.")
+        yield Finding(
+            False, "no setting is shown best", "No setting is shown to be the best; more seeds would tell them apart."
+        )
     elif rivals:
         names = ", ".join(rivals)
         yield Finding(False, f"tied with it: {names}", f"Not ruled out as the best beside it: {names}.")
     else:
         others = f"Every other one of the {len(found['candidates'])} candidates"
-        yield Finding(True, "every other setting is ruled out", f"{others} is ruled out, by tests that count how many were compared.")
+        yield Finding(
+            True,
+            "every other setting is ruled out",
+            f"{others} is ruled out, by tests that count how many were compared.",
+        )
 
 
 def _control(cast: Cast) -> Iterator[Finding]:
@@ -96,18 +111,31 @@ def _control(cast: Cast) -> Iterator[Finding]:
         yield Finding(
             False,
             "the direct student, drawn more sharply, does better",
-            "Distillation is beaten by the control: the direct student drawn more sharply has more precision at the same recall or more.",
+            (
+                "Distillation is beaten by the control: the direct student drawn more sharply has more precision "
+                "at the same recall or more."
+            ),
         )
     elif "beats" in found.get("verdict", ""):
         yield Finding(
             True,
             "it beats the direct student drawn more sharply",
-            "Distillation beats the control: it has more precision at the same recall or more than the direct student drawn more sharply.",
+            (
+                "Distillation beats the control: it has more precision at the same recall or more than the direct "
+                "student drawn more sharply."
+            ),
         )
     elif found.get("reason"):
-        yield Finding(None, "not shown to beat the control", f"Whether distillation beats the control is not shown: {found['reason']}.")
+        yield Finding(
+            None,
+            "not shown to beat the control",
+            f"Whether distillation beats the control is not shown: {found['reason']}.",
+        )
     elif found:
-        text = "Neither is shown to have more precision at the same recall or more: distillation, or the direct student drawn more sharply."
+        text = (
+            "Neither is shown to have more precision at the same recall or more: distillation, or the direct "
+            "student drawn more sharply."
+        )
         yield Finding(False, "not shown to beat the control", text)
 
 
@@ -124,7 +152,9 @@ def _fidelity(cast: Cast) -> Iterator[Finding]:
     if gaps and all(gap["limited_by"] == "fidelity" and gap["gap"] for gap in gaps):
         lowest = min(gap["gap"]["mean"] for gap in gaps)
         more = f"p* itself has more precision than any of them and at least {lowest:.0f} nats more recall"
-        yield Finding(None, "better students would gain more", f"Every student is limited by fidelity, not by selection: {more}.")
+        yield Finding(
+            None, "better students would gain more", f"Every student is limited by fidelity, not by selection: {more}."
+        )
 
 
 def _trained_out(trainings: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:

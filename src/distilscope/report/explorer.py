@@ -10,4 +10,6 @@ from distilscope.report.page import environment
 
 def explorer(explored: Mapping[str, Any]) -> str:
     """The page for what `exploration.explore` found."""
-    return environment().get_template("explorer.html.j2").render(title="The paper's mixtures, by hand", explored=explored)
+    return (
+        environment().get_template("explorer.html.j2").render(title="The paper's mixtures, by hand", explored=explored)
+    )

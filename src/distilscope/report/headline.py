@@ -13,7 +13,8 @@ from distilscope.report.results_table import earns_its_keep, verdict
 
 @dataclass(frozen=True)
 class Headline:
-    """`answer` is the verdict in a sentence; `why` and `but` say on what it rests and what a reader must know before using it."""
+    """`answer` is the verdict in a sentence; `why` and `but` say on what it rests and what a reader must know before
+    using it."""
 
     answer: str
     why: str
@@ -27,9 +28,13 @@ def headline(results: Mapping[str, Any]) -> Headline:
         return Headline("No recommendation.", reason, "")
     if setting is None:
         tied = ", ".join(named(one) for one in found["tied"])
-        return Headline("No clear winner among the settings tried.", reason, f"Not ruled out as the best: {tied}." if tied else "")
+        return Headline(
+            "No clear winner among the settings tried.", reason, f"Not ruled out as the best: {tied}." if tied else ""
+        )
     if setting["training"] == "direct":
-        return Headline("Distil nothing: the direct student, trained on p*'s own draws, is the best of those tried.", reason, "")
+        return Headline(
+            "Distil nothing: the direct student, trained on p*'s own draws, is the best of those tried.", reason, ""
+        )
     gain, loss = (_number(found[name]) for name in ("precision_gain", "recall_loss"))
     lost = found["recall_loss"]["mean"] >= 0
     costs = f"costs {loss}" if lost else f"gains {loss.removeprefix('−')}"
@@ -38,7 +43,8 @@ def headline(results: Mapping[str, Any]) -> Headline:
 
 
 def closing(results: Mapping[str, Any]) -> tuple[str, str, str]:
-    """A run's last words, a line each: whether the trade-off holds, what to use and why, and whether distilling beats the control."""
+    """A run's last words, a line each: whether the trade-off holds, what to use and why, and whether distilling beats
+    the control."""
     found = headline(results)
     return verdict(results), f"{found.answer} {found.why}".replace(_NARROW, " "), earns_its_keep(results)
 
@@ -54,7 +60,10 @@ def _against_control(results: Mapping[str, Any]) -> str:
         better = f"does better still: {amount} nats more precision at the same recall or more"
         return f"But sampling the direct student more sharply, with no teacher at all, {better}."
     if "beats" in control["verdict"]:
-        return f"It also beats sampling the direct student more sharply: {amount} nats more precision at the same recall or more."
+        return (
+            f"It also beats sampling the direct student more sharply: {amount} nats more precision at the same "
+            "recall or more."
+        )
     return "But it is not shown to do better than sampling the direct student more sharply, with no teacher at all."
 
 
@@ -64,7 +73,9 @@ _NARROW = "\N{NO-BREAK SPACE}"
 
 def _number(record: Mapping[str, Any]) -> str:
     interval = Interval.from_json(record)
-    text = f"{interval.mean:.1f}" + (f"{_NARROW}±{_NARROW}{interval.half_width:.1f}" if interval.half_width is not None else "")
+    text = f"{interval.mean:.1f}" + (
+        f"{_NARROW}±{_NARROW}{interval.half_width:.1f}" if interval.half_width is not None else ""
+    )
     return text.replace("-", "−")
 
 

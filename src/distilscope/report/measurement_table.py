@@ -31,9 +31,12 @@ ACROSS = (
 
 
 def measurement_table(found: dict[str, Any]) -> Table:
-    """One row per quantity, in nats per sequence and per token of the reference's mean length, and in bits per byte of its text."""
+    """One row per quantity, in nats per sequence and per token of the reference's mean length, and in bits per byte of
+    its text."""
     after = f"prompt {found['prompt']!r}" if found["prompt"] is not None else f"{found['prompts']} prompts"
-    title = f"{found['candidate']} (q) against {found['reference']} (p): {found['num_samples']} draws of each, {after}\n"
+    title = (
+        f"{found['candidate']} (q) against {found['reference']} (p): {found['num_samples']} draws of each, {after}\n"
+    )
     title += f"q: {found['candidate_selectivity']}; p: {found['reference_selectivity']}"
     # plain text throughout: rich would take brackets for markup
     table = Table(title=Text(title), caption=Text(_caption(found)), title_justify="left", min_width=100)
@@ -55,26 +58,36 @@ def surprising_texts(found: dict[str, Any]) -> str:
     for direction, records in found["surprising"].items():
         own, _, other = direction.partition("_to_")
         lines.append(
-            f"Of the {own}'s draws, the {other} finds most surprising (log-probability under the {own} | under the {other}, nats):"
+            f"Of the {own}'s draws, the {other} finds most surprising (log-probability under the {own} | under the "
+            f"{other}, nats):"
         )
         for record in records[:SHOWN]:
             theirs = "-inf" if record["log_prob_other"] is None else f"{record['log_prob_other']:.1f}"
-            lines.append(f"  {record['log_prob_own']:.1f} | {theirs}  {record['prompt'][-40:]!r} → {record['text'][:160]!r}")
+            lines.append(
+                f"  {record['log_prob_own']:.1f} | {theirs}  {record['prompt'][-40:]!r} → {record['text'][:160]!r}"
+            )
     return "\n".join(lines)
 
 
 def _caption(found: dict[str, Any]) -> str:
     clustered = ", clustered by prompt" if found["prompts"] > 1 else ""
     parts = [
-        f"mean ± standard error{clustered}; lengths {_length(found, 'candidate')} (q) and {_length(found, 'reference')} (p) tokens",
+        (
+            f"mean ± standard error{clustered}; lengths {_length(found, 'candidate')} (q) and "
+            f"{_length(found, 'reference')} (p) tokens"
+        ),
         f"sampler check z: {_z(found, 'candidate')} (q), {_z(found, 'reference')} (p)",
     ]
     ratios = [found["variance_ratio"][side] for side in ("candidate", "reference")]
     if None not in ratios:
-        parts.append(f"plain Monte Carlo would need {ratios[0]:.1f} (KL(q‖p)) and {ratios[1]:.1f} (KL(p‖q)) times as many draws")
+        parts.append(
+            f"plain Monte Carlo would need {ratios[0]:.1f} (KL(q‖p)) and {ratios[1]:.1f} (KL(p‖q)) times as many draws"
+        )
     if found["canonical_mismatch"]:
         rates = found["canonical_mismatch"]
-        parts.append(f"{ACROSS}; written otherwise than drawn: {rates['candidate']:.1%} (q), {rates['reference']:.1%} (p)")
+        parts.append(
+            f"{ACROSS}; written otherwise than drawn: {rates['candidate']:.1%} (q), {rates['reference']:.1%} (p)"
+        )
     return "; ".join([*parts, found["dtype"]])
 
 

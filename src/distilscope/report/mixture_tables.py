@@ -28,7 +28,11 @@ def table(results: dict[str, Any]) -> Table:
 
     truth = results["ground_truth"]
     method = results["method"]
-    how = "exact, by quadrature" if method["name"] == "quadrature" else f"Monte Carlo, {method['num_eval']:,} draws of each side"
+    how = (
+        "exact, by quadrature"
+        if method["name"] == "quadrature"
+        else f"Monte Carlo, {method['num_eval']:,} draws of each side"
+    )
     seeds = len({record["seed"] for record in results["students"]})
     caption = (
         f"P = E over p″ of log p*, R = E over p* of log p″, {results['unit']}, {how}; "
@@ -37,7 +41,8 @@ def table(results: dict[str, Any]) -> Table:
     )
     if warnings := results["warnings"]:
         caption += (
-            f"\nEM warned {len(warnings)} time(s), first for seed {warnings[0]['seed']}, {warnings[0]['fit']}: {warnings[0]['message']}"
+            f"\nEM warned {len(warnings)} time(s), first for seed {warnings[0]['seed']}, {warnings[0]['fit']}: "
+            f"{warnings[0]['message']}"
         )
     out = Table(title="Precision and recall of students of Gaussian mixtures", caption=caption)
     out.add_column("student")
@@ -47,7 +52,9 @@ def table(results: dict[str, Any]) -> Table:
     out.add_column("difficulty", justify="right")
     for training, beta in _settings(results["students"]):
         chosen = [record for record in results["students"] if (record["training"], record["beta"]) == (training, beta)]
-        hardness = [record["difficulty"] for record in results["teacher"] if training == "distilled" and record["beta"] == beta]
+        hardness = [
+            record["difficulty"] for record in results["teacher"] if training == "distilled" and record["beta"] == beta
+        ]
         cells = [_over_seeds(record[name] for record in chosen) for name in QUANTITIES]
         out.add_row(training, _beta(beta), *cells, f"{np.mean(hardness):.1f}" if hardness else "–")
     return out
@@ -61,8 +68,10 @@ def as_published_table(results: dict[str, Any]) -> Table:
         raise UsageError("these results hold no published steps; run `distilscope mog --as-published`")
     out = Table(
         title="The paper's numbers, its steps repeated here, and its definition",
-        caption="Nats per draw. The published precision is scored under the modulated teacher p′(x; β = 100) instead of p*,"
-        " and the published recall on the run's own sample. Mean ± half-width of the 95% t-interval over seeds, and the range.",
+        caption="Nats per draw. The published precision is scored under the modulated teacher p′(x; β = 100) instead "
+        "of p*,"
+        " and the published recall on the run's own sample. Mean ± half-width of the 95% t-interval over "
+        "seeds, and the range.",
     )
     out.add_column("student")
     out.add_column("β", justify="right")

@@ -44,10 +44,15 @@ def page(
     run: Mapping[str, Any] | None = None,
     map: Mapping[str, Any] | None = None,
 ) -> str:
-    """The report's HTML. `exhibit` is what `exhibit.gather` gives, `run` run.json, `map` map.json; both may be missing."""
+    """The report's HTML. `exhibit` is what `exhibit.gather` gives, `run` run.json, `map` map.json; both may be
+    missing."""
     cast = Cast(results)
-    read: dict[str, Any] = {name: None if isinstance(part, Mapping) and "missing" in part else part for name, part in exhibit.items()}
-    missing = {name: part["missing"] for name, part in exhibit.items() if isinstance(part, Mapping) and "missing" in part}
+    read: dict[str, Any] = {
+        name: None if isinstance(part, Mapping) and "missing" in part else part for name, part in exhibit.items()
+    }
+    missing = {
+        name: part["missing"] for name, part in exhibit.items() if isinstance(part, Mapping) and "missing" in part
+    }
 
     def shown(make: Callable[..., Chart | None], part: str) -> Chart | None:
         return None if read[part] is None else make(cast, read[part])
@@ -74,7 +79,9 @@ def page(
             cast=cast,
             charts=drawn,
             numbers={name: place for place, name in enumerate(drawn, start=1)},
-            snippets=snippets(cast.recommended.setting if cast.recommended else None, horizon=results["ground_truth"]["horizon"]),
+            snippets=snippets(
+                cast.recommended.setting if cast.recommended else None, horizon=results["ground_truth"]["horizon"]
+            ),
             missing=missing,
             parts=PARTS,
             table=_table(results),
@@ -111,7 +118,11 @@ def vega_bundle() -> str:
 def environment() -> Environment:
     """Templates with everything escaped unless it is marked as ours."""
     found = Environment(
-        loader=PackageLoader("distilscope.report", "web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("distilscope.report", "web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     found.globals |= {"glyphs": palette.GLYPHS, "colour_variables": palette.variables}
     found.filters |= {"typeset": _typeset, "size": in_bytes, "duration": duration}
@@ -175,9 +186,14 @@ def _downloads(results: Mapping[str, Any], run: Mapping[str, Any] | None) -> lis
         downloads.Download.of("results.json", downloads.as_json(results), "application/json"),
         downloads.Download.of("students.csv", downloads.as_csv(results), "text/csv"),
     ]
-    return files if run is None else [*files, downloads.Download.of("run.json", downloads.as_json(run), "application/json")]
+    return (
+        files
+        if run is None
+        else [*files, downloads.Download.of("run.json", downloads.as_json(run), "application/json")]
+    )
 
 
 def _typeset(text: str) -> str:
-    """Numbers and formulas of a terminal as a page shows them: true minus signs, and room around the bars of a divergence."""
+    """Numbers and formulas of a terminal as a page shows them: true minus signs, and room around the bars of a
+    divergence."""
     return text.replace("-", "−").replace("‖", "\N{THIN SPACE}‖\N{THIN SPACE}")

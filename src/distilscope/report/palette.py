@@ -1,7 +1,7 @@
 """One colour and one shape per role, in every chart and table of every page; light and dark.
 
-The hues are Okabe and Ito's, told apart by colour-blind readers too, darkened or lightened until they stand out from the paper.
-Charts name colours as CSS variables, so that the page alone decides between light, dark and print.
+The hues are Okabe and Ito's, told apart by colour-blind readers too, darkened or lightened until they stand out from
+the paper. Charts name colours as CSS variables, so that the page alone decides between light, dark and print.
 """
 
 from __future__ import annotations
@@ -21,7 +21,13 @@ COLOURS = {
 }
 """Of each role, of the palest shade of a distilled student, then of the page itself: on light, on dark."""
 
-SHAPES = {"reference": "diamond", "teacher": "triangle-up", "distilled": "circle", "direct": "square", "control": "square"}
+SHAPES = {
+    "reference": "diamond",
+    "teacher": "triangle-up",
+    "distilled": "circle",
+    "direct": "square",
+    "control": "square",
+}
 """By role, as Vega names them; a control's is hollow."""
 
 GLYPHS = {"reference": "◆", "teacher": "▲", "distilled": "●", "direct": "■", "control": "□"}

@@ -16,13 +16,24 @@ def plan_table(plan: dict[str, Any]) -> Table:
     total, gpu = plan["total"], plan["gpu"]
     clock = plan["time_by"] != "gpu" and total["seconds"] < LONG
     table = Table(
-        title=f"{plan['recipe']}: {total['to_run']:,} of {total['steps']:,} steps to run{_paced(plan) if clock else ''}",
+        title=(
+            f"{plan['recipe']}: {total['to_run']:,} of {total['steps']:,} steps to run{_paced(plan) if clock else ''}"
+        ),
         title_justify="left",
         caption="\n".join(_notes(plan)),
         caption_justify="left",
     )
     table.add_column("stage")
-    for name in ("steps", "to run", "tokens", "FLOPs", "disk", "network", f"{gpu['name']} hours", *(["time"] if clock else [])):
+    for name in (
+        "steps",
+        "to run",
+        "tokens",
+        "FLOPs",
+        "disk",
+        "network",
+        f"{gpu['name']} hours",
+        *(["time"] if clock else []),
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("why")
     for row in [*plan["stages"], {"stage": "total", "why": "", **total}]:
@@ -43,7 +54,11 @@ def plan_table(plan: dict[str, Any]) -> Table:
 
 
 def _paced(plan: dict[str, Any]) -> str:
-    return ", time of one worker as measured here" if plan["calibration"] else f", time at {plan['flops_per_second']:.3g} FLOP/s"
+    return (
+        ", time of one worker as measured here"
+        if plan["calibration"]
+        else f", time at {plan['flops_per_second']:.3g} FLOP/s"
+    )
 
 
 def _notes(plan: dict[str, Any]) -> list[str]:
@@ -52,15 +67,19 @@ def _notes(plan: dict[str, Any]) -> list[str]:
     notes = [
         f"teacher {plan['teacher_parameters']:,} and students {plan['student_parameters']:,} parameters; "
         "tokens are upper bounds: a sequence may end early",
-        "network: each task reads all that it needs anew and writes to a shared store, trainings their checkpoints too; "
+        "network: each task reads all that it needs anew and writes to a shared store, trainings their checkpoints "
+        "too; "
         f"{in_bytes(plan['store']['free_bytes'])} are free there",
-        f"{gpu['name']} hours: of its {gpu['flops_per_second']:.3g} FLOP/s these shares are used, by assumption: {shares}; however many of "
-        f"them there are, a chain of steps takes {_hours(plan['shortest_gpu_hours'])} hours (training.processes shortens it)",
+        f"{gpu['name']} hours: of its {gpu['flops_per_second']:.3g} FLOP/s these shares are used, by assumption: "
+        f"{shares}; however many of "
+        f"them there are, a chain of steps takes {_hours(plan['shortest_gpu_hours'])} hours "
+        "(training.processes shortens it)",
     ]
     if plan["calibration"]:
         measured = plan["calibration"]
         notes.append(
-            f"measured in {duration(measured['seconds'])} on the study in miniature; with {measured['workers']} workers the whole takes "
+            f"measured in {duration(measured['seconds'])} on the study in miniature; with {measured['workers']} "
+            "workers the whole takes "
             f"about {duration(measured['predicted_seconds'])}"
         )
     return notes

@@ -59,7 +59,9 @@ def study_table(results: dict[str, Any]) -> Table:
     for name, students in by_label(results).items():
         table.add_row(name, *(over_seeds(students, path) for path in COLUMNS.values()))
     controls: dict[str, list[dict[str, Any]]] = {}
-    for control in sorted(results["controls"], key=lambda one: (one["evaluation_temperature"] is None, one["evaluation_temperature"] or 0)):
+    for control in sorted(
+        results["controls"], key=lambda one: (one["evaluation_temperature"] is None, one["evaluation_temperature"] or 0)
+    ):
         controls.setdefault(f"direct at {setting_label(control['evaluation_selectivity'])}", []).append(control)
     table.add_section()
     for name, students in controls.items():
@@ -68,14 +70,20 @@ def study_table(results: dict[str, Any]) -> Table:
 
 
 def matched_entropy_table(results: dict[str, Any]) -> Table:
-    """What other knobs give beyond temperature at the same entropy of the teacher; empty where only temperatures were studied."""
-    caption = "the student's difference from the temperature of the same teacher entropy per token, paired by seed; mean ± 95% t-interval"
+    """What other knobs give beyond temperature at the same entropy of the teacher; empty where only temperatures were
+    studied."""
+    caption = (
+        "the student's difference from the temperature of the same teacher entropy per token, paired by seed; "
+        "mean ± 95% t-interval"
+    )
     table = Table(title="Knobs at matched entropy", title_justify="left", caption=Text(caption))
     for column in ("teacher's setting", "teacher's entropy, nats per token", "difference in P", "difference in R"):
         table.add_column(Text(column), justify="left" if column == "teacher's setting" else "right")
     for one in results["matched_entropy"]:
         knobs = {name: value for name, value in one["setting"].items() if name != "training"}
-        cells = [_interval(one[name]) for name in ("teacher_entropy_per_token", "precision_difference", "recall_difference")]
+        cells = [
+            _interval(one[name]) for name in ("teacher_entropy_per_token", "precision_difference", "recall_difference")
+        ]
         table.add_row(setting_label(knobs), *cells)
     return table
 
@@ -85,7 +93,8 @@ def _interval(record: dict[str, Any] | None) -> str:
 
 
 def by_label(results: dict[str, Any], variant: dict[str, int] | None = None) -> dict[str, list[dict[str, Any]]]:
-    """A variant's students (the study's own: {}) by label: temperatures rising, then other settings in their order, the direct one last."""
+    """A variant's students (the study's own: {}) by label: temperatures rising, then other settings in their order, the
+    direct one last."""
     own = [student for student in results["students"] if student["variant"] == (variant or {})]
     own.sort(key=lambda s: (s["training"] == "direct", s["temperature"] is None, s["temperature"] or 0))
     groups: dict[str, list[dict[str, Any]]] = {}
@@ -117,7 +126,8 @@ def earns_its_keep(results: Mapping[str, Any]) -> str:
         return f"Against the direct student drawn at the same settings: {found['verdict']} ({found['reason']})."
     return (
         f"Against the direct student drawn at the same settings: {found['verdict']} "
-        f"(precision at the same recall or more differs by {_interval(found['precision_difference'])} {results['unit']})."
+        f"(precision at the same recall or more differs by {_interval(found['precision_difference'])} "
+        f"{results['unit']})."
     )
 
 
@@ -128,10 +138,13 @@ def verdict(results: Mapping[str, Any]) -> str:
         return f"Trade-off: not shown ({found['reason']})."
     says = {
         "holds": "holds: precision rises and recall falls as the teacher's temperature is lowered",
-        "sharpening only": "sharpening only: precision rises and recall falls as the temperature is lowered, at a cost in fidelity",
+        (
+            "sharpening only"
+        ): "sharpening only: precision rises and recall falls as the temperature is lowered, at a cost in fidelity",
         "not shown": "not shown: precision and recall do not both follow the temperature beyond chance",
     }[found["verdict"]]
     numbers = ", ".join(
-        f"{name} p = {found[key]:.2g}" for name, key in (("precision", "p_precision"), ("recall", "p_recall"), ("KL", "p_kl"))
+        f"{name} p = {found[key]:.2g}"
+        for name, key in (("precision", "p_precision"), ("recall", "p_recall"), ("KL", "p_kl"))
     )
     return f"Trade-off {says} (Page's test: {numbers})."

@@ -1,4 +1,5 @@
-"""The table of a sweep: what a student's size and |D'| do to its precision and recall, and what each cost in training tokens."""
+"""The table of a sweep: what a student's size and |D'| do to its precision and recall, and what each cost in training
+tokens."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ SHOWN = ("P = E_q[log p*]", "R = E_p*[log q]", "KL(q‖p*)", "KL(p*‖q)")
 
 
 def sweep_table(results: dict[str, Any]) -> Table:
-    """A block per variant, a row per kind of student; the last column says whether the trade-off holds over the block's temperatures."""
+    """A block per variant, a row per kind of student; the last column says whether the trade-off holds over the block's
+    temperatures."""
     table = Table(title=f"Sweep, {results['unit']}: mean ± 95% t-interval over seeds", title_justify="left")
     table.add_column("variant")
     table.add_column("student")

@@ -21,7 +21,8 @@ T = TypeVar("T")
 
 
 def read_draws(inputs: Mapping[str, Path], name: str, *, recorded: bool = True) -> Sequences:
-    """The tiles `name/0`, `name/1`, ... of an input, put together in order; with the log-probabilities that were recorded, or without."""
+    """The tiles `name/0`, `name/1`, ... of an input, put together in order; with the log-probabilities that were
+    recorded, or without."""
     tiles = (Sequences.load(tile / "sequences.safetensors") for tile in numbered(inputs, name))
     return Sequences.concatenate(tiles if recorded else (replace(tile, log_prob=None) for tile in tiles))
 

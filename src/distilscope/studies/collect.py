@@ -38,7 +38,8 @@ class Lengths:
 
 
 def collect(study: Study, store: Store) -> dict[str, Any]:
-    """The document of results.json: no time, path, host or engine in it. Raises GateError where a gate does not pass."""
+    """The document of results.json: no time, path, host or engine in it. Raises GateError where a gate does not
+    pass."""
     return _Collector(study, store).document()
 
 
@@ -59,7 +60,11 @@ class _Collector:
         students = [self._student(measured) for measured in self.study.students]
         base = [student for student in students if not student["variant"]]
         controls = [
-            {"evaluation_selectivity": one.evaluation, "evaluation_temperature": _temperature(one.evaluation), **self._student(one)}
+            {
+                "evaluation_selectivity": one.evaluation,
+                "evaluation_temperature": _temperature(one.evaluation),
+                **self._student(one),
+            }
             for one in self.study.controls
         ]
         entropy, both = NOT_AVAILABLE, recall_only.documents(config.seeds)
@@ -148,12 +153,19 @@ class _Collector:
         return changed
 
     def _compare(self, measured: Measured) -> tuple[PrecisionRecall, Tally, float | str]:
-        whose = f"the {measured.training} model ({_named(measured.setting)}, seed {measured.seed}) drawn at {_named(measured.evaluation)}"
+        whose = (
+            f"the {measured.training} model ({_named(measured.setting)}, seed {measured.seed}) drawn at "
+            f"{_named(measured.evaluation)}"
+        )
         index = 0 if self.reference else None
         candidate = self._tally(measured.draws, measured.scores, index, dtype=measured.dtype, whose=whose)
         z = candidate.z()
         if self.reference is None:
-            return recall_alone(recall=self._recall(measured), candidate_entropy=candidate.alone().entropy), candidate, z
+            return (
+                recall_alone(recall=self._recall(measured), candidate_entropy=candidate.alone().entropy),
+                candidate,
+                z,
+            )
         return compare(candidate=candidate.scored(), reference=self._reference(measured).scored()), candidate, z
 
     def _reference(self, measured: Measured) -> Tally:
@@ -161,8 +173,11 @@ class _Collector:
         assert self.dtype is not None
         return self._tally(self.study.test, measured.of_reference, measured.index, dtype=self.dtype, whose="p*")
 
-    def _tally(self, draws: Sequence[Step], scores: Sequence[Step], index: int | None, *, dtype: str, whose: str) -> Tally:
-        """Draws that were scored, tile by tile, through both gates; `index` names the other side among those they were scored by."""
+    def _tally(
+        self, draws: Sequence[Step], scores: Sequence[Step], index: int | None, *, dtype: str, whose: str
+    ) -> Tally:
+        """Draws that were scored, tile by tile, through both gates; `index` names the other side among those they were
+        scored by."""
         tally = Tally(dtype=dtype, whose=whose, clustered=self.clustered)
         for drawn, scored in zip(draws, scores, strict=False):  # of D' only the first tiles are scored
             folder = self._sound(scored)
@@ -212,7 +227,10 @@ class _Collector:
             return np.array(rows, dtype=np.float64)  # an infinite estimate (None) becomes NaN
 
         verdict = trade_off(
-            temperatures=temperatures, precision=table("precision"), recall=table("recall"), kl=table("kl_candidate_reference")
+            temperatures=temperatures,
+            precision=table("precision"),
+            recall=table("recall"),
+            kl=table("kl_candidate_reference"),
         )
         return asdict(verdict)
 
@@ -223,4 +241,8 @@ def _temperature(setting: Knobs | None) -> float | int | None:
 
 
 def _named(setting: Knobs | None) -> str:
-    return "direct" if setting is None else ", ".join(f"{name.replace('_', '-')} {value:g}" for name, value in setting.items())
+    return (
+        "direct"
+        if setting is None
+        else ", ".join(f"{name.replace('_', '-')} {value:g}" for name, value in setting.items())
+    )

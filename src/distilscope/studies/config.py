@@ -94,7 +94,8 @@ class GroundTruth:
     sharpness: float = 1.0
     """For `seeded` alone: a factor on the logits."""
     draws: str = ""
-    """Real data in place of a model: a JSONL or Parquet file with a column `completion` (text) or `ids` (tokens), and maybe `prompt`."""
+    """Real data in place of a model: a JSONL or Parquet file with a column `completion` (text) or `ids` (tokens), and
+    maybe `prompt`."""
 
     @property
     def name(self) -> str:
@@ -115,17 +116,23 @@ class GroundTruth:
         if self.draws and (self.reference or self.prompts):
             other = f"the model {self.reference}" if self.reference else f"the prompts in {self.prompts}"
             raise UsageError(
-                f"{other} and the data in {self.draws} are both given, but data brings its own prompts and stands in for a model; "
+                f"{other} and the data in {self.draws} are both given, but data brings its own prompts and stands in "
+                "for a model; "
                 "give one of the two (the recipe distil comes without a model)"
             )
         if not 0 < self.sharpness < math.inf:
-            raise UsageError(f"the sharpness is {self.sharpness}, but must be a finite number above 0; 1 changes nothing")
+            raise UsageError(
+                f"the sharpness is {self.sharpness}, but must be a finite number above 0; 1 changes nothing"
+            )
         try:
             self.prompt.encode()
         except UnicodeEncodeError:
             raise UsageError(f"the prompt {self.prompt!r} is not text in UTF-8; write it again") from None
         if self.reference == SEEDED and self.vocabulary not in (0, _BYTES):
-            raise UsageError(f"the vocabulary is {self.vocabulary}, but the seeded ground truth is over {_BYTES} tokens; leave it out")
+            raise UsageError(
+                f"the vocabulary is {self.vocabulary}, but the seeded ground truth is over {_BYTES} tokens; leave it "
+                "out"
+            )
 
 
 def described(before: GroundTruth, after: GroundTruth) -> GroundTruth:
@@ -151,8 +158,8 @@ class Learner:
     dtype: str = "float32"
     """What it draws and is scored in."""
     reference: str = ""
-    """The model that it starts from, named as `load` takes it; empty means from scratch. scratch:WIDTHxLAYERS means from scratch at
-    that size and is kept as such: `size` changes and this is empty."""
+    """The model that it starts from, named as `load` takes it; empty means from scratch. scratch:WIDTHxLAYERS means
+    from scratch at that size and is kept as such: `size` changes and this is empty."""
 
     def __post_init__(self) -> None:
         require_dtype(self.dtype)
@@ -160,7 +167,10 @@ class Learner:
             object.__setattr__(self, "size", self.size.scaled(self.reference.removeprefix(SCRATCH)))
             object.__setattr__(self, "reference", "")
         if not self.training.epochs and not self.reference:
-            raise UsageError("training.epochs is 0, but a model from scratch must be trained; give it a reference, or at least 1 epoch")
+            raise UsageError(
+                "training.epochs is 0, but a model from scratch must be trained; give it a reference, or at least 1 "
+                "epoch"
+            )
 
 
 @dataclass(frozen=True)
@@ -184,7 +194,8 @@ def _knobs(text: str) -> Knobs:
             knobs[name] = int(value) if name == "top_k" else float(value)
         except ValueError:
             raise UsageError(
-                f"teacher.selectivity has {text!r}, but each setting is written name=number, such as top_k=50 or top_p=0.9"
+                f"teacher.selectivity has {text!r}, but each setting is written name=number, such as top_k=50 or "
+                "top_p=0.9"
             ) from None
     from_knobs(knobs)
     return knobs
@@ -205,7 +216,8 @@ class Resources:
     """What steps take of the machines they run on. No number of a study depends on it."""
 
     train_gpus: int = 0
-    """GPUs that the engine ray sets aside for each training; where there are any, at least one for each of its processes."""
+    """GPUs that the engine ray sets aside for each training; where there are any, at least one for each of its
+    processes."""
     tile_gpus: int = 0
     """GPUs that it sets aside for each tile that is drawn or scored; with 0 these see none."""
 
@@ -240,28 +252,37 @@ class Distillation:
 
     def __post_init__(self) -> None:
         if not self.temperatures and not self.teacher.settings:
-            raise UsageError("temperatures is empty, but a study needs at least one; give for example --temperatures 0.8 1.0")
+            raise UsageError(
+                "temperatures is empty, but a study needs at least one; give for example --temperatures 0.8 1.0"
+            )
         for temperature in (*self.temperatures, self.evaluation_temperature):
             Temperature(temperature)
         if len(set(self.temperatures)) < len(self.temperatures):
             raise UsageError(f"temperatures {' '.join(map(str, self.temperatures))} name one twice; give each once")
         if len({tuple(sorted(knobs.items())) for knobs in self.settings}) < len(self.settings):
-            raise UsageError(f"teacher.selectivity {' '.join(self.teacher.selectivity)} repeats a setting; give each once")
+            raise UsageError(
+                f"teacher.selectivity {' '.join(self.teacher.selectivity)} repeats a setting; give each once"
+            )
         for name in ("seeds", "tile", "slots"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}, but must be at least 1")
         if self.ground_truth.draws and not self.teacher.reference:
             raise UsageError(
-                f"the data in {self.ground_truth.draws} brings no tokenizer, so the teacher must be a pretrained model; give --teacher REF"
+                f"the data in {self.ground_truth.draws} brings no tokenizer, so the teacher must be a pretrained "
+                "model; give --teacher REF"
             )
         if self.num_teacher_eval < 2 or self.num_distill < 0:
             raise UsageError("num_teacher_eval must be at least 2, and num_distill at least 0 (as many as num_train)")
         for number in self.sweep.num_distill:
             if not 0 < number < self.distil_draws:
-                raise UsageError(f"sweep.num_distill has {number}, but each must be above 0 and below num_distill ({self.distil_draws})")
+                raise UsageError(
+                    f"sweep.num_distill has {number}, but each must be above 0 and below num_distill "
+                    f"({self.distil_draws})"
+                )
         if self.sweep.student_sizes and self.student.reference:
             raise UsageError(
-                f"sweep.student_sizes asks for students from scratch, but the student starts from {self.student.reference}; "
+                "sweep.student_sizes asks for students from scratch, but the student starts from "
+                f"{self.student.reference}; "
                 "leave out one of the two"
             )
         for text in self.sweep.student_sizes:

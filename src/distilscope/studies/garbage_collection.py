@@ -45,7 +45,8 @@ class Clearing:
 def stores(runs: Sequence[Path]) -> dict[Path, list[Path]]:
     """Stores to clear, each with the run folders that were named for it.
 
-    Without any: DISTILSCOPE_STORE, or where that is not set the stores of the runs in `runs`. Raises UsageError where there is none.
+    Without any: DISTILSCOPE_STORE, or where that is not set the stores of the runs in `runs`. Raises UsageError where
+    there is none.
     """
     if not runs and os.environ.get("DISTILSCOPE_STORE"):
         return {store_folder(Path()): []}
@@ -55,13 +56,16 @@ def stores(runs: Sequence[Path]) -> dict[Path, list[Path]]:
             raise UsageError(f"there is no folder {run}; give the one that `distilscope run` named")
         found.setdefault(store_folder(run), []).append(run)
     if not found:
-        raise UsageError("there is no run in the folder runs here, and DISTILSCOPE_STORE is not set; give a run's folder")
+        raise UsageError(
+            "there is no run in the folder runs here, and DISTILSCOPE_STORE is not set; give a run's folder"
+        )
     return found
 
 
 @contextmanager
 def looked_through(root: Path, named: Sequence[Path]) -> Iterator[Clearing]:
-    """Looks a store through and keeps it locked, so that what was found stays true. `named` are runs that are kept in any case.
+    """Looks a store through and keeps it locked, so that what was found stays true. `named` are runs that are kept in
+    any case.
 
     Raises UsageError where nothing says what the store's runs need, so that nothing of it can be told from rubbish.
     """
@@ -71,7 +75,9 @@ def looked_through(root: Path, named: Sequence[Path]) -> Iterator[Clearing]:
     with store.lock(sweep=False):
         runs = kept_runs(store)
         if not runs and not named:
-            raise UsageError(f"no run has noted what it needs of {root}; name the folders of the runs that are to be kept")
+            raise UsageError(
+                f"no run has noted what it needs of {root}; name the folders of the runs that are to be kept"
+            )
         needed = frozenset[str]().union(*(_needs(store, run) for run in named))
         yield Clearing(store, tuple(runs), tuple(find_rubbish(store, runs, needed=needed)))
 

@@ -27,13 +27,15 @@ class Tally:
     ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
         """A tile; gives each draw's log-probability (nats) under this side and under the other.
 
-        `other` is the other side's scores, or its log-probabilities alone (nats per sequence), or None where there is none. Raises
-        GateError where scoring the draws again does not give back what was recorded.
+        `other` is the other side's scores, or its log-probabilities alone (nats per sequence), or None where there is
+        none. Raises GateError where scoring the draws again does not give back what was recorded.
         """
         assert draws.log_prob is not None
         self._gates.admit(draws.log_prob, rescored=own.log_prob, expected=own.expected, variance=own.variance)
         nothing = np.full(len(draws), np.nan)
-        others = other.totals(draws) if isinstance(other, TokenScores) else (nothing if other is None else other, nothing)
+        others = (
+            other.totals(draws) if isinstance(other, TokenScores) else (nothing if other is None else other, nothing)
+        )
         totals = np.stack([*own.totals(draws), *others])
         self._totals.append(totals)
         self._lengths.append(draws.lengths)

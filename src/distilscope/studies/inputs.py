@@ -63,7 +63,9 @@ class PromptSet:
     @classmethod
     def of_texts(cls, texts: tuple[str, ...]) -> PromptSet:
         text = json.dumps(texts)
-        return cls(hashlib.sha256(text.encode()).hexdigest(), len(texts), max(len(each.encode()) for each in texts), text)
+        return cls(
+            hashlib.sha256(text.encode()).hexdigest(), len(texts), max(len(each.encode()) for each in texts), text
+        )
 
     def as_json(self) -> dict[str, Any]:
         return {"sha256": self.sha256, "number": self.number, "longest": self.longest}
@@ -89,8 +91,10 @@ class DataFile:
         wanted = truth.num_train + truth.num_validation + truth.num_eval
         if wanted > self.rows:
             raise UsageError(
-                f"the study needs {wanted:,} rows of data (num_train {truth.num_train:,}, num_validation {truth.num_validation:,} and "
-                f"num_eval {truth.num_eval:,}, none twice), but {truth.name} holds {self.rows:,}; ask for fewer or give more"
+                f"the study needs {wanted:,} rows of data (num_train {truth.num_train:,}, num_validation "
+                f"{truth.num_validation:,} and "
+                f"num_eval {truth.num_eval:,}, none twice), but {truth.name} holds {self.rows:,}; ask for fewer or "
+                "give more"
             )
 
 
@@ -112,11 +116,13 @@ class Sources:
         truth = config.ground_truth
         if not truth.reference and not truth.draws:
             raise UsageError(
-                f"the recipe {config.recipe} has no p* of its own; give --reference REF (hf:ORG/NAME, a model folder, a .gguf file or "
+                f"the recipe {config.recipe} has no p* of its own; give --reference REF (hf:ORG/NAME, a model folder, "
+                "a .gguf file or "
                 "package:NAME), or --reference-draws FILE with real prompts and completions"
             )
         teacher, student = (
-            Source.of(learner.reference, fetch=fetch) if learner.reference else None for learner in (config.teacher, config.student)
+            Source.of(learner.reference, fetch=fetch) if learner.reference else None
+            for learner in (config.teacher, config.student)
         )
         if truth.draws:
             assert teacher is not None
@@ -127,21 +133,27 @@ class Sources:
 
     @property
     def tokenizer(self) -> Source:
-        """The model whose tokenizer reads all text, and whose stopping tokens count: p*, or where there is none the teacher."""
+        """The model whose tokenizer reads all text, and whose stopping tokens count: p*, or where there is none the
+        teacher."""
         found = self.ground_truth or self.teacher
         assert found is not None
         return found
 
     def as_json(self) -> dict[str, Any]:
-        models = {name: source.identity for name in ("ground_truth", "teacher", "student") if (source := getattr(self, name))}
+        models = {
+            name: source.identity for name in ("ground_truth", "teacher", "student") if (source := getattr(self, name))
+        }
         return models | {"prompts": self.prompts.as_json()} | ({"data": self.data.as_json()} if self.data else {})
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Sources:
-        """For a study that was run: its steps can be named, not made again. Raises KeyError or TypeError for another record."""
+        """For a study that was run: its steps can be named, not made again. Raises KeyError or TypeError for another
+        record."""
         models = {name: Source(record[name]) for name in ("teacher", "student") if name in record}
         data = DataFile(**record["data"]) if "data" in record else None
-        return cls(None if data else Source(record["ground_truth"]), PromptSet(**record["prompts"]), **models, data=data)
+        return cls(
+            None if data else Source(record["ground_truth"]), PromptSet(**record["prompts"]), **models, data=data
+        )
 
 
 def _data(truth: GroundTruth, teacher: Source) -> tuple[DataFile, PromptSet]:

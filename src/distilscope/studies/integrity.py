@@ -33,7 +33,8 @@ class Soundness:
 
 
 def examined(store: Store, needs: Iterable[str], *, finished: bool) -> Soundness:
-    """Hashes the artifacts ("kind/fingerprint") that a run needs again; those that a run under way has not made yet are no problem."""
+    """Hashes the artifacts ("kind/fingerprint") that a run needs again; those that a run under way has not made yet are
+    no problem."""
     folders = [store.root / name for name in sorted(needs)]
     due, not_made = [], []
     for folder in folders:
@@ -44,12 +45,15 @@ def examined(store: Store, needs: Iterable[str], *, finished: bool) -> Soundness
 
 
 def clear_damage(store: Store, steps: Sequence[Step], say: Callable[[str], object]) -> None:
-    """Removes the steps' artifacts and checkpoints that are not as they were written; `say` hears of each. Needs the lock.
+    """Removes the steps' artifacts and checkpoints that are not as they were written; `say` hears of each. Needs the
+    lock.
 
     Raises StoreError where a folder of the store is a link: what lies behind it is not ours to remove.
     """
     made = [step for step in steps if store.path(step).is_symlink() or store.path(step).exists()]
-    problems = store.verify(made) + damaged_checkpoints(store, [step.fingerprint for step in steps if not store.has(step)])
+    problems = store.verify(made) + damaged_checkpoints(
+        store, [step.fingerprint for step in steps if not store.has(step)]
+    )
     for problem in problems:
         say(f"damaged: {problem}")
         if problem.file == problem.artifact.parent:

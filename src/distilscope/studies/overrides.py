@@ -36,7 +36,8 @@ C = TypeVar("C")
 def override(config: C, settings: Mapping[str, Any], *, also: Sequence[str] = ()) -> C:
     """The configuration with these settings changed; values may be text, as a command line gives them.
 
-    Raises UsageError for an unknown name, naming the nearest (those in `also` included), or for a value of the wrong type.
+    Raises UsageError for an unknown name, naming the nearest (those in `also` included), or for a value of the wrong
+    type.
     """
     changes: dict[str, Any] = {}
     for name, value in settings.items():
@@ -47,7 +48,9 @@ def override(config: C, settings: Mapping[str, Any], *, also: Sequence[str] = ()
         for group in groups:
             place = place.setdefault(group, {})
         if last in place:
-            raise UsageError(f"{name} sets {'.'.join([*groups, last])}, which is set already under another name; give it once")
+            raise UsageError(
+                f"{name} sets {'.'.join([*groups, last])}, which is set already under another name; give it once"
+            )
         place[last] = converted
     return _replace(config, changes)
 
@@ -61,7 +64,10 @@ def _replace(config: Any, changes: Mapping[str, Any]) -> Any:
     """All changes at once, so that settings which are right only together may come in any order."""
     return dataclasses.replace(
         config,
-        **{name: _replace(getattr(config, name), change) if isinstance(change, dict) else change for name, change in changes.items()},
+        **{
+            name: _replace(getattr(config, name), change) if isinstance(change, dict) else change
+            for name, change in changes.items()
+        },
     )
 
 
@@ -70,7 +76,9 @@ def names(config: Any, prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        found |= names(value, f"{prefix}{field.name}.") if dataclasses.is_dataclass(value) else {prefix + field.name: value}
+        found |= (
+            names(value, f"{prefix}{field.name}.") if dataclasses.is_dataclass(value) else {prefix + field.name: value}
+        )
     return found
 
 
@@ -78,7 +86,9 @@ def _convert_at(config: Any, path: Sequence[str], value: Any, name: str, known: 
     """The value as the setting at `path` takes it; `known` are the names to choose the nearest from."""
     here = {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name != "recipe"}
     if path[0] not in here or dataclasses.is_dataclass(here[path[0]]) != (len(path) > 1):
-        raise unknown_name("option", name.replace("_", "-"), (key.replace("_", "-") for key in known if key != "recipe"))
+        raise unknown_name(
+            "option", name.replace("_", "-"), (key.replace("_", "-") for key in known if key != "recipe")
+        )
     if len(path) > 1:
         return _convert_at(here[path[0]], path[1:], value, name, known)
     return _convert(value, typing.get_type_hints(type(config))[path[0]], name.replace("_", "-"))
@@ -112,7 +122,9 @@ def _convert(value: Any, kind: Any, name: str) -> Any:
         return converted
     except (ValueError, TypeError, OverflowError):
         comma = (
-            f"; write {value.replace(',', '.')}" if isinstance(value, str) and kind is float and _is_number(value.replace(",", ".")) else ""
+            f"; write {value.replace(',', '.')}"
+            if isinstance(value, str) and kind is float and _is_number(value.replace(",", "."))
+            else ""
         )
         raise UsageError(f"{name} is {shown(value)}, but must be {_WHAT[kind]}{comma}") from None
 
@@ -142,7 +154,11 @@ def _is_number(text: str) -> bool:
 def as_settings(config: Any) -> dict[str, Any]:
     """The configuration as nested plain values, ready for YAML or JSON."""
     return {
-        field.name: as_settings(value) if dataclasses.is_dataclass(value) else list(value) if isinstance(value, tuple) else value
+        field.name: as_settings(value)
+        if dataclasses.is_dataclass(value)
+        else list(value)
+        if isinstance(value, tuple)
+        else value
         for field in dataclasses.fields(config)
         for value in [getattr(config, field.name)]
     }
@@ -169,17 +185,29 @@ LARGEST = 1 << 18
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The settings of a YAML file, flattened to dotted names. Raises UsageError for one that cannot be read or is no plain YAML."""
+    """The settings of a YAML file, flattened to dotted names. Raises UsageError for one that cannot be read or is no
+    plain YAML."""
     try:
         with path.open(encoding="utf-8") as file:
             text = file.read(LARGEST + 1)
         if len(text) > LARGEST:
-            raise UsageError(f"{path} has more than {LARGEST:,} characters, which no configuration needs; give the file of a study")
+            raise UsageError(
+                f"{path} has more than {LARGEST:,} characters, which no configuration needs; give the file of a study"
+            )
         _require_small(yaml.compose(text, Loader=_StrictLoader), path)
         document = yaml.load(text, Loader=_StrictLoader)
     except FileNotFoundError:
         raise UsageError(f"there is no file {path}; give a recipe's name or a YAML file") from None
-    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, OSError, ArithmeticError, RecursionError) as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        OSError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else one_line(error)
         raise UsageError(f"{path} is not plain YAML ({reason}); write names and values, such as 'seeds: 3'") from None
     if document is None:
@@ -202,11 +230,15 @@ def _require_small(root: yaml.Node | None, path: Path) -> None:
             sizes[id(node)] = 1 + sum(map(size, parts))
         found = sizes[id(node)]
         if found is None:
-            raise UsageError(f"{path} has a key whose value contains itself (an alias of its own anchor); write the values out")
+            raise UsageError(
+                f"{path} has a key whose value contains itself (an alias of its own anchor); write the values out"
+            )
         return found
 
     if root is not None and size(root) > LARGEST:
-        raise UsageError(f"{path} holds more than {LARGEST:,} values once its aliases are written out, which no configuration needs")
+        raise UsageError(
+            f"{path} holds more than {LARGEST:,} values once its aliases are written out, which no configuration needs"
+        )
 
 
 def _flatten(document: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
@@ -214,6 +246,9 @@ def _flatten(document: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in document.items():
         name = f"{prefix}{key}"
         if len(name) > LONGEST_NAME:
-            raise UsageError(f"the key {shown(name)} has {len(name):,} characters, but no setting has such a name; give a shorter one")
+            raise UsageError(
+                f"the key {shown(name)} has {len(name):,} characters, but no setting has such a name; give a shorter "
+                "one"
+            )
         flat |= _flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
     return flat

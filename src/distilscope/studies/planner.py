@@ -1,7 +1,8 @@
 """Lays a study out as steps: what is drawn from what, trained on what, and scored by whom.
 
-D, D_val and the test draws of p* are made once; a seed varies teacher, D', student, order and evaluation draws. Students of one seed
-share initial weights, order and random numbers at every setting of the teacher, so that their differences are paired.
+D, D_val and the test draws of p* are made once; a seed varies teacher, D', student, order and evaluation draws.
+Students of one seed share initial weights, order and random numbers at every setting of the teacher, so that their
+differences are paired.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def _require_countable(config: Distillation) -> None:
     steps = config.seeds * variants * math.ceil(most / config.tile)
     if steps > MOST_STEPS:
         raise UsageError(
-            f"the study would have some {steps:.0e} steps, more than {MOST_STEPS:,}; ask for fewer seeds or sequences, or a larger tile "
+            f"the study would have some {steps:.0e} steps, more than {MOST_STEPS:,}; ask for fewer seeds or "
+            "sequences, or a larger tile "
             f"(now {config.tile})"
         )
 
@@ -77,7 +79,11 @@ def resolve(config: Distillation, auto: AutoDtypes | None = None) -> Distillatio
 def asks_for_auto(config: Distillation) -> bool:
     """Whether some dtype of the study depends on the devices that it will run on."""
     learners = (config.teacher, config.student)
-    dtypes = (config.ground_truth.dtype, *(learner.dtype for learner in learners), *(learner.training.precision for learner in learners))
+    dtypes = (
+        config.ground_truth.dtype,
+        *(learner.dtype for learner in learners),
+        *(learner.training.precision for learner in learners),
+    )
     return "auto" in dtypes
 
 
@@ -101,7 +107,9 @@ class _Planner:
         self.config, self.sources, truth = config, sources, config.ground_truth
         known = sources.tokenizer.architecture
         self.base = Variant(config.student.size, config.distil_draws)
-        self.vocabulary = truth.vocabulary or (257 if truth.reference == SEEDED else known.vocab_size if known else 49152)
+        self.vocabulary = truth.vocabulary or (
+            257 if truth.reference == SEEDED else known.vocab_size if known else 49152
+        )
         self.context = max(64, 2 ** math.ceil(math.log2(truth.horizon + sources.prompts.longest + 1)))
         self.learners = {"teacher": config.teacher, "student": config.student}
         sizes = {"ground_truth": truth.size, "teacher": config.teacher.size, "student": config.student.size}
@@ -123,7 +131,9 @@ class _Planner:
             source |= {"context": self.context, "vocabulary": truth.vocabulary, "dtype": truth.dtype}
             self.tokens = self.truth = self.made("ground_truth", "ground_truth", source, {}, {}, "prepare p*")
         else:
-            self.tokens = self.truth = self.imported("ground_truth", "ground_truth", sources.tokenizer, {}, "prepare p*")
+            self.tokens = self.truth = self.imported(
+                "ground_truth", "ground_truth", sources.tokenizer, {}, "prepare p*"
+            )
         chosen = {"sha256": sources.prompts.sha256}
         local = {"texts": sources.prompts.texts}
         cost = Cost(disk=8 * len(sources.prompts.texts))
@@ -136,7 +146,11 @@ class _Planner:
         data = self.given("train", truth.num_validation + truth.num_eval, truth.num_train, "D")
         candidates = [self.candidates(seed, data) for seed in range(self.config.seeds)]
         together = self.seeds_at_once(candidates[0])
-        measured = [one for i in range(0, len(candidates), together) for one in self.scored(list(chain(*candidates[i : i + together])))]
+        measured = [
+            one
+            for i in range(0, len(candidates), together)
+            for one in self.scored(list(chain(*candidates[i : i + together])))
+        ]
         students = [one for one in measured if one.training != "teacher"]
         at_evaluation, base = {"temperature": self.config.evaluation_temperature}, self.base
         return Study(
@@ -149,7 +163,9 @@ class _Planner:
             teachers=tuple(one for one in measured if one.training == "teacher"),
             students=tuple(one for one in students if one.evaluation == at_evaluation),
             controls=tuple(
-                one for one in students if one.training == "direct" and one.variant == base and one.evaluation in self.config.settings
+                one
+                for one in students
+                if one.training == "direct" and one.variant == base and one.evaluation in self.config.settings
             ),
             costs=self.costs,
             parameters={role: architecture.parameters for role, architecture in self.architecture.items()},
@@ -163,7 +179,12 @@ class _Planner:
             return self.draw("ground_truth", self.truth, key.child(name), {"temperature": 1.0}, number, f"draw {what}")
         file, horizon, tiles = self.sources.data, self.config.ground_truth.horizon, []
         assert file is not None
-        local = {"file": file.path, "template": file.template, "default": file.default, "texts": self.sources.prompts.texts}
+        local = {
+            "file": file.path,
+            "template": file.template,
+            "default": file.default,
+            "texts": self.sources.prompts.texts,
+        }
         shuffled = key.child("data")
         for start in range(0, number, self.config.tile):
             rows = min(self.config.tile, number - start)
@@ -185,11 +206,15 @@ class _Planner:
         base = self.base
         sizes = [replace(base, size=config.student.size.scaled(text)) for text in config.sweep.student_sizes]
         amounts = [replace(base, num_distill=number) for number in config.sweep.num_distill]
-        teacher = self.learner("teacher", config.teacher.size, data, config.ground_truth.num_train, key.child("teacher"), "train teachers")
+        teacher = self.learner(
+            "teacher", config.teacher.size, data, config.ground_truth.num_train, key.child("teacher"), "train teachers"
+        )
         found: list[_Candidate] = []
         for variant in (base, *sizes):
             model = self.student(variant.size, data, config.ground_truth.num_train, key)
-            found.append(self.evaluated("direct", None, {"temperature": config.evaluation_temperature}, variant, model, seed))
+            found.append(
+                self.evaluated("direct", None, {"temperature": config.evaluation_temperature}, variant, model, seed)
+            )
             if variant == base:  # the mandatory control
                 others = [knobs for knobs in config.settings if knobs != found[-1].evaluation]
                 found += [self.evaluated("direct", None, knobs, variant, model, seed) for knobs in others]
@@ -199,13 +224,19 @@ class _Planner:
             found.append(_Candidate(seed, "teacher", "teacher", knobs, knobs, None, teacher, distilled, number))
             for variant in (base, *sizes, *amounts):
                 model = self.student(variant.size, distilled, variant.num_distill, key)
-                found.append(self.evaluated("distilled", knobs, {"temperature": config.evaluation_temperature}, variant, model, seed))
+                found.append(
+                    self.evaluated(
+                        "distilled", knobs, {"temperature": config.evaluation_temperature}, variant, model, seed
+                    )
+                )
         return found
 
     def student(self, size: Any, data: tuple[Step, ...], number: int, key: Key) -> Step:
         return self.learner("student", size, data, number, key.child("student"), "train students")
 
-    def evaluated(self, training: str, setting: Knobs | None, at: Knobs, variant: Variant, model: Step, seed: int) -> _Candidate:
+    def evaluated(
+        self, training: str, setting: Knobs | None, at: Knobs, variant: Variant, model: Step, seed: int
+    ) -> _Candidate:
         number = self.config.ground_truth.num_eval
         draws = self.draw("student", model, Key(seed).child("evaluate"), at, number, "draw students")
         return _Candidate(seed, "student", training, setting, at, variant, model, draws, number)
@@ -246,7 +277,9 @@ class _Planner:
                 dtype=self.dtypes[one.role],
                 draws=one.draws,
                 number=one.number,
-                scores=self.score((one.role, one.model, one.evaluation), one.draws, one.number, reference, f"score {one.role}s' draws"),
+                scores=self.score(
+                    (one.role, one.model, one.evaluation), one.draws, one.number, reference, f"score {one.role}s' draws"
+                ),
                 of_reference=of_reference,
                 index=places.index((one.model, one.evaluation)),
             )
@@ -257,10 +290,16 @@ class _Planner:
         config = {"reference": "model", "sha256": source.identity, "vocabulary": self.config.ground_truth.vocabulary}
         return self.made(kind, role, config | {"dtype": self.dtypes[role]}, inputs, {"folder": source.folder}, stage)
 
-    def made(self, kind: str, role: str, config: dict[str, Any], inputs: dict[str, Step], local: dict[str, str], stage: str) -> Step:
-        return self.step(kind, config, inputs, stage, costs.of_model(self.architecture[role], self.dtypes[role]), local=local)
+    def made(
+        self, kind: str, role: str, config: dict[str, Any], inputs: dict[str, Step], local: dict[str, str], stage: str
+    ) -> Step:
+        return self.step(
+            kind, config, inputs, stage, costs.of_model(self.architecture[role], self.dtypes[role]), local=local
+        )
 
-    def step(self, kind: str, config: dict[str, Any], inputs: dict[str, Step], stage: str, cost: Cost, **others: Any) -> Step:
+    def step(
+        self, kind: str, config: dict[str, Any], inputs: dict[str, Step], stage: str, cost: Cost, **others: Any
+    ) -> Step:
         step = Step(kind, config, inputs, CODE[kind], stage, cost.flops, cost.tokens, **others)
         self.costs[step] = cost
         return step
@@ -288,21 +327,29 @@ class _Planner:
                 context=self.sources.prompts.longest,
                 slots=config.slots,
             )
-            tiles.append(self.step("draws", what, {"model": model, "prompts": self.prompts}, stage, cost, needs=self.tile_needs))
+            tiles.append(
+                self.step("draws", what, {"model": model, "prompts": self.prompts}, stage, cost, needs=self.tile_needs)
+            )
         return tuple(tiles)
 
     def learner(self, role: str, size: Any, data: tuple[Step, ...], number: int, key: Key, stage: str) -> Step:
         """The model that comes of training on the first `number` draws; with no epochs, the one that it starts from."""
         learner: Learner = self.learners[role]
         source: Source | None = getattr(self.sources, role)
-        inputs = _numbered("data", data[: math.ceil(number / self.config.tile)]) | _numbered("validation", self.validation)
+        inputs = _numbered("data", data[: math.ceil(number / self.config.tile)]) | _numbered(
+            "validation", self.validation
+        )
         inputs |= {"tokenizer": self.tokens}
         what: dict[str, Any] = {"training": asdict(learner.training), "sequences": number, "key": [key.seed, *key.path]}
         if source is None:
             what |= {"size": asdict(size), "context": self.context}
         else:
             own = self.truth is None and role == "teacher"  # it is then where the tokenizer comes from
-            start = self.tokens if own else self.imported("model", role, source, {"tokenizer": self.tokens}, f"prepare {role}s")
+            start = (
+                self.tokens
+                if own
+                else self.imported("model", role, source, {"tokenizer": self.tokens}, f"prepare {role}s")
+            )
             if not learner.training.epochs:
                 return start
             inputs |= {"start": start}
@@ -317,7 +364,9 @@ class _Planner:
             held_out=self.config.ground_truth.num_validation,
         )
         alone = what | {"training": what["training"] | {"processes": 1}}
-        alike = Step("training", alone, inputs, CODE["training"]).fingerprint  # the same training, in any number of processes
+        alike = Step(
+            "training", alone, inputs, CODE["training"]
+        ).fingerprint  # the same training, in any number of processes
         processes, gpus = learner.training.processes, self.config.resources.train_gpus
         needs = Needs(processes=processes, gpus=max(gpus, processes) if gpus else 0)
         return self.step("training", what, inputs, stage, cost, local={"alike": alike}, needs=needs)
@@ -330,19 +379,26 @@ class _Planner:
         others: Sequence[tuple[str, Step, Sequence[Knobs]]],
         stage: str,
     ) -> tuple[Step, ...]:
-        """The first `number` draws of `own` (data, where that is None), tile by tile, under it and the others at each of their settings."""
+        """The first `number` draws of `own` (data, where that is None), tile by tile, under it and the others at each
+        of their settings."""
         steps, roles = [], [other for other, _, _ in others]
         whose: dict[str, Any] = {}
         inputs = _numbered("other", tuple(step for _, step, _ in others))
         if own is not None:
             role, model, knobs = own
-            whose, inputs, roles = {"own": {"selectivity": knobs, "dtype": self.dtypes[role]}}, inputs | {"own": model}, [role, *roles]
+            whose, inputs, roles = (
+                {"own": {"selectivity": knobs, "dtype": self.dtypes[role]}},
+                inputs | {"own": model},
+                [role, *roles],
+            )
         for tile, drawn in enumerate(draws[: math.ceil(number / self.config.tile)]):
             first = min(number - tile * self.config.tile, self.config.tile)
             what = {
                 "first": first,
                 **whose,
-                "others": [{"selectivities": list(settings), "dtype": self.dtypes[other]} for other, _, settings in others],
+                "others": [
+                    {"selectivities": list(settings), "dtype": self.dtypes[other]} for other, _, settings in others
+                ],
             }
             cost = costs.of_scores(
                 [(self.architecture[each], self.dtypes[each]) for each in roles],

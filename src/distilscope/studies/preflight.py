@@ -36,7 +36,9 @@ def require_ready(config: Distillation, sources: Sources) -> None:
                 f"(--{role}.training.epochs 0), or start from a Llama or from scratch"
             )
         if source.architecture is None and vocabulary:
-            raise UsageError(f"the {role} {learner.reference} is no plain Llama, so its vocabulary cannot be cut; use --vocabulary 0")
+            raise UsageError(
+                f"the {role} {learner.reference} is no plain Llama, so its vocabulary cannot be cut; use --vocabulary 0"
+            )
         if tokens.folder:
             require_same_tokens(Path(tokens.folder), Path(source.folder), vocabulary=vocabulary)
     if tokens.folder:

@@ -55,13 +55,14 @@ def run(
 ) -> dict[str, Any]:
     """Runs a study, or what is missing of it, and returns the document of results.json.
 
-    `recipe` is a configuration or a recipe's name. Artifacts go to DISTILSCOPE_STORE, else `output_dir`/store; `output_dir` defaults to
-    runs/RECIPE. `engine` says where steps run: "local", in processes on this machine, or "ray", in the Ray cluster at `ray_address`
-    (HOST:PORT or "auto"; its nodes share the store's folder), without one in a cluster that is started here for as long as this takes.
-    `workers` is how many steps run side by side here: by default as many as this process may use cores, and never more.
-    None of the three changes a byte of any artifact. `repair` hashes every artifact of the run again first, and makes again exactly those
-    that are not as they were written.
-    Raises UsageError for a bad setting, GateError where a check before a number fails, DistilscopeError where the machine does.
+    `recipe` is a configuration or a recipe's name. Artifacts go to DISTILSCOPE_STORE, else `output_dir`/store;
+    `output_dir` defaults to runs/RECIPE. `engine` says where steps run: "local", in processes on this machine, or
+    "ray", in the Ray cluster at `ray_address` (HOST:PORT or "auto"; its nodes share the store's folder), without one in
+    a cluster that is started here for as long as this takes. `workers` is how many steps run side by side here: by
+    default as many as this process may use cores, and never more. None of the three changes a byte of any artifact.
+    `repair` hashes every artifact of the run again first, and makes again exactly those that are not as they were
+    written. Raises UsageError for a bad setting, GateError where a check before a number fails, DistilscopeError where
+    the machine does.
     """
     from distilscope.report.figures.files import write_study_figure
 
@@ -83,7 +84,9 @@ def run(
             tasks = RayTasks(store, cores=number, address=ray_address) if engine == "ray" else None
             records = execute(steps, store, work=KINDS, workers=number, watch=watch, engine=tasks)
         results = collect(study, store)
-        write_whole(folder / "config.yaml", yaml.safe_dump(as_settings(study.config), sort_keys=False, allow_unicode=True))
+        write_whole(
+            folder / "config.yaml", yaml.safe_dump(as_settings(study.config), sort_keys=False, allow_unicode=True)
+        )
         write_whole(folder / "results.json", as_json(results))
         if records or not (folder / "run.json").exists():
             where = {"engine": engine, "ray_address": ray_address, "workers": tasks.slots if tasks else number}
@@ -93,7 +96,8 @@ def run(
 
 
 def _cluster_dtypes(config: Distillation, address: str) -> AutoDtypes:
-    """What `auto` becomes in a cluster: bfloat16 where every node that may take such a step multiplies it fast, else float32."""
+    """What `auto` becomes in a cluster: bfloat16 where every node that may take such a step multiplies it fast, else
+    float32."""
     gpus = (config.resources.tile_gpus, config.resources.train_gpus)
     tiles, training = (set(found) for found in ask_nodes(address, "distilscope.lm.device:fast_dtype", gpus))
     return AutoDtypes(*("bfloat16" if found == {"bfloat16"} else "float32" for found in (tiles, training)))
@@ -104,11 +108,16 @@ def require_engine(engine: str, ray_address: str | None, workers: int | None) ->
     if engine not in ENGINES:
         raise unknown_name("engine", engine, ENGINES)
     if ray_address is not None and engine != "ray":
-        raise UsageError(f"--ray-address is {ray_address}, but the engine is {engine}; give --engine ray with it, or leave it out")
+        raise UsageError(
+            f"--ray-address is {ray_address}, but the engine is {engine}; give --engine ray with it, or leave it out"
+        )
     if workers is not None and workers < 1:
         raise UsageError(f"--workers is {workers}, but must be at least 1")
     if workers is not None and ray_address is not None:
-        raise UsageError("--workers counts cores of this machine, but the cluster at --ray-address brings its own; leave one of them out")
+        raise UsageError(
+            "--workers counts cores of this machine, but the cluster at --ray-address brings its own; leave one of "
+            "them out"
+        )
     if engine == "ray":
         require_ray()
 
@@ -137,25 +146,34 @@ def store_folder(output: Path) -> Path:
 def recorded(folder: Path) -> Study:
     """The steps of a finished run, from its config.yaml and results.json; UsageError where these cannot be read."""
     if not (folder / "config.yaml").is_file():
-        raise UsageError(f"{folder} is no finished run: it lacks config.yaml; give the folder that `distilscope run` named")
+        raise UsageError(
+            f"{folder} is no finished run: it lacks config.yaml; give the folder that `distilscope run` named"
+        )
     results, settings = read_results(folder), read_yaml(folder / "config.yaml")
     name = str(settings.pop("recipe", ""))
-    config = override(replace(study_recipe(name if name in STUDIES else "tiny"), recipe=name), settings)  # config.yaml holds every setting
+    config = override(
+        replace(study_recipe(name if name in STUDIES else "tiny"), recipe=name), settings
+    )  # config.yaml holds every setting
     try:
         sources = Sources.from_json(results["sources"])
     except (KeyError, TypeError) as error:
-        raise UsageError(f"{folder / 'results.json'} cannot be read (its sources lack {one_line(error)}); run the study again") from None
+        raise UsageError(
+            f"{folder / 'results.json'} cannot be read (its sources lack {one_line(error)}); run the study again"
+        ) from None
     return plan(config, sources)
 
 
 def examine(folder: Path) -> Soundness:
-    """Hashes a run's artifacts again; of one that is under way, those that it has made. UsageError where there is no run."""
+    """Hashes a run's artifacts again; of one that is under way, those that it has made. UsageError where there is no
+    run."""
     store = Store(store_folder(folder))
     note = kept_run(store, folder)
     if note and not (folder / "results.json").exists():
         return examined(store, note.artifacts, finished=False)
     needs = names(recorded(folder).targets)
-    if note and not needs <= note.artifacts:  # another version of this program made the run, of steps that this one does not know
+    if (
+        note and not needs <= note.artifacts
+    ):  # another version of this program made the run, of steps that this one does not know
         needs = note.artifacts
     return examined(store, needs, finished=True)
 

@@ -38,9 +38,11 @@ class Measured:
     number: int
     """How many of the draws are scored."""
     scores: tuple[Step, ...]
-    """The candidate's draws, tile by tile, scored by the candidate (the two gates) and by p* (precision), where there is a p*."""
+    """The candidate's draws, tile by tile, scored by the candidate (the two gates) and by p* (precision), where there
+    is a p*."""
     of_reference: tuple[Step, ...]
-    """p*'s test draws, tile by tile, scored by p* and by every candidate of the seed, maybe of other seeds, too (recall)."""
+    """p*'s test draws, tile by tile, scored by p* and by every candidate of the seed, maybe of other seeds, too
+    (recall)."""
     index: int
     """Which of those this candidate is."""
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A place beside `path` to write to: it becomes `path`, at once and durably, when the block ends well, and is removed when not."""
+    """A place beside `path` to write to: it becomes `path`, at once and durably, when the block ends well, and is
+    removed when not."""
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")  # libraries choose a format by the suffix
     try:
         yield partial

@@ -9,7 +9,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def cores() -> int:
-    """The processors this process may run on, or fewer where a container's quota (cgroup v2 `cpu.max`) gives it less time; at least 1.
+    """The processors this process may run on, or fewer where a container's quota (cgroup v2 `cpu.max`) gives it less
+    time; at least 1.
 
     A quota of 1.5 processors is 1: two busy threads would wait for each other.
     """
@@ -19,7 +20,8 @@ def cores() -> int:
 
 
 def side_by_side(workers: int | None) -> int:
-    """Workers of one thread each: as many as there are cores, or as many as are asked for, but never more than cores."""
+    """Workers of one thread each: as many as there are cores, or as many as are asked for, but never more than
+    cores."""
     return cores() if workers is None else min(workers, cores())
 
 

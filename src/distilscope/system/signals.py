@@ -1,4 +1,5 @@
-"""SIGTERM as an orderly end: exit code 143, with every `finally` and context manager on the way out; a second one leaves at once."""
+"""SIGTERM as an orderly end: exit code 143, with every `finally` and context manager on the way out; a second one
+leaves at once."""
 
 from __future__ import annotations
 
@@ -14,10 +15,11 @@ _waits: dict[str, bool] = {}
 
 @contextmanager
 def exit_on_sigterm() -> Iterator[None]:
-    """Inside, SIGTERM raises SystemExit(143) in the main thread; a second one ends the process on the spot, with the same code.
+    """Inside, SIGTERM raises SystemExit(143) in the main thread; a second one ends the process on the spot, with the
+    same code.
 
-    Does nothing outside the main thread, or where somebody handles the signal already: so it can be nested, and a program
-    that uses this package as a library keeps its own handler.
+    Does nothing outside the main thread, or where somebody handles the signal already: so it can be nested, and a
+    program that uses this package as a library keeps its own handler.
     """
     free = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     if not free:
@@ -32,7 +34,8 @@ def exit_on_sigterm() -> Iterator[None]:
 
 @contextmanager
 def not_now() -> Iterator[None]:
-    """Inside, the exit waits: for a few lines that must not be cut in two, such as starting a process and noting that it runs."""
+    """Inside, the exit waits: for a few lines that must not be cut in two, such as starting a process and noting that
+    it runs."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -46,9 +49,11 @@ def not_now() -> Iterator[None]:
 
 @contextmanager
 def told_to_end() -> Iterator[Callable[[], bool]]:
-    """Inside, SIGTERM ends nothing by itself; the value says whether one came, so that a step can keep a checkpoint first.
+    """Inside, SIGTERM ends nothing by itself; the value says whether one came, so that a step can keep a checkpoint
+    first.
 
-    A step that had only to finish just finishes. Outside the main thread, where signals are not heard, it says False for ever.
+    A step that had only to finish just finishes. Outside the main thread, where signals are not heard, it says False
+    for ever.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False

@@ -1,7 +1,7 @@
 """Pieces of work side by side on threads of this process.
 
-Torch's own threads share each operation and wait for each other after it, hundreds of times a pass. Pieces that have nothing to do with
-each other need not; and a thread that computes alone has the compiled loops (`lm.compiled`).
+Torch's own threads share each operation and wait for each other after it, hundreds of times a pass. Pieces that have
+nothing to do with each other need not; and a thread that computes alone has the compiled loops (`lm.compiled`).
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ class _AbandonedError(BaseException):
 _this_thread = threading.local()
 
 
-def in_threads(work: Callable[[Part], Result], parts: Iterable[Part], threads: int, *, each: int = 1) -> Generator[Result]:
+def in_threads(
+    work: Callable[[Part], Result], parts: Iterable[Part], threads: int, *, each: int = 1
+) -> Generator[Result]:
     """work(part) of every part, in their order; up to `threads` of them at a time, each with `each` of torch's threads.
 
-    One thread is the caller's own, as it is. The first error ends it all, as does a caller that goes on to something else: pieces under way
-    then end where they next ask `keep_on`.
+    One thread is the caller's own, as it is. The first error ends it all, as does a caller that goes on to something
+    else: pieces under way then end where they next ask `keep_on`.
     """
     if threads == 1:
         yield from map(work, parts)

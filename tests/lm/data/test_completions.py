@@ -17,7 +17,10 @@ STOP = 0
 
 
 def sequences(*completions, horizon=4, stopping=frozenset([STOP]), prompts=None):
-    examples = [Example(f"row {i}", prompt, one) for i, (one, prompt) in enumerate(zip(completions, prompts or "A" * 99, strict=False))]
+    examples = [
+        Example(f"row {i}", prompt, one)
+        for i, (one, prompt) in enumerate(zip(completions, prompts or "A" * 99, strict=False))
+    ]
     texts = prompts_of(examples, "A")
     tokenizer = trained_bpe()
     return tokenised(

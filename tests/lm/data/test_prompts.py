@@ -42,7 +42,8 @@ def test_the_template_is_the_models_own(tmp_path):
         chat_template(tmp_path)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=trained_bpe())
     tokenizer.chat_template = (
-        "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}[me] {% endif %}"
+        "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}[me] {% "
+        "endif %}"
     )
     tokenizer.save_pretrained(tmp_path)
     assert chat_template(tmp_path)(MESSAGES) == "[system] Be brief.\n[user] Why?\n[me] "

@@ -5,16 +5,24 @@ from torch.nn import functional as F
 from distilscope.lm.kernels import fused_cross_entropy
 from distilscope.lm.kernels.fused_cross_entropy import negative_log_prob
 
-WEIGHTS = {"of a sum": torch.ones(5), "of a mean": torch.full((5,), 0.2), "of anything": torch.tensor([0.0, -1.0, 2.0, 0.3, 1.0])}
+WEIGHTS = {
+    "of a sum": torch.ones(5),
+    "of a mean": torch.full((5,), 0.2),
+    "of anything": torch.tensor([0.0, -1.0, 2.0, 0.3, 1.0]),
+}
 BY_TORCH = pytest.mark.parametrize("by_torch", [False, True], ids=["compiled", "by torch"])
 
 
 @BY_TORCH
-@pytest.mark.parametrize(("dtype", "within"), [(torch.float32, 1e-6), (torch.float16, 2e-3), (torch.bfloat16, 1e-2)], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "within"), [(torch.float32, 1e-6), (torch.float16, 2e-3), (torch.bfloat16, 1e-2)], ids=str
+)
 @pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
 @pytest.mark.parametrize("ballast", [0, 3])
 @pytest.mark.parametrize("vocabulary", [11, 32, 37])
-def test_loss_and_gradient_are_those_of_cross_entropy(weights, ballast, vocabulary, dtype, within, by_torch, monkeypatch):
+def test_loss_and_gradient_are_those_of_cross_entropy(
+    weights, ballast, vocabulary, dtype, within, by_torch, monkeypatch
+):
     if by_torch:
         monkeypatch.setattr(fused_cross_entropy, "fits", lambda _: False)
     random = torch.Generator().manual_seed(0)

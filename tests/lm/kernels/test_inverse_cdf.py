@@ -38,7 +38,9 @@ def oracle(logits: np.ndarray) -> np.ndarray:
 
 
 weights = st.integers(1, 70).flatmap(
-    lambda v: hnp.arrays(np.float32, (3, v), elements=st.one_of(st.floats(-30, 30, width=32), st.just(np.float32(-np.inf))))
+    lambda v: hnp.arrays(
+        np.float32, (3, v), elements=st.one_of(st.floats(-30, 30, width=32), st.just(np.float32(-np.inf)))
+    )
 )
 uniforms = st.one_of(st.floats(0, 1, exclude_max=True), st.sampled_from([0.0, LAST, 0.5, 2**-53, 1e-300]))
 
@@ -57,7 +59,9 @@ def test_the_inverse_agrees_with_searchsorted(invert, logits, u):
         nearest = np.abs(upper[i] - u[i]).min()
         if nearest > 1e-6:  # away from a border, the very same token
             assert token == np.searchsorted(upper[i], u[i], side="right")
-    np.testing.assert_allclose(log_prob, torch.from_numpy(logits).log_softmax(-1)[torch.arange(3), torch.from_numpy(tokens)], atol=1e-5)
+    np.testing.assert_allclose(
+        log_prob, torch.from_numpy(logits).log_softmax(-1)[torch.arange(3), torch.from_numpy(tokens)], atol=1e-5
+    )
 
 
 @ways
@@ -137,7 +141,10 @@ def test_some_rows_of_many_are_drawn_from(invert, dtype):
 @pytest.mark.parametrize("higher", [-math.inf, -100.0, -27.0, 0.0, 27.0, 29.0, 90.0, 1000.0])
 def test_wherever_the_largest_logits_stand(invert, higher):
     """The last tokens far likelier than the first ones, or the other way round."""
-    logits, u = np.random.default_rng(0).normal(0, 2, (40, 2 * inverse_cdf.SOME)).astype(np.float32), (np.arange(40) + 0.5) / 40
+    logits, u = (
+        np.random.default_rng(0).normal(0, 2, (40, 2 * inverse_cdf.SOME)).astype(np.float32),
+        (np.arange(40) + 0.5) / 40,
+    )
     logits[:, inverse_cdf.SOME :] += higher
     exact = torch.from_numpy(logits).double().log_softmax(-1).numpy()
     tokens, log_prob = invert(torch.from_numpy(logits), u)
@@ -149,14 +156,21 @@ def test_wherever_the_largest_logits_stand(invert, higher):
 
 @ways
 def test_what_stands_behind_a_row_is_no_token(invert):
-    roomy, u = torch.from_numpy(np.random.default_rng(5).normal(0, 4, (4, 120))).float(), np.array([0.0, 0.4, 0.9, LAST])
+    roomy, u = (
+        torch.from_numpy(np.random.default_rng(5).normal(0, 4, (4, 120))).float(),
+        np.array([0.0, 0.4, 0.9, LAST]),
+    )
     roomy[:, 100:] = 1000
     for found, alone in zip(invert(roomy[:, :100], u), invert(roomy[:, :100].contiguous(), u), strict=True):
         np.testing.assert_array_equal(found, alone)
 
 
 def test_logits_that_are_no_numbers_give_a_token_and_no_number():
-    for logits in (torch.full((1, 300), math.nan), torch.tensor([[0.0, math.nan, 1.0]]), torch.tensor([[-math.inf, math.inf]])):
+    for logits in (
+        torch.full((1, 300), math.nan),
+        torch.tensor([[0.0, math.nan, 1.0]]),
+        torch.tensor([[-math.inf, math.inf]]),
+    ):
         tokens, log_prob = compiled(logits, np.array([0.5]))
         assert 0 <= tokens[0] < logits.shape[1]
         assert not np.isfinite(log_prob[0])

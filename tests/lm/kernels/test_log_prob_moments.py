@@ -10,7 +10,13 @@ from distilscope.lm.kernels import log_prob_moments
 from distilscope.lm.kernels.log_prob_moments import Moments, log_prob_at
 from distilscope.selectivity import Power, TopK
 
-SHARPENED = {"as it is": Power(1), "sharp": Power(20), "truncated": TopK(3), "argmax": Power(math.inf), "flat": Power(1e-6)}
+SHARPENED = {
+    "as it is": Power(1),
+    "sharp": Power(20),
+    "truncated": TopK(3),
+    "argmax": Power(math.inf),
+    "flat": Power(1e-6),
+}
 
 
 @pytest.fixture(params=[2e-6, 2e-5], ids=["compiled", "by torch"], autouse=True)

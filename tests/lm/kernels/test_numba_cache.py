@@ -33,7 +33,11 @@ def there_and_back(numbers, rounded, again):
 
 
 @FORMATS
-@given(bits=st.lists(st.one_of(st.integers(0, 2**32 - 1), st.sampled_from([0x3F808000, 0x3F818000, 0x80000000, 1])), min_size=1))
+@given(
+    bits=st.lists(
+        st.one_of(st.integers(0, 2**32 - 1), st.sampled_from([0x3F808000, 0x3F818000, 0x80000000, 1])), min_size=1
+    )
+)
 def test_elements_are_rounded_as_torch_rounds(dtype, bits):
     numbers = np.array(bits, dtype=np.uint32).view(np.float32)
     numbers = numbers[~np.isnan(numbers)]
@@ -81,9 +85,9 @@ def test_powers_are_the_same_in_lanes():
 
 
 def test_powers_of_two():
-    x = np.concatenate([np.linspace(-126, 127, 100_001), np.arange(-126, 127), np.arange(-126, 127) + 0.5, [1e-30, -0.0]]).astype(
-        np.float32
-    )
+    x = np.concatenate(
+        [np.linspace(-126, 127, 100_001), np.arange(-126, 127), np.arange(-126, 127) + 0.5, [1e-30, -0.0]]
+    ).astype(np.float32)
     found, exact = np.empty_like(x), np.exp2(x.astype(np.float64))
     powers(x, found)
     assert np.abs(found / exact - 1).max() < 4e-7
@@ -136,8 +140,8 @@ def test_with_a_gradient_nothing_is_overwritten():
 @FORMATS
 @pytest.mark.parametrize(("kv", "shared", "width"), [(3, 3, 64), (1, 1, 2), (2, 1, 10), (1, 4, 96)])
 def test_attention_over_a_cache(dtype, kv, shared, width, monkeypatch):
-    """Tokens at different positions, one at the first and one at the cache's end, in slots in some order, of which two share one; both
-    ways leave the same cache and find the same."""
+    """Tokens at different positions, one at the first and one at the cache's end, in slots in some order, of which two
+    share one; both ways leave the same cache and find the same."""
     random = torch.Generator().manual_seed(0)
     room, position, slot = 37, np.array([0, 15, 16, 36, 5]), np.array([3, 0, 6, 1, 4])
     where = {"room": room, "also": (np.array([0, 1, 2, 3, 4, 6]), np.array([1, 3, 1, 0, 4, 2]))}
@@ -170,11 +174,16 @@ def test_what_does_not_fit_is_left_to_torch():
     finally:
         torch.set_num_threads(1)
     half = torch.ones(2, 4, dtype=torch.float16)
-    assert swiglu.gated(half).dtype == rms_norm.rms_norm(half, torch.ones(4, dtype=torch.float16), 1e-5).dtype == torch.float16
+    assert (
+        swiglu.gated(half).dtype
+        == rms_norm.rms_norm(half, torch.ones(4, dtype=torch.float16), 1e-5).dtype
+        == torch.float16
+    )
 
 
 def test_threads_that_make_loops_at_once_leave_each_other_the_folder(monkeypatch):
-    """Numba has one setting for all threads; where one put it back while another was at work, loops were kept in the working folder."""
+    """Numba has one setting for all threads; where one put it back while another was at work, loops were kept in the
+    working folder."""
     before, seen = compiled_loops.config.CACHE_DIR, []
 
     def kept(_kernel):

@@ -24,7 +24,9 @@ def test_a_network_in_training_is_not_packed():
         _ = tiny_llama().requires_grad_(True).packed
 
 
-@pytest.mark.parametrize(("dtype", "rows", "spare"), [(torch.bfloat16, 2048, 32), (torch.bfloat16, 2000, 0), (torch.float32, 2048, 0)])
+@pytest.mark.parametrize(
+    ("dtype", "rows", "spare"), [(torch.bfloat16, 2048, 32), (torch.bfloat16, 2000, 0), (torch.float32, 2048, 0)]
+)
 def test_only_where_rows_of_a_product_would_be_whole_pages_are_there_spare_ones(dtype, rows, spare):
     weight = torch.ones(rows, 3, dtype=dtype)
     roomy = with_spare(weight)
@@ -36,7 +38,14 @@ def test_only_where_rows_of_a_product_would_be_whole_pages_are_there_spare_ones(
 @torch.inference_mode()
 def test_a_head_with_spare_rows_gives_as_many_logits_as_there_are_tokens():
     config = LlamaConfig(
-        vocab_size=2048, hidden_size=8, intermediate_size=16, num_layers=1, num_heads=2, num_kv_heads=1, head_dim=4, context=8
+        vocab_size=2048,
+        hidden_size=8,
+        intermediate_size=16,
+        num_layers=1,
+        num_heads=2,
+        num_kv_heads=1,
+        head_dim=4,
+        context=8,
     )
     network = Llama.from_hf(config, Llama.from_config(config, Key(0)).to_hf(), torch.bfloat16)
     decoder = network.decoder(((5,),), 3, 4)

@@ -7,7 +7,9 @@ from distilscope.lm.kernels.rms_norm import add_and_norm, rms_norm
 
 def inputs() -> tuple[torch.Tensor, torch.Tensor]:
     random = torch.Generator().manual_seed(0)
-    x = torch.randn(5, 12, generator=random) * torch.tensor([1e-4, 1.0, 3.0, 100.0, 0.0])[:, None]  # eps counts in the first and last
+    x = (
+        torch.randn(5, 12, generator=random) * torch.tensor([1e-4, 1.0, 3.0, 100.0, 0.0])[:, None]
+    )  # eps counts in the first and last
     return x.requires_grad_(), torch.linspace(-0.5, 1.5, 12).requires_grad_()
 
 

@@ -14,7 +14,9 @@ def test_values_and_gradients_are_those_of_complex_numbers(dtype, monkeypatch):
     angles = torch.randn(7, 3, generator=random)
     cos, sin = angles.cos().repeat(1, 2), angles.sin().repeat(1, 2) * torch.tensor([-1.0] * 3 + [1.0] * 3)
     exact = heads.double().requires_grad_()
-    pairs = torch.complex(exact[:, :4, :3], exact[:, :4, 3:]) * torch.polar(torch.ones(7, 1, 3).double(), angles.double()[:, None])
+    pairs = torch.complex(exact[:, :4, :3], exact[:, :4, 3:]) * torch.polar(
+        torch.ones(7, 1, 3).double(), angles.double()[:, None]
+    )
     turned = torch.cat((pairs.real, pairs.imag), dim=-1)
     expected = [turned[:, :3], turned[:, 3:], exact[:, 4:]]
     sum((one * other.double()).sum() for one, other in zip(expected, along, strict=True)).backward()

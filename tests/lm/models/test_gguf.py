@@ -43,7 +43,8 @@ def test_the_permutation_matters():
     weight = np.arange(8.0)[:, None]
     assert permuted(weight, 1)[:, 0].tolist() == [0, 4, 1, 5, 2, 6, 3, 7]
     assert not np.array_equal(
-        gguf_tensors(small_llama())["blk.0.attn_q.weight"], small_llama().to_hf()["model.layers.0.self_attn.q_proj.weight"]
+        gguf_tensors(small_llama())["blk.0.attn_q.weight"],
+        small_llama().to_hf()["model.layers.0.self_attn.q_proj.weight"],
     )
 
 
@@ -74,7 +75,9 @@ def test_the_tokenizer_comes_back(path, tmp_path):
 def test_digits_stand_alone_where_the_file_says_so(path, tmp_path):
     write_gguf(path, small_llama(), pre="smollm")
     convert(path, tmp_path / "folder")
-    assert [piece for piece, _ in CausalLM.from_folder(tmp_path / "folder").tokenizer.pre_tokenizer.pre_tokenize_str("12")] == ["1", "2"]
+    assert [
+        piece for piece, _ in CausalLM.from_folder(tmp_path / "folder").tokenizer.pre_tokenizer.pre_tokenize_str("12")
+    ] == ["1", "2"]
 
 
 BIAS = {"blk.0.attn_q.bias": np.zeros(32, np.float32)}
@@ -119,7 +122,9 @@ def test_a_truncated_file_is_refused_by_name(path, tmp_path, part):
     assert not (tmp_path / "folder").exists()
 
 
-@pytest.mark.parametrize("content", [b"hello", b"\0" * 4096, b"GGUF" + b"\xff" * 4096], ids=["text", "zeros", "only the magic"])
+@pytest.mark.parametrize(
+    "content", [b"hello", b"\0" * 4096, b"GGUF" + b"\xff" * 4096], ids=["text", "zeros", "only the magic"]
+)
 def test_another_file_is_refused_by_name(path, tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(UsageError, match=r"model\.gguf"):

@@ -26,7 +26,13 @@ SHAPES = {
     "one key-value head": {"num_kv_heads": 1},
     "wide heads": {"head_dim": 10, "tied": False},
     # three layers as sharp as the others' two would magnify what float32 rounds to the bounds themselves
-    "other constants": {"rope_theta": 100_000.0, "rms_norm_eps": 1e-2, "num_layers": 3, "vocab_size": 300, "initializer_range": 0.2},
+    "other constants": {
+        "rope_theta": 100_000.0,
+        "rms_norm_eps": 1e-2,
+        "num_layers": 3,
+        "vocab_size": 300,
+        "initializer_range": 0.2,
+    },
 }
 every_shape = pytest.mark.parametrize("changes", SHAPES.values(), ids=SHAPES)
 LENGTHS = [3, 9, 1, 5, 9, 2]
@@ -45,12 +51,19 @@ def row_by_row(model, sequences) -> torch.Tensor:
     """Logits for every token of every sequence, one plain forward pass each."""
     context = len(sequences.prompts[0])
     with torch.inference_mode():
-        return torch.cat([model(torch.tensor([[*sequences.prompts[0], *row.tolist()]])).logits[0, context - 1 : -1] for row in sequences])
+        return torch.cat(
+            [
+                model(torch.tensor([[*sequences.prompts[0], *row.tolist()]])).logits[0, context - 1 : -1]
+                for row in sequences
+            ]
+        )
 
 
 @every_shape
 @pytest.mark.parametrize("prompt", [(1,), (2, 0, 4, 1)], ids=["prompt of one", "prompt of four"])
-@pytest.mark.parametrize("lengths", [LENGTHS, [4, 4, 4], [1], [4, 2, 2]], ids=["ragged", "equal", "single", "filling rows"])
+@pytest.mark.parametrize(
+    "lengths", [LENGTHS, [4, 4, 4], [1], [4, 2, 2]], ids=["ragged", "equal", "single", "filling rows"]
+)
 def test_logits_are_those_of_transformers(changes, prompt, lengths):
     network = network_of(changes)
     sequences = ragged(lengths, network.vocabulary, prompt)
@@ -61,10 +74,13 @@ def test_logits_are_those_of_transformers(changes, prompt, lengths):
 
 
 @every_shape
-@pytest.mark.parametrize("prompts", [((1,),), ((2, 0, 4, 1),), ((2, 0, 4, 1), (3,), (1, 2))], ids=["of one", "of four", "several"])
+@pytest.mark.parametrize(
+    "prompts", [((1,),), ((2, 0, 4, 1),), ((2, 0, 4, 1), (3,), (1, 2))], ids=["of one", "of four", "several"]
+)
 @torch.inference_mode()
 def test_one_step_at_a_time_equals_the_whole(changes, prompts):
-    """Slots at different positions, begun again at different times, after the same prompt or another, often alike; two end early."""
+    """Slots at different positions, begun again at different times, after the same prompt or another, often alike; two
+    end early."""
     network, horizon, slots = network_of(changes), 6, 7
     random = np.random.default_rng(0)
     decoder = network.decoder(prompts, slots, horizon)
@@ -83,7 +99,9 @@ def test_one_step_at_a_time_equals_the_whole(changes, prompts):
     expect(decoder.begin(np.arange(slots), follows), range(slots))
     for step in range(14):
         live = range(slots if step < 8 else slots - 2)
-        again = np.array([i for i in live if len(made[i]) == horizon or (step, i) in {(1, 0), (2, 0), (6, 2)}], dtype=int)
+        again = np.array(
+            [i for i in live if len(made[i]) == horizon or (step, i) in {(1, 0), (2, 0), (6, 2)}], dtype=int
+        )
         if len(again):
             follows[again] = random.integers(len(prompts), size=len(again))
             for i in again:
@@ -193,7 +211,14 @@ def test_missing_and_misshapen_weights_are_named():
 def gpt2() -> transformers.PreTrainedModel:
     torch.manual_seed(0)
     config = transformers.GPT2Config(
-        vocab_size=11, n_positions=32, n_embd=16, n_layer=2, n_head=2, initializer_range=0.3, bos_token_id=0, eos_token_id=0
+        vocab_size=11,
+        n_positions=32,
+        n_embd=16,
+        n_layer=2,
+        n_head=2,
+        initializer_range=0.3,
+        bos_token_id=0,
+        eos_token_id=0,
     )
     return transformers.GPT2LMHeadModel(config).eval()
 

@@ -59,7 +59,10 @@ def test_the_merges_kept_are_the_first_ones(size):
     tokenizer = cut(size)
     merges = [tuple(merge) for merge in json.loads(WHOLE)["model"]["merges"]][: size - 257]
     for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(TEXT + " naïve"):
-        found = [tokenizer.id_to_token(i) for i in tokenizer.encode(tokenizer.decoder.decode([word]), add_special_tokens=False).ids]
+        found = [
+            tokenizer.id_to_token(i)
+            for i in tokenizer.encode(tokenizer.decoder.decode([word]), add_special_tokens=False).ids
+        ]
         assert found == one_merge_at_a_time(word, merges)
 
 
@@ -115,7 +118,10 @@ def test_a_tokenizer_may_lack_some_bytes():
     """As SmolLM2's does: only the symbols that it has must be kept, and a prompt beyond them is refused."""
     symbols = [symbol for symbol in sorted(pre_tokenizers.ByteLevel.alphabet()) if symbol != "x"]
     tokenizer = Tokenizer(
-        models.BPE(vocab={"<|end|>": 0} | {symbol: i + 1 for i, symbol in enumerate(symbols)} | {"ab": 256}, merges=[("a", "b")])
+        models.BPE(
+            vocab={"<|end|>": 0} | {symbol: i + 1 for i, symbol in enumerate(symbols)} | {"ab": 256},
+            merges=[("a", "b")],
+        )
     )
     tokenizer.add_special_tokens(["<|end|>"])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -145,13 +151,18 @@ def test_a_cut_model_is_the_whole_one_renormalised(tmp_path, tied, size):
     sequences = ragged([5, 2, 9], size, (1, 200))
     whole = logits_of(network, sequences).double().log_softmax(-1)[:, :size]
     expected = whole - whole.logsumexp(-1, keepdim=True)
-    torch.testing.assert_close(logits_of(model.network, sequences).log_softmax(-1).double(), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        logits_of(model.network, sequences).log_softmax(-1).double(), expected, atol=1e-5, rtol=1e-5
+    )
 
 
 def test_transformers_reads_a_cut_model(tmp_path):
     write_small_folder(tmp_path / "whole")
     write_cut_model(tmp_path / "whole", tmp_path / "cut", vocabulary=280, dtype=torch.float32)
-    theirs, tokenizer = AutoModelForCausalLM.from_pretrained(tmp_path / "cut"), AutoTokenizer.from_pretrained(tmp_path / "cut")
+    theirs, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(tmp_path / "cut"),
+        AutoTokenizer.from_pretrained(tmp_path / "cut"),
+    )
     model = CausalLM.from_folder(tmp_path / "cut")
     ids = model.encode("The student")
     assert tuple(tokenizer("The student", add_special_tokens=False).input_ids) == ids
@@ -167,7 +178,9 @@ def test_zero_keeps_the_whole(tmp_path):
     write_cut_model(tmp_path / "whole", tmp_path / "same", vocabulary=0, dtype=torch.float32)
     assert (tmp_path / "same" / "tokenizer.json").read_text() == WHOLE
     sequences = ragged([4, 3], 320)
-    assert torch.equal(logits_of(CausalLM.from_folder(tmp_path / "same").network, sequences), logits_of(network, sequences))
+    assert torch.equal(
+        logits_of(CausalLM.from_folder(tmp_path / "same").network, sequences), logits_of(network, sequences)
+    )
 
 
 def test_weights_are_written_in_the_type_asked_for(tmp_path):

@@ -17,7 +17,9 @@ KEY = Key(0, ("sampler",))
 LAST = np.nextafter(1.0, 0.0)
 
 
-def draw(network, *, draws=40, slots=8, key=KEY, horizon=6, stopping=(0,), prompt=(1,), by: Selectivity = UNCHANGED) -> Sequences:
+def draw(
+    network, *, draws=40, slots=8, key=KEY, horizon=6, stopping=(0,), prompt=(1,), by: Selectivity = UNCHANGED
+) -> Sequences:
     return decoder_sampler.draw(
         network,
         prompts=(prompt,),
@@ -94,7 +96,9 @@ def test_lengths_and_endings():
 
 
 @pytest.mark.parametrize(
-    ("stopping", "all_end"), [((), False), ((3,), None), ((0, 1, 2, 3, 4), True)], ids=["never stops", "one id", "every id stops"]
+    ("stopping", "all_end"),
+    [((), False), ((3,), None), ((0, 1, 2, 3, 4), True)],
+    ids=["never stops", "one id", "every id stops"],
 )
 def test_stopping_sets(stopping, all_end):
     found = draw(TABLE, stopping=stopping, horizon=4)

@@ -37,7 +37,9 @@ def student(seed: int = 0) -> Llama:
     return Llama.from_config(TINY, Key(seed, ("student",)))
 
 
-def trained(scratch: Path, plan: Training = PLAN, *, key: Key = KEY, data=DATA, validation=VALIDATION, **options) -> Trained:
+def trained(
+    scratch: Path, plan: Training = PLAN, *, key: Key = KEY, data=DATA, validation=VALIDATION, **options
+) -> Trained:
     scratch.mkdir(exist_ok=True)
     return train(student(), plan, data=data, validation=validation, key=key, scratch=scratch, **options)
 
@@ -74,7 +76,10 @@ def test_warm_up_stable_decay(warmup, decay, steps, expected):
 
 @given(st.floats(0, 0.5), st.floats(0, 0.5), st.integers(1, 60))
 def test_the_rate_rises_stays_and_falls_and_is_never_zero(warmup, decay, steps):
-    rates = [Training(learning_rate=1.0, warmup_fraction=warmup, decay_fraction=decay).rate(step, steps) for step in range(steps)]
+    rates = [
+        Training(learning_rate=1.0, warmup_fraction=warmup, decay_fraction=decay).rate(step, steps)
+        for step in range(steps)
+    ]
     assert all(0 < rate <= 1 for rate in rates)
     turn = rates.index(max(rates))
     assert rates[: turn + 1] == sorted(rates[: turn + 1])
@@ -141,7 +146,9 @@ def test_loss_and_gradient_are_those_of_transformers(prompt, lengths):
         labels[i, len(prompt) : len(whole)] = whole[len(prompt) :]
     theirs = to_transformers(network).requires_grad_(True)
     loss = theirs(
-        input_ids=ids, attention_mask=(torch.arange(longest) < torch.tensor(lengths)[:, None] + len(prompt)).long(), labels=labels
+        input_ids=ids,
+        attention_mask=(torch.arange(longest) < torch.tensor(lengths)[:, None] + len(prompt)).long(),
+        labels=labels,
     ).loss
     loss.backward()
 
@@ -149,8 +156,12 @@ def test_loss_and_gradient_are_those_of_transformers(prompt, lengths):
     assert held_out_loss(network, data) == pytest.approx(loss.item(), abs=1e-5)
     assert backward(network, data, PLAN) == pytest.approx(loss.item(), abs=1e-5)
     gradients = dict(theirs.named_parameters())
-    torch.testing.assert_close(network.embedding.grad, gradients["model.embed_tokens.weight"].grad, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(network.blocks[0].down.grad, gradients["model.layers.0.mlp.down_proj.weight"].grad, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        network.embedding.grad, gradients["model.embed_tokens.weight"].grad, atol=1e-5, rtol=1e-4
+    )
+    torch.testing.assert_close(
+        network.blocks[0].down.grad, gradients["model.layers.0.mlp.down_proj.weight"].grad, atol=1e-5, rtol=1e-4
+    )
     torch.testing.assert_close(network.norm.grad, gradients["model.norm.weight"].grad, atol=1e-5, rtol=1e-4)
 
 
@@ -175,7 +186,8 @@ def test_mixed_precision_is_near_and_leaves_weights_in_float32(tmp_path, precisi
 
 
 def test_a_scaled_gradient_that_overflows_costs_its_step_alone(tmp_path):
-    """In float16 the first scale (2^16) makes a large loss overflow: the steps are skipped, the scale is halved, learning begins."""
+    """In float16 the first scale (2^16) makes a large loss overflow: the steps are skipped, the scale is halved,
+    learning begins."""
     plan = replace(PLAN, precision="float16", epochs=12)
     network = student()
     with torch.no_grad():
@@ -218,7 +230,9 @@ def test_the_weights_kept_have_the_lowest_held_out_loss(tmp_path, undisturbed):
         assert held_out_loss(result.network, validation) == pytest.approx(best["held_out_loss"], abs=1e-6)
 
 
-@pytest.mark.parametrize(("evaluations", "at"), [(1, [12]), (5, [3, 5, 8, 10, 12]), (12, list(range(1, 13))), (50, list(range(1, 13)))])
+@pytest.mark.parametrize(
+    ("evaluations", "at"), [(1, [12]), (5, [3, 5, 8, 10, 12]), (12, list(range(1, 13))), (50, list(range(1, 13)))]
+)
 def test_evaluations_are_evenly_spaced_and_end_with_the_last_step(tmp_path, evaluations, at):
     found = trained(tmp_path, replace(PLAN, evaluations=evaluations))
     assert [entry["step"] for entry in found.history] == at
@@ -285,7 +299,11 @@ def test_a_resumed_training_ends_with_the_same_bytes(tmp_path, undisturbed, stop
     found = trained(tmp_path / "scratch", after_step=seen.append)
     assert seen == list(range(min(stops[-1], STEPS - 1) // 3 * 3 + 1, STEPS + 1)), "it resumes from the last checkpoint"
     assert as_bytes(found.network, tmp_path / "a") == as_bytes(undisturbed.network, tmp_path / "b")
-    assert (found.history, found.chosen_step, found.tokens) == (undisturbed.history, undisturbed.chosen_step, undisturbed.tokens)
+    assert (found.history, found.chosen_step, found.tokens) == (
+        undisturbed.history,
+        undisturbed.chosen_step,
+        undisturbed.tokens,
+    )
 
 
 @pytest.mark.parametrize("asked", [1, 4, 5, 11])
@@ -302,7 +320,9 @@ def test_told_to_end_it_keeps_a_checkpoint_of_that_very_step(tmp_path, undisturb
 
 def test_told_to_end_in_its_last_step_it_ends_as_ever(tmp_path, undisturbed):
     steps = iter(range(1, STEPS + 1))
-    assert weights_of(trained(tmp_path, told_to_end=lambda: next(steps) == STEPS).network) == weights_of(undisturbed.network)
+    assert weights_of(trained(tmp_path, told_to_end=lambda: next(steps) == STEPS).network) == weights_of(
+        undisturbed.network
+    )
 
 
 def test_a_resumed_float16_training_keeps_its_scale(tmp_path):
@@ -387,7 +407,8 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(tmp_path, undis
                 network.embedding[1] = math.nan
 
     with pytest.raises(
-        DistilscopeError, match=r"training loss is nan and its gradient's norm nan at step 8 of 12; lower training.learning_rate"
+        DistilscopeError,
+        match=r"training loss is nan and its gradient's norm nan at step 8 of 12; lower training.learning_rate",
     ):
         train(network, PLAN, data=DATA, validation=VALIDATION, key=KEY, scratch=tmp_path, after_step=poison)
     assert weights_of(trained(tmp_path).network) == weights_of(undisturbed.network)
@@ -404,7 +425,13 @@ def test_training_starts_from_the_network_it_is_given(tmp_path):
     network = tiny_llama(7).requires_grad_(True)
     before = [weight.detach().clone() for weight in network.parameters()]
     plan = Training(
-        epochs=1, batch_sequences=64, learning_rate=1e-3, warmup_fraction=0.0, decay_fraction=0.0, precision="float32", evaluations=1
+        epochs=1,
+        batch_sequences=64,
+        learning_rate=1e-3,
+        warmup_fraction=0.0,
+        decay_fraction=0.0,
+        precision="float32",
+        evaluations=1,
     )
     found = train(network, plan, data=DATA, validation=VALIDATION, key=KEY, scratch=tmp_path)
     assert found.network is network

@@ -1,4 +1,5 @@
-"""The whole audit on the tiny recipe: directions that theory fixes, zeros that are exact, and numbers added up by hand."""
+"""The whole audit on the tiny recipe: directions that theory fixes, zeros that are exact, and numbers added up by
+hand."""
 
 from __future__ import annotations
 
@@ -35,9 +36,23 @@ SEEDS = 3
 
 
 def run(folder: Path, page: Path) -> subprocess.CompletedProcess[str]:
-    words = ["audit", "--recipe", "tiny", "--seeds", str(SEEDS), "--output-dir", str(folder), "--write", str(page), "--json"]
+    words = [
+        "audit",
+        "--recipe",
+        "tiny",
+        "--seeds",
+        str(SEEDS),
+        "--output-dir",
+        str(folder),
+        "--write",
+        str(page),
+        "--json",
+    ]
     done = subprocess.run(
-        [sys.executable, "-c", "from distilscope.cli.main import main; main()", *words], capture_output=True, text=True, check=False
+        [sys.executable, "-c", "from distilscope.cli.main import main; main()", *words],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done

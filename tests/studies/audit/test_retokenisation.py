@@ -91,5 +91,6 @@ class TestPadded:
 
 
 def test_corpus_mean_by_hand():
-    # -14 nats over 4 tokens, where the mean per sequence over a mean length of 2 gives the same, and over another constant does not
+    # -14 nats over 4 tokens, where the mean per sequence over a mean length of 2 gives the same, and over another
+    # constant does not
     assert corpus_mean(np.array([-2.0, -12.0]), np.array([1, 3])) == -3.5

@@ -45,7 +45,12 @@ def test_stages_add_up_to_the_whole_and_to_their_steps(tmp_path):
         expected = stage["flops"] / used / 3600 if stage["kind"] in ("draws", "training", "scores") else 0.0
         assert stage["gpu_hours"] == pytest.approx(expected)
     teachers = next(stage for stage in found["stages"] if stage["stage"] == "train teachers")
-    data = [source for step in {one.model for one in study.teachers} for source in step.inputs.values() if source.kind == "draws"]
+    data = [
+        source
+        for step in {one.model for one in study.teachers}
+        for source in step.inputs.values()
+        if source.kind == "draws"
+    ]
     assert teachers["read_bytes"] == sum(study.costs[source].disk for source in data)
 
 
@@ -66,22 +71,37 @@ def test_processes_shorten_the_longest_chain_and_no_more(tmp_path):
     settings = {"teacher.training.processes": 4, "student.training.processes": 4}
     _, shared = described(Store(tmp_path), override(tiny(), settings))
     assert shared["total"]["gpu_hours"] == alone["total"]["gpu_hours"]
-    assert alone["total"]["gpu_hours"] > alone["shortest_gpu_hours"] > shared["shortest_gpu_hours"] > alone["shortest_gpu_hours"] / 4
+    assert (
+        alone["total"]["gpu_hours"]
+        > alone["shortest_gpu_hours"]
+        > shared["shortest_gpu_hours"]
+        > alone["shortest_gpu_hours"] / 4
+    )
 
 
-@pytest.mark.parametrize(("free", "need", "fits", "says"), [(100, 100, True, ""), (99, 100, True, "warns"), (49, 100, False, "refuses")])
-def test_a_disk_that_is_short_is_told_and_one_that_is_far_too_small_refused(tmp_path, monkeypatch, free, need, fits, says):
+@pytest.mark.parametrize(
+    ("free", "need", "fits", "says"), [(100, 100, True, ""), (99, 100, True, "warns"), (49, 100, False, "refuses")]
+)
+def test_a_disk_that_is_short_is_told_and_one_that_is_far_too_small_refused(
+    tmp_path, monkeypatch, free, need, fits, says
+):
     study, _ = described(Store(tmp_path))
     whole = sum(study.costs[step].disk for step in order(study.targets))
     usage = SimpleNamespace(free=whole * free // need)
     monkeypatch.setattr(plan_summary.shutil, "disk_usage", lambda _: usage)
     _, found = described(Store(tmp_path / "not" / "there" / "yet"))
-    assert found["store"] == {"folder": str(tmp_path / "not/there/yet"), "free_bytes": usage.free, "suffices": says == ""}
+    assert found["store"] == {
+        "folder": str(tmp_path / "not/there/yet"),
+        "free_bytes": usage.free,
+        "suffices": says == "",
+    }
     assert any("are free on the disk" in warning for warning in found["warnings"]) == (says != "")
     if fits:
         plan_summary.require_space(study, Store(tmp_path))
     else:
-        with pytest.raises(StoreError, match=r"would write about .* are free on the disk .* lower --num-train or --horizon"):
+        with pytest.raises(
+            StoreError, match=r"would write about .* are free on the disk .* lower --num-train or --horizon"
+        ):
             plan_summary.require_space(study, Store(tmp_path))
 
 

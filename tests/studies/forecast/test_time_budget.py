@@ -23,7 +23,12 @@ from distilscope.studies.recipes.tiny import tiny
 
 
 def measured(**changes):
-    return Calibration(**({"rates": {}, "startup": 0.0, "precision_deviation": 10.0, "recall_deviation": 5.0, "seconds": 6.0} | changes))
+    return Calibration(
+        **(
+            {"rates": {}, "startup": 0.0, "precision_deviation": 10.0, "recall_deviation": 5.0, "seconds": 6.0}
+            | changes
+        )
+    )
 
 
 def sequences(config):
@@ -57,12 +62,16 @@ def test_draws_of_one_network_are_one_work_and_trainings_are_lengthened():
     assert {"draw D", "draw D_val", "draw test set"} in works.values()
     assert {"draw D'"} in works.values()
     longer = lengthened(config, sources, 1.0)
-    for before, after in ((config.teacher.training, longer.teacher.training), (config.student.training, longer.student.training)):
+    for before, after in (
+        (config.teacher.training, longer.teacher.training),
+        (config.student.training, longer.student.training),
+    ):
         assert before.steps(16) < after.steps(16) == pytest.approx(TRAINING_STEPS, rel=0.2)
         assert after.evaluations / before.evaluations == after.epochs / before.epochs
     large = replace(config.teacher.size, hidden_size=1024, intermediate_size=4096, layers=16)
     assert (
-        lengthened(replace(config, teacher=replace(config.teacher, size=large)), sources, 1.0).teacher.training == config.teacher.training
+        lengthened(replace(config, teacher=replace(config.teacher, size=large)), sources, 1.0).teacher.training
+        == config.teacher.training
     )
 
 
@@ -129,7 +138,9 @@ def test_the_largest_that_fits_is_chosen(minutes):
 
 def test_a_budget_that_is_too_short_is_refused_with_what_is_needed():
     needed = (6 + 0.1 * 2 * (LEAST["num_train"] + LEAST["num_eval"])) / 60
-    with pytest.raises(UsageError, match=rf"needs about {needed:.1f} on this machine; give at least {math.ceil(needed)}"):
+    with pytest.raises(
+        UsageError, match=rf"needs about {needed:.1f} on this machine; give at least {math.ceil(needed)}"
+    ):
         choose(list(ladder(tiny())), 0.5, measured(), predict=sequences)
 
 
@@ -152,7 +163,10 @@ def test_the_smallest_difference_is_the_half_width_of_a_t_interval():
 @given(st.integers(2, 500), st.integers(2, 20))
 def test_more_draws_and_seeds_show_smaller_differences(draws, seeds):
     least = smallest_differences(measured(), num_eval=draws, seeds=seeds)
-    assert all(more < less for more, less in zip(smallest_differences(measured(), num_eval=draws + 1, seeds=seeds), least, strict=True))
+    assert all(
+        more < less
+        for more, less in zip(smallest_differences(measured(), num_eval=draws + 1, seeds=seeds), least, strict=True)
+    )
     more_seeds = smallest_differences(measured(), num_eval=draws, seeds=seeds + 1)
     assert more_seeds[0] < least[0]
     assert more_seeds[1] == least[1]  # all seeds score the same draws of p*
@@ -168,7 +182,22 @@ def run(capsys, *words):
     return stop.value.code, out, err
 
 
-QUICK = ("tiny", "--horizon", 8, "--temperatures", 0.7, 1.0, "--num-train", 128, "--num-eval", 64, "--tile", 64, "--slots", 32)
+QUICK = (
+    "tiny",
+    "--horizon",
+    8,
+    "--temperatures",
+    0.7,
+    1.0,
+    "--num-train",
+    128,
+    "--num-eval",
+    64,
+    "--tile",
+    64,
+    "--slots",
+    32,
+)
 
 
 @pytest.mark.slow

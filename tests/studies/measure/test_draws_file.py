@@ -1,4 +1,5 @@
-"""Draws kept and given again: the same numbers come back, other models and changed tokens stop at a gate, broken files are refused.
+"""Draws kept and given again: the same numbers come back, other models and changed tokens stop at a gate, broken files
+are refused.
 
 And faults planted in the sampler itself, each for the gate that is meant for it.
 """
@@ -48,7 +49,12 @@ def kept(models, tmp_path):
 
 
 def again(models, path, **changes):
-    given = {"reference": models.p, "candidate": models.q, "candidate_selectivity": Temperature(0.8), "dtype": "float32"}
+    given = {
+        "reference": models.p,
+        "candidate": models.q,
+        "candidate_selectivity": Temperature(0.8),
+        "dtype": "float32",
+    }
     return measure(**given | {"draws": path} | changes)
 
 
@@ -61,7 +67,9 @@ def rewritten(path, change):
 def column(name, values, kind=None):
     def change(table):
         found = values(table.column(name).to_pylist()) if callable(values) else values
-        return table.set_column(table.schema.get_field_index(name), name, pa.array(found, type=kind or table.schema.field(name).type))
+        return table.set_column(
+            table.schema.get_field_index(name), name, pa.array(found, type=kind or table.schema.field(name).type)
+        )
 
     return change
 
@@ -96,11 +104,18 @@ def test_kept_draws_give_the_same_numbers(models, kept):
 @pytest.mark.parametrize("number", [7, 300, 513])
 def test_they_are_scored_in_the_tiles_that_they_were_made_in(models, tmp_path, number):
     """So that the numbers are the same to the last bit, for numbers of draws that fill no tile as well."""
-    first = measure(reference=models.p, candidate=models.q, keep_draws=tmp_path, **SMALL | {"num_samples": number, "max_new_tokens": 2})
+    first = measure(
+        reference=models.p,
+        candidate=models.q,
+        keep_draws=tmp_path,
+        **SMALL | {"num_samples": number, "max_new_tokens": 2},
+    )
     assert plain(measure(reference=models.p, candidate=models.q, draws=tmp_path, dtype="float32")) == plain(first)
 
 
-@pytest.mark.parametrize("own", [{"prompt": "The"}, {"prompts": PROMPTS}, {"num_samples": 40}, {"max_new_tokens": 6}, {"seed": 3}])
+@pytest.mark.parametrize(
+    "own", [{"prompt": "The"}, {"prompts": PROMPTS}, {"num_samples": 40}, {"max_new_tokens": 6}, {"seed": 3}]
+)
 def test_they_have_their_own_settings_and_take_no_others(models, kept, own):
     with pytest.raises(UsageError, match=rf"{next(iter(own)).replace('_', '-')} is given beside draws"):
         again(models, kept[0], **own)
@@ -144,7 +159,13 @@ FAULTS = {
     "stopping tokens and their records dropped": (
         {},
         lambda rows: [
-            {**row, "ids": row["ids"][:-1], "token_log_prob": row["token_log_prob"][:-1], "length": row["length"] - 1, "ended": False}
+            {
+                **row,
+                "ids": row["ids"][:-1],
+                "token_log_prob": row["token_log_prob"][:-1],
+                "length": row["length"] - 1,
+                "ended": False,
+            }
             if row["ended"] and row["length"] > 1
             else row
             for row in rows
@@ -195,17 +216,32 @@ def test_draws_that_do_not_belong_to_the_models_stop_at_a_gate(models, kept, fau
 
 MALFORMED = {
     "no metadata": (lambda table: table.replace_schema_metadata({}), "does not say what its draws are"),
-    "metadata that is no JSON": (lambda table: table.replace_schema_metadata({**table.schema.metadata, b"horizon": b"{"}), "does not say"),
+    "metadata that is no JSON": (
+        lambda table: table.replace_schema_metadata({**table.schema.metadata, b"horizon": b"{"}),
+        "does not say",
+    ),
     "a later version": (metadata(schema_version=2), "schema version 2"),
     "no horizon": (metadata(horizon=-1), "says of its draws what cannot be"),
-    "prompts without ids": (metadata(prompt_ids={"reference": [[]], "candidate": [[]]}), "says of its draws what cannot be"),
+    "prompts without ids": (
+        metadata(prompt_ids={"reference": [[]], "candidate": [[]]}),
+        "says of its draws what cannot be",
+    ),
     "one side only": (metadata(vocabulary={"reference": 320}), "does not say"),
     "a column missing": (lambda table: table.drop_columns(["ended"]), "should have a column ended"),
-    "a column of another type": (column("length", ["a"] * 80, pa.string()), "should have a column length of int32, but it is of string"),
+    "a column of another type": (
+        column("length", ["a"] * 80, pa.string()),
+        "should have a column length of int32, but it is of string",
+    ),
     "values left out": (column("length", lambda values: [None, *values[1:]]), "leaves out values"),
     "another side": (column("side", ["teacher"] * 80), "0 draws of the reference where it says 40"),
-    "ids outside the vocabulary": (column("ids", lambda rows: [[999] * len(row) for row in rows]), "outside the vocabulary of 320"),
-    "another number of records": (column("token_log_prob", lambda rows: [row[:-1] for row in rows]), "another number of log-prob"),
+    "ids outside the vocabulary": (
+        column("ids", lambda rows: [[999] * len(row) for row in rows]),
+        "outside the vocabulary of 320",
+    ),
+    "another number of records": (
+        column("token_log_prob", lambda rows: [row[:-1] for row in rows]),
+        "another number of log-prob",
+    ),
     "a prompt that is none": (column("prompt_id", [3] * 80), "after prompts that it does not name"),
     "draws missing": (lambda table: table.slice(0, 70), "30 draws of the candidate where it says 40"),
 }
@@ -220,7 +256,9 @@ def test_malformed_files_are_refused(models, kept, case):
         again(models, path)
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1 and then nothing", b"not parquet at all" * 9], ids=["empty", "cut", "text"])
+@pytest.mark.parametrize(
+    "content", [b"", b"PAR1 and then nothing", b"not parquet at all" * 9], ids=["empty", "cut", "text"]
+)
 def test_files_that_are_no_parquet(models, tmp_path, content):
     (tmp_path / "a.parquet").write_bytes(content)
     with pytest.raises(UsageError, match="no whole Parquet file"):
@@ -249,7 +287,8 @@ def test_nothing_is_kept_where_a_gate_stops(models, tmp_path, monkeypatch):
 
 
 def hide(monkeypatch, by, *, recorded: bool = True):
-    """The sampler draws through `by` unasked. It records what it was asked for (only z can tell) or what it did (the paired gate can)."""
+    """The sampler draws through `by` unasked. It records what it was asked for (only z can tell) or what it did (the
+    paired gate can)."""
     honest = decoder_sampler.invert_cdf
 
     def invert(logits, uniforms, rows):
@@ -263,10 +302,22 @@ def hide(monkeypatch, by, *, recorded: bool = True):
 @pytest.mark.parametrize(
     ("by", "recorded", "says"),
     [
-        (Temperature(0.9), False, r"do not follow .* too likely; likely causes are another temperature, a hidden top-k or top-p"),
-        (TopK(40), False, "do not follow .* too likely; likely causes are another temperature, a hidden top-k or top-p"),
+        (
+            Temperature(0.9),
+            False,
+            r"do not follow .* too likely; likely causes are another temperature, a hidden top-k or top-p",
+        ),
+        (
+            TopK(40),
+            False,
+            "do not follow .* too likely; likely causes are another temperature, a hidden top-k or top-p",
+        ),
         (Temperature(1.2), False, "too unlikely; likely causes"),
-        (Temperature(0.9), True, "again differs by .* likely causes are another model, dtype, temperature or truncation"),
+        (
+            Temperature(0.9),
+            True,
+            "again differs by .* likely causes are another model, dtype, temperature or truncation",
+        ),
         (TopK(40), True, "again differs by .* likely causes are another model, dtype, temperature or truncation"),
     ],
     ids=["tau, hidden", "top-k, hidden", "tau above 1, hidden", "tau, recorded", "top-k, recorded"],

@@ -1,4 +1,5 @@
-"""`measure` on small model folders: every number against an independent computation, files given again, tokenizers that differ."""
+"""`measure` on small model folders: every number against an independent computation, files given again, tokenizers that
+differ."""
 
 from __future__ import annotations
 
@@ -63,7 +64,9 @@ def test_every_draw_is_scored_as_a_plain_forward_pass_would(folders, tmp_path):
         assert row["length"] == len(row["ids"]) == len(row["token_log_prob"])
         assert row["ended"] == (row["ids"][-1] == 0)
         for side, folder in (("reference", "one"), ("candidate", "two")):
-            assert row[f"log_prob_{side}"] == pytest.approx(plain_log_prob(folders[folder], prompt, row["ids"]), abs=1e-3)
+            assert row[f"log_prob_{side}"] == pytest.approx(
+                plain_log_prob(folders[folder], prompt, row["ids"]), abs=1e-3
+            )
 
 
 def test_the_estimates_hold_together(folders):

@@ -1,8 +1,9 @@
 """Real text in place of a model's draws: prompts and completions from a file, tokenised once.
 
-What comes of it is data, not draws: no model made it, so there is nothing that its log-probabilities could be held against, and neither
-gate applies. A completion is tokenised by itself and put behind its prompt's tokens. It ends with its first stopping token;
-where it has none, one is appended, unless the sequence then exceeds the horizon, at which it is cut.
+What comes of it is data, not draws: no model made it, so there is nothing that its log-probabilities could be held
+against, and neither gate applies. A completion is tokenised by itself and put behind its prompt's tokens. It ends with
+its first stopping token; where it has none, one is appended, unless the sequence then exceeds the horizon, at which it
+is cut.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Example:
 
 
 def read_examples(path: Path, *, template: Template | None = None) -> tuple[Example, ...]:
-    """The file's rows in order: a column `completion` (text) or `ids` (tokens), and maybe `prompt` (text, or chat messages).
+    """The file's rows in order: a column `completion` (text) or `ids` (tokens), and maybe `prompt` (text, or chat
+    messages).
 
     Raises UsageError for a file that cannot be read or holds no rows, and for a row without a usable completion.
     """
@@ -62,7 +64,8 @@ def tokenised(
     horizon: int,
     default: str,
 ) -> Sequences:
-    """The examples as sequences after `prompts`, whose texts are `texts`; `default` is the prompt of a row without one."""
+    """The examples as sequences after `prompts`, whose texts are `texts`; `default` is the prompt of a row without
+    one."""
     place = {text: i for i, text in enumerate(texts)}
     rows, ended = [], []
     for one in examples:
@@ -84,10 +87,17 @@ def _sequence(
 ) -> tuple[tuple[int, ...], bool]:
     """Token ids of at most `horizon`, and whether a stopping token ends them."""
     text = one.completion
-    ids = (encode(tokenizer, text, what=f"{one.where}: the completion") if text else ()) if isinstance(text, str) else text
+    ids = (
+        (encode(tokenizer, text, what=f"{one.where}: the completion") if text else ())
+        if isinstance(text, str)
+        else text
+    )
     outside = next((token for token in ids if not 0 <= token < vocabulary), None)
     if outside is not None:
-        raise UsageError(f"{one.where} has token {outside}, outside the vocabulary of {vocabulary}; give ids of the teacher's tokenizer")
+        raise UsageError(
+            f"{one.where} has token {outside}, outside the vocabulary of {vocabulary}; give ids of the teacher's "
+            "tokenizer"
+        )
     stop = next((i for i, token in enumerate(ids) if token in stopping), None)
     if stop is not None:
         ids = ids[: stop + 1]
@@ -95,7 +105,8 @@ def _sequence(
         ids = (*ids, min(stopping))
     elif len(ids) < horizon:
         raise UsageError(
-            f"{one.where} has {len(ids)} tokens, fewer than the horizon of {horizon}, but the teacher has no stopping token to end them; "
+            f"{one.where} has {len(ids)} tokens, fewer than the horizon of {horizon}, but the teacher has no stopping "
+            "token to end them; "
             "give a teacher that names one (eos_token_id)"
         )
     return ids[:horizon], bool(stopping) and len(ids) <= horizon

@@ -1,4 +1,5 @@
-"""Draws as text: for eyes, for counting bytes, and for a model with another tokenizer to read. Never for scoring what drew them."""
+"""Draws as text: for eyes, for counting bytes, and for a model with another tokenizer to read. Never for scoring what
+drew them."""
 
 from __future__ import annotations
 
@@ -32,13 +33,18 @@ def _beyond_first(tokenizer: Tokenizer, rows: list[list[int]]) -> list[str | Non
     """Each row's text beyond that of its first token; None where the whole does not begin with it."""
     first = {token: tokenizer.decode([token], skip_special_tokens=False) for token in {row[0] for row in rows}}
     whole = tokenizer.decode_batch(rows, skip_special_tokens=False)
-    return [text.removeprefix(first[row[0]]) if text.startswith(first[row[0]]) else None for row, text in zip(rows, whole, strict=True)]
+    return [
+        text.removeprefix(first[row[0]]) if text.startswith(first[row[0]]) else None
+        for row, text in zip(rows, whole, strict=True)
+    ]
 
 
 class Continuations:
     """How one tokenizer writes text that goes on from a prompt (its text and its ids, which stay as they are)."""
 
-    def __init__(self, tokenizer: Tokenizer | None, prompts: tuple[str, ...], prompt_ids: tuple[tuple[int, ...], ...]) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer | None, prompts: tuple[str, ...], prompt_ids: tuple[tuple[int, ...], ...]
+    ) -> None:
         if tokenizer is None:
             raise UsageError("a model without tokenizer.json cannot read another's text; give a complete model folder")
         self.tokenizer, self.prompts, self.prompt_ids = tokenizer, prompts, prompt_ids

@@ -19,7 +19,8 @@ BATCH = 1024
 
 
 def read_rows(path: Path, columns: Sequence[str], *, needed: Sequence[str] = ()) -> Iterator[tuple[str, Row]]:
-    """Each row's place ("line 3", "row 3") and what it holds of `columns`. JSON lines unless the file is named .parquet.
+    """Each row's place ("line 3", "row 3") and what it holds of `columns`. JSON lines unless the file is named
+    .parquet.
 
     Raises UsageError for a file that cannot be read, and for a row or table without one of `needed`.
     """
@@ -31,21 +32,29 @@ def _json_lines(path: Path, columns: Sequence[str], needed: Sequence[str]) -> It
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), ""), start=1):
                 if len(line) > LONGEST_LINE:
-                    raise UsageError(f"{path}, line {number} has more than {LONGEST_LINE:,} characters; write one row on each line")
+                    raise UsageError(
+                        f"{path}, line {number} has more than {LONGEST_LINE:,} characters; write one row on each line"
+                    )
                 if not line.strip():
                     continue
                 try:
                     row = json.loads(line)
                 except (ValueError, RecursionError) as error:
-                    raise UsageError(f"{path}, line {number} is not JSON ({one_line(error)}); write one object on each line") from None
+                    raise UsageError(
+                        f"{path}, line {number} is not JSON ({one_line(error)}); write one object on each line"
+                    ) from None
                 lacking = next((name for name in needed if not isinstance(row, dict) or name not in row), None)
                 if lacking:
-                    raise UsageError(f"{path}, line {number} has no key {lacking}; write for example {json.dumps({lacking: 'The'})}")
+                    raise UsageError(
+                        f"{path}, line {number} has no key {lacking}; write for example {json.dumps({lacking: 'The'})}"
+                    )
                 if not isinstance(row, dict):
                     raise UsageError(f"{path}, line {number} is no JSON object; write one object on each line")
                 yield f"line {number}", {name: row[name] for name in columns if name in row}
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not text in UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
+        raise UsageError(
+            f"{path} is not text in UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}); give a file of JSON lines or Parquet") from None
 

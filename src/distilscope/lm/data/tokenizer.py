@@ -26,7 +26,9 @@ def encode(tokenizer: Tokenizer | None, text: str, *, what: str = "the prompt") 
     ids = tokenizer.encode(text, add_special_tokens=False).ids
     back = tokenizer.decode(ids, skip_special_tokens=False)
     if not ids:
-        raise UsageError(f"{what} is empty, but a model needs at least one token to continue; give a text such as 'The'")
+        raise UsageError(
+            f"{what} is empty, but a model needs at least one token to continue; give a text such as 'The'"
+        )
     if back != text:
         raise UsageError(
             f"{what} {shown(text)} reads {shown(back)} once tokenised: the vocabulary lacks some of its bytes; "
@@ -35,8 +37,11 @@ def encode(tokenizer: Tokenizer | None, text: str, *, what: str = "the prompt") 
     return tuple(ids)
 
 
-def require_same_tokens(reference: Path, other: Path, *, vocabulary: int = 0, remedy: str = "give models with one tokenizer") -> None:
-    """Raises UsageError unless an id (below `vocabulary`, unless that is 0) means the same text in both model folders."""
+def require_same_tokens(
+    reference: Path, other: Path, *, vocabulary: int = 0, remedy: str = "give models with one tokenizer"
+) -> None:
+    """Raises UsageError unless an id (below `vocabulary`, unless that is 0) means the same text in both model
+    folders."""
     sizes = [read_config(folder).get("vocab_size") for folder in (reference, other)]
     if vocabulary:
         sizes = [min(size, vocabulary) if isinstance(size, int) else size for size in sizes]

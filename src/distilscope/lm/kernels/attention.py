@@ -16,15 +16,19 @@ from distilscope.lm.device import send
 from distilscope.lm.shared_prefixes import Prefixes
 
 QUERIES = 64
-"""Positions whose attention weights are written out at once, over the keys up to the last of them; a rest of up to half as many goes
-with those before it. On a CPU in bfloat16 that is 1.1 to 2 times as fast as the fused kernel at every length up to 512, and level with it
-in float32."""
+"""Positions whose attention weights are written out at once, over the keys up to the last of them; a rest of up to half
+as many goes with those before it. On a CPU in bfloat16 that is 1.1 to 2 times as fast as the fused kernel at every
+length up to 512, and level with it in float32."""
 
 
 def attend(
-    q: Float[Tensor, "b h l d"], k: Float[Tensor, "b kv l d"], v: Float[Tensor, "b kv l d"], unseen: Float[Tensor, "b l l"] | None = None
+    q: Float[Tensor, "b h l d"],
+    k: Float[Tensor, "b kv l d"],
+    v: Float[Tensor, "b kv l d"],
+    unseen: Float[Tensor, "b l l"] | None = None,
 ) -> Float[Tensor, "b h l d"]:
-    """Causal attention, its softmax in fp32; where sequences share a row `unseen` says what to add, -inf at all that is not to be seen.
+    """Causal attention, its softmax in fp32; where sequences share a row `unseen` says what to add, -inf at all that is
+    not to be seen.
 
     Queries that share a key-value head stand together, so that neither is repeated in memory.
     """
@@ -47,22 +51,27 @@ def _blocks(length: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], length], strict=True))
 
 
-def weigh(products: Float[Tensor, "b h *q l"], v: Float[Tensor, "b h l d"], bias: Float[Tensor, ...]) -> Float[Tensor, "b h q d"]:
+def weigh(
+    products: Float[Tensor, "b h *q l"], v: Float[Tensor, "b h l d"], bias: Float[Tensor, ...]
+) -> Float[Tensor, "b h q d"]:
     """The values weighted by the softmax, in fp32, of scaled query-key products plus a bias of 0 or -inf."""
     weights = torch.add(bias, products, alpha=v.shape[-1] ** -0.5).softmax(-1)
     return torch.matmul(weights.to(v.dtype).flatten(2, -2), v)
 
 
 class PaddedView:
-    """Sequences laid end to end, seen for attention alone as rows of one length that short ones share, (rows, room, ...); and back.
+    """Sequences laid end to end, seen for attention alone as rows of one length that short ones share, (rows, room,
+    ...); and back.
 
-    Unless sequences fill a row each, at least one position follows the last token, and every one past it is ballast that no token ever
-    sees. The padding shows a position of ballast, and ballast takes what stands at padding; no gradient reaches either.
-    Of positions that end the same of some `prefixes` only the first lies there, and is seen in every row that needs it; that is for
-    inference, as a gradient would be of that row alone.
+    Unless sequences fill a row each, at least one position follows the last token, and every one past it is ballast
+    that no token ever sees. The padding shows a position of ballast, and ballast takes what stands at padding; no
+    gradient reaches either. Of positions that end the same of some `prefixes` only the first lies there, and is seen in
+    every row that needs it; that is for inference, as a gradient would be of that row alone.
     """
 
-    def __init__(self, lengths: Sequence[int], grain: int, where: torch.device, prefixes: Prefixes | None = None) -> None:
+    def __init__(
+        self, lengths: Sequence[int], grain: int, where: torch.device, prefixes: Prefixes | None = None
+    ) -> None:
         total, self.room = sum(lengths), rounded(max(lengths), 16)
         of, first = (np.arange(total),) * 2 if prefixes is None else (prefixes.of, prefixes.first)
         tokens = len(first)
@@ -99,7 +108,11 @@ class PaddedView:
 
 def _places(lengths: Sequence[int], room: int) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
     """Row and offset of each sequence: the longest first, each into the first row with room for it."""
-    row, offset, left = np.zeros(len(lengths), dtype=np.int64), np.zeros(len(lengths), dtype=np.int64), np.full(len(lengths), room)
+    row, offset, left = (
+        np.zeros(len(lengths), dtype=np.int64),
+        np.zeros(len(lengths), dtype=np.int64),
+        np.full(len(lengths), room),
+    )
     for i in np.argsort(-np.asarray(lengths), kind="stable"):
         row[i] = first = (left >= lengths[i]).argmax()
         offset[i] = room - left[first]

@@ -21,7 +21,8 @@ _6, _5, _4, _3, _2, _1, _0 = _SERIES
 
 @compiled
 def power_of_two(x: Any) -> Any:
-    """2^x to 4e-7 of itself, by Taylor's series about the nearest whole number; 0 below 2^-126, the smallest normal, and at most 2^127."""
+    """2^x to 4e-7 of itself, by Taylor's series about the nearest whole number; 0 below 2^-126, the smallest normal,
+    and at most 2^127."""
     within = _within(x)
     whole = _nearest(within)
     rest = within - whole
@@ -56,7 +57,8 @@ def _nearest(_context: Any, x: Any) -> Typed:
 
 @instruction
 def _times_power(_context: Any, series: Any, _whole: Any, _x: Any) -> Typed:
-    """The series times 2 to a whole number, where it is in [0.5, 2) and the result no less than 2^-126; 0 where x is less."""
+    """The series times 2 to a whole number, where it is in [0.5, 2) and the result no less than 2^-126; 0 where x is
+    less."""
 
     def write(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
         series, whole, x = values

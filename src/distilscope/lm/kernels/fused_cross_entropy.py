@@ -1,4 +1,5 @@
-"""The training loss with its derivative by hand: the logits' softmax, in their own format, is all that is kept of it."""
+"""The training loss with its derivative by hand: the logits' softmax, in their own format, is all that is kept of
+it."""
 
 from __future__ import annotations
 
@@ -21,10 +22,10 @@ from distilscope.lm.kernels.simd import BLOCK, lanes, put, spread, total
 def negative_log_prob(logits: Float[Tensor, "rows v"], targets: Int[Tensor, " t"]) -> Float[Tensor, " t"]:
     """-log softmax(logits) at each position's target, in nats and fp32; rows past the last target count for nothing.
 
-    The logits are written over: probabilities are computed once, where the logits stood, and with the targets' lessened by 1 they are
-    the gradient of the sum. The same as `cross_entropy(logits[:t].float(), targets, reduction="none")` with a third of its memory
-    traffic; where torch's operations do it, to the rounding of the logits' format (2^-9 nats in bfloat16, whose logits are themselves
-    no better).
+    The logits are written over: probabilities are computed once, where the logits stood, and with the targets' lessened
+    by 1 they are the gradient of the sum. The same as `cross_entropy(logits[:t].float(), targets, reduction="none")`
+    with a third of its memory traffic; where torch's operations do it, to the rounding of the logits' format (2^-9 nats
+    in bfloat16, whose logits are themselves no better).
     """
     return _NegativeLogProb.apply(logits, targets)  # type: ignore[no-any-return]
 
@@ -46,7 +47,11 @@ class _NegativeLogProb(torch.autograd.Function):
         t, rows = len(targets), torch.arange(len(targets), device=targets.device)
         at_targets = ((probs[rows, targets].float() - 1) * gradient).to(probs.dtype)
         # the gradient of a plain sum is 1: the probabilities, not needed again, then need no copy
-        slope = probs if fetch(gradient == 1).all() else (probs * F.pad(gradient, (0, len(probs) - t))[:, None]).to(probs.dtype)
+        slope = (
+            probs
+            if fetch(gradient == 1).all()
+            else (probs * F.pad(gradient, (0, len(probs) - t))[:, None]).to(probs.dtype)
+        )
         slope[rows, targets], slope[t:] = at_targets, 0
         return slope, None
 

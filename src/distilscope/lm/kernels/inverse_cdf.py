@@ -1,7 +1,7 @@
 """Draws tokens by inversion: the token at which a cumulative distribution passes a uniform number.
 
-Sums run in two levels, the upper one in double precision: first the block of tokens, then the token within it. A token of probability zero
-is never drawn.
+Sums run in two levels, the upper one in double precision: first the block of tokens, then the token within it. A token
+of probability zero is never drawn.
 """
 
 from __future__ import annotations
@@ -23,12 +23,17 @@ from distilscope.lm.kernels.numba_cache import array, compiled, fits, in_rows, n
 def invert_cdf(
     logits: Float[Tensor, "n v"], uniforms: Float[np.ndarray, " m"], rows: Int[np.ndarray, " m"]
 ) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
-    """The token at which the cumulative distribution of each of these rows passes its uniform number, and its log-probability (nats)."""
+    """The token at which the cumulative distribution of each of these rows passes its uniform number, and its
+    log-probability (nats)."""
     whole = in_rows(logits)
     if not fits(whole):
         found = _by_torch(logits.index_select(0, send(rows, logits.device)).float(), send(uniforms, logits.device))
         return fetch(found[0]), fetch(found[1])
-    tokens, log_prob, vocabulary = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.float32), logits.shape[1]
+    tokens, log_prob, vocabulary = (
+        np.empty(len(rows), dtype=np.int64),
+        np.empty(len(rows), dtype=np.float32),
+        logits.shape[1],
+    )
     _invert(array(whole), vocabulary, rows, uniforms, _width(vocabulary), tokens, log_prob)
     return tokens, log_prob
 
@@ -39,7 +44,8 @@ def _width(vocabulary: int) -> int:
 
 
 SOME = 2048
-"""Tokens whose largest logit all are exponentiated over, unless another is far larger: the largest of all would cost a pass over them."""
+"""Tokens whose largest logit all are exponentiated over, unless another is far larger: the largest of all would cost a
+pass over them."""
 
 ENOUGH = 2.0**40
 """A mass over that of this logit that shows another to be far larger, or this one to be no number."""
@@ -84,7 +90,9 @@ def _invert(logits: Any, vocabulary: Any, rows: Any, uniforms: Any, width: Any, 
         log_prob[i] = np.float64(number(logits[found])) - np.float64(top) - math.log(all_mass)
 
 
-def _by_torch(logits: Float[Tensor, "n v"], uniforms: Float[Tensor, " n"]) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
+def _by_torch(
+    logits: Float[Tensor, "n v"], uniforms: Float[Tensor, " n"]
+) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
     """The same by torch's operations, on the device where the logits are."""
     probs = logits.softmax(-1)
     width = _width(probs.shape[-1])

@@ -21,7 +21,8 @@ from distilscope.lm.kernels.simd import BLOCK, fetch_ahead, lanes, put, spread, 
 
 
 class CachedAttention:
-    """For all layers of one step: in which slot and where each new token stands, and how queries and keys there are rotated.
+    """For all layers of one step: in which slot and where each new token stands, and how queries and keys there are
+    rotated.
 
     `also`: slots whose caches take the same new keys and values, and of which token.
     """
@@ -50,9 +51,13 @@ class CachedAttention:
         self.bias = torch.zeros(unseen.shape, device=where).masked_fill_(unseen, -math.inf)[:, None, None]
 
     def __call__(
-        self, heads: Float[Tensor, "n h d"], keys: Float[Tensor, "slots kv room d"], values: Float[Tensor, "slots kv room d"]
+        self,
+        heads: Float[Tensor, "n h d"],
+        keys: Float[Tensor, "slots kv room d"],
+        values: Float[Tensor, "slots kv room d"],
     ) -> Float[Tensor, "n qd"]:
-        """Writes the new keys and values into the cache; what the queries then find there, which the next call may write over.
+        """Writes the new keys and values into the cache; what the queries then find there, which the next call may
+        write over.
 
         `heads`: queries, keys, values, not rotated.
         """
@@ -85,11 +90,23 @@ class CachedAttention:
 def _compiled_for(shared: int, width: int) -> Callable[..., None]:
     """The loop for so many queries to a key-value head of this width, which must be known for a row to be in lanes.
 
-    A slice in a loop would be counted as a reference, which costs more than reading it: arrays are of one dimension, and places computed.
+    A slice in a loop would be counted as a reference, which costs more than reading it: arrays are of one dimension,
+    and places computed.
     """
 
     @compiled
-    def attend(slot: Any, position: Any, others: Any, of: Any, heads: Any, cos: Any, sin: Any, keys: Any, values: Any, found: Any) -> None:
+    def attend(
+        slot: Any,
+        position: Any,
+        others: Any,
+        of: Any,
+        heads: Any,
+        cos: Any,
+        sin: Any,
+        keys: Any,
+        values: Any,
+        found: Any,
+    ) -> None:
         kv, room = keys.shape[1], keys.shape[2]
         heads, cos, sin, keys, values, found = (
             heads.reshape(-1), cos.reshape(-1), sin.reshape(-1), keys.reshape(-1), values.reshape(-1), found.reshape(-1)
@@ -102,7 +119,8 @@ def _compiled_for(shared: int, width: int) -> Callable[..., None]:
             first = i * kv * (shared + 2)
             for g in range(kv):
                 cached = (slot[i] * kv + g) * room * width
-                # where the next one's are; the last query that reads a place here asks for them there, so that they arrive one by one
+                # where the next one's are; the last query that reads a place here asks for them there, so that they
+                # arrive one by one
                 after = cached + room * width if g + 1 < kv else slot[min(i + 1, len(slot) - 1)] * kv * room * width
                 latest = cached + position[i] * width
                 put(turned(lanes(heads, (first + shared * kv + g) * width, width), c, z), keys, latest)

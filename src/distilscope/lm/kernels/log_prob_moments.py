@@ -1,6 +1,7 @@
 """Moments of log-probabilities under what drew the draws, v ~ q(.|x_<t), for the positions of one piece of logits.
 
-On a processor each logit is read where it stands, a few times in a row, by one thread; torch makes some twenty passes over arrays of all.
+On a processor each logit is read where it stands, a few times in a row, by one thread; torch makes some twenty passes
+over arrays of all.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ Numbers = Float[np.ndarray, " m"]
 
 
 def loops_fit(logits: Float[Tensor, "m v"]) -> bool:
-    """Whether the compiled loops are for it; unlike others they win beside torch's operations on several threads, too."""
+    """Whether the compiled loops are for it; unlike others they win beside torch's operations on several threads,
+    too."""
     return logits.is_cpu and logits.dtype == torch.float32
 
 

@@ -17,7 +17,11 @@ SEVERAL = 4 * BLOCK
 @compiled
 def largest(logits: Any, start: Any, end: Any) -> Any:
     """Of these elements of an array of one dimension in one piece; no number where one of them is none."""
-    whole, several, edge = end - (end - start) % SEVERAL, spread(np.float32(-np.inf), SEVERAL), np.empty(SEVERAL, np.float32)
+    whole, several, edge = (
+        end - (end - start) % SEVERAL,
+        spread(np.float32(-np.inf), SEVERAL),
+        np.empty(SEVERAL, np.float32),
+    )
     for j in range(start, whole, SEVERAL):
         several = larger(several, lanes(logits, j, SEVERAL))
     put(several, edge, 0)

@@ -1,10 +1,10 @@
 """Loops compiled for this processor: what stands between matrix products, each array read and written once.
 
-Torch makes it of many operations, each a pass over memory; with a processor whose matrix products are fast (AMX) that is most of a decoding
-step.
-Numba compiles a loop when it is first called and keeps the result in the user's cache folder.
-Kernels take arrays of float32, or of int16 that hold bfloat16's bits; they compute in float32, and what becomes of a row depends on
-nothing but that row. On a GPU, in float16, and where torch uses several threads, its own operations do the same work.
+Torch makes it of many operations, each a pass over memory; with a processor whose matrix products are fast (AMX) that
+is most of a decoding step. Numba compiles a loop when it is first called and keeps the result in the user's cache
+folder. Kernels take arrays of float32, or of int16 that hold bfloat16's bits; they compute in float32, and what becomes
+of a row depends on nothing but that row. On a GPU, in float16, and where torch uses several threads, its own operations
+do the same work.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ INTEGER, FLOAT, SHORT = ir.IntType(32), ir.FloatType(), ir.IntType(16)
 
 
 _SETTING = threading.Lock()
-"""Held while Numba's folder is ours: a loop for one width is made when it is first called, by whichever threads call it."""
+"""Held while Numba's folder is ours: a loop for one width is made when it is first called, by whichever threads call
+it."""
 
 
 def compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
@@ -72,11 +73,17 @@ def _version() -> str:
 
 
 def fits(tensor: Tensor) -> bool:
-    """Whether the compiled loops are for it: on a processor, in float32 or bfloat16, in one piece, and where torch uses one thread.
+    """Whether the compiled loops are for it: on a processor, in float32 or bfloat16, in one piece, and where torch uses
+    one thread.
 
     Torch's other threads spin between its operations, on the cores that loops of ours on threads of our own would need.
     """
-    return tensor.is_cpu and tensor.dtype in (torch.float32, torch.bfloat16) and tensor.is_contiguous() and torch.get_num_threads() == 1
+    return (
+        tensor.is_cpu
+        and tensor.dtype in (torch.float32, torch.bfloat16)
+        and tensor.is_contiguous()
+        and torch.get_num_threads() == 1
+    )
 
 
 def in_rows(tensor: Tensor) -> Tensor:
@@ -106,16 +113,21 @@ def number(_context: Any, x: Any) -> Typed:
     if x == numba.float32:
         return numba.float32(x), lambda _context, _builder, _signature, values: values[0]
 
-    return numba.float32(numba.int16), lambda _context, builder, _signature, values: meant_by_bfloat16(builder, values[0])
+    return numba.float32(numba.int16), lambda _context, builder, _signature, values: meant_by_bfloat16(
+        builder, values[0]
+    )
 
 
 @instruction
 def element(_context: Any, _x: Any, into: Any) -> Typed:
-    """A float32 as an element of the array `into`: itself, or the bits of the nearest bfloat16 (of two, the even one)."""
+    """A float32 as an element of the array `into`: itself, or the bits of the nearest bfloat16 (of two, the even
+    one)."""
     if into.dtype == numba.float32:
         return numba.float32(numba.float32, into), lambda _context, _builder, _signature, values: values[0]
 
-    return numba.int16(numba.float32, into), lambda _context, builder, _signature, values: bits_of_bfloat16(builder, values[0])
+    return numba.int16(numba.float32, into), lambda _context, builder, _signature, values: bits_of_bfloat16(
+        builder, values[0]
+    )
 
 
 def alike(x: Any, kind: ir.Type, value: Any = None) -> Any:
@@ -127,7 +139,9 @@ def alike(x: Any, kind: ir.Type, value: Any = None) -> Any:
 
 def meant_by_bfloat16(builder: Any, bits: Any) -> Any:
     """The float32 that these 16 bits mean, or a vector of them."""
-    return builder.bitcast(builder.shl(builder.zext(bits, alike(bits, INTEGER)), alike(bits, INTEGER, 16)), alike(bits, FLOAT))
+    return builder.bitcast(
+        builder.shl(builder.zext(bits, alike(bits, INTEGER)), alike(bits, INTEGER, 16)), alike(bits, FLOAT)
+    )
 
 
 def bits_of_bfloat16(builder: Any, x: Any) -> Any:

@@ -1,4 +1,5 @@
-"""Root-mean-square normalisation (Zhang & Sennrich 1910.07467), and the residual sum before it, in one pass over memory each."""
+"""Root-mean-square normalisation (Zhang & Sennrich 1910.07467), and the residual sum before it, in one pass over memory
+each."""
 
 from __future__ import annotations
 
@@ -72,7 +73,9 @@ class _Norm(torch.autograd.Function):
 
 class _AddAndNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, more: Tensor, gain: Tensor, eps: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, x: Tensor, more: Tensor, gain: Tensor, eps: float, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
         total = torch.empty_like(x)
         scale = x.new_empty(len(x), dtype=torch.float32)
         normed = _norm(x, more, total, gain, eps, dtype, array(scale))
@@ -87,8 +90,11 @@ class _AddAndNorm(torch.autograd.Function):
         return slope, slope.to(ctx.format), of_gain, None, None
 
 
-def _norm(x: Tensor, more: Tensor | None, total: Tensor, gain: Tensor, eps: float, dtype: torch.dtype, scale: np.ndarray) -> Tensor:
-    """The norm of x, or of x + more, which is written to `total`; one over each row's root mean square is written to `scale`."""
+def _norm(
+    x: Tensor, more: Tensor | None, total: Tensor, gain: Tensor, eps: float, dtype: torch.dtype, scale: np.ndarray
+) -> Tensor:
+    """The norm of x, or of x + more, which is written to `total`; one over each row's root mean square is written to
+    `scale`."""
     normed = torch.empty_like(x, dtype=dtype)
     if more is not None:
         _add_rows(array(x), array(more), array(total), array(gain), np.float32(eps), array(normed), scale)
@@ -146,4 +152,6 @@ def _slope_rows(x: Any, scale: Any, gain: Any, along: Any, beside: Any, slope: A
         length *= scale[i] * scale[i] * scale[i] / np.float32(width)
         for j in range(width):
             of_gain[j] += number(row[j]) * scale[i] * number(up[j])
-            into[j] = element(number(up[j]) * number(gain[j]) * scale[i] - number(row[j]) * length + number(extra[j]), into)
+            into[j] = element(
+                number(up[j]) * number(gain[j]) * scale[i] - number(row[j]) * length + number(extra[j]), into
+            )

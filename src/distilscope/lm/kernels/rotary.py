@@ -1,4 +1,5 @@
-"""Rotary position embedding (Su et al. 2104.09864), in the layout of halves: the tables' `sin` carries the minus of its first half."""
+"""Rotary position embedding (Su et al. 2104.09864), in the layout of halves: the tables' `sin` carries the minus of its
+first half."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from distilscope.lm.kernels.simd import halves_swapped, lanes, put
 def rotated(
     heads: Float[Tensor, "t h d"], cos: Float[Tensor, "t d"], sin: Float[Tensor, "t d"], kv: int
 ) -> tuple[Float[Tensor, "t q d"], Float[Tensor, "t kv d"], Float[Tensor, "t kv d"]]:
-    """Queries and keys rotated, and values, of heads that hold one after another; the last `kv` are values, as many before them keys."""
+    """Queries and keys rotated, and values, of heads that hold one after another; the last `kv` are values, as many
+    before them keys."""
     sizes = (heads.shape[1] - 2 * kv, kv, kv)
     if fits(heads):
         return _Rotated.apply(heads, cos, sin, sizes)  # type: ignore[no-any-return]
@@ -55,12 +57,20 @@ def turned(x: Any, cos: Any, sin: Any) -> Any:
 
 @cache
 def _compiled_for(width: int, back: bool) -> Callable[..., None]:
-    """The loop for heads of this width, which must be known for a row to be in lanes: from `heads` to their parts, or back."""
+    """The loop for heads of this width, which must be known for a row to be in lanes: from `heads` to their parts, or
+    back."""
 
     @compiled
     def rotate(heads: Any, cos: Any, sin: Any, q: Any, k: Any, v: Any) -> None:
         rows, queries, kv = heads.shape[0], q.shape[1], k.shape[1]
-        heads, cos, sin, q, k, v = heads.reshape(-1), cos.reshape(-1), sin.reshape(-1), q.reshape(-1), k.reshape(-1), v.reshape(-1)
+        heads, cos, sin, q, k, v = (
+            heads.reshape(-1),
+            cos.reshape(-1),
+            sin.reshape(-1),
+            q.reshape(-1),
+            k.reshape(-1),
+            v.reshape(-1),
+        )
         at = 0  # where the next head stands among all of them
         for i in range(rows):
             c, z = lanes(cos, i * width, width), lanes(sin, i * width, width)

@@ -1,7 +1,7 @@
 """Some consecutive elements of a row as one value that compiled loops keep in vector registers, as float32.
 
-For loops whose sums would otherwise go through memory at each step. How many there are is known when a loop is compiled; LLVM divides them
-among registers as wide as the processor has.
+For loops whose sums would otherwise go through memory at each step. How many there are is known when a loop is
+compiled; LLVM divides them among registers as wide as the processor has.
 """
 
 from __future__ import annotations
@@ -16,7 +16,16 @@ from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.core.typing import templates
 
-from distilscope.lm.kernels.numba_cache import FLOAT, INTEGER, SHORT, Typed, alike, bits_of_bfloat16, instruction, meant_by_bfloat16
+from distilscope.lm.kernels.numba_cache import (
+    FLOAT,
+    INTEGER,
+    SHORT,
+    Typed,
+    alike,
+    bits_of_bfloat16,
+    instruction,
+    meant_by_bfloat16,
+)
 
 BLOCK = 16
 """Elements that a loop over a row of any length works on at once: as many as the widest registers hold."""
@@ -56,7 +65,9 @@ def lanes(_context: Any, array: Any, _start: Any, count: Any) -> Typed:
 
     def write(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         kind = signature.args[0]
-        read = builder.load(_address(context, builder, kind, values[0], values[1], number), align=kind.dtype.bitwidth // 8)
+        read = builder.load(
+            _address(context, builder, kind, values[0], values[1], number), align=kind.dtype.bitwidth // 8
+        )
         return read if kind.dtype == numba.float32 else meant_by_bfloat16(builder, read)
 
     return Lanes(number)(array, numba.int64, count), write
@@ -64,7 +75,8 @@ def lanes(_context: Any, array: Any, _start: Any, count: Any) -> Typed:
 
 @instruction
 def fetch_ahead(_context: Any, array: Any, _start: Any, count: Any) -> Typed:
-    """Asks for the memory of `count` elements of an array of one dimension in one piece, soon to be read; nothing waits for it.
+    """Asks for the memory of `count` elements of an array of one dimension in one piece, soon to be read; nothing waits
+    for it.
 
     Into the second cache: the first is too small to hold what is worked on and what comes next.
     """
@@ -90,7 +102,9 @@ def put(_context: Any, these: Any, array: Any, _start: Any) -> Typed:
     def write(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         kind = signature.args[1]
         kept = values[0] if kind.dtype == numba.float32 else bits_of_bfloat16(builder, values[0])
-        builder.store(kept, _address(context, builder, kind, values[1], values[2], these.count), align=kind.dtype.bitwidth // 8)
+        builder.store(
+            kept, _address(context, builder, kind, values[1], values[2], these.count), align=kind.dtype.bitwidth // 8
+        )
         return context.get_dummy_value()
 
     return numba.void(these, array, numba.int64), write
@@ -100,7 +114,9 @@ def put(_context: Any, these: Any, array: Any, _start: Any) -> Typed:
 def spread(_context: Any, _x: Any, count: Any) -> Typed:
     """A number in each of `count` lanes."""
     number = count.literal_value
-    return Lanes(number)(numba.float32, count), lambda _context, builder, _signature, values: _spread(builder, values[0], number)
+    return Lanes(number)(numba.float32, count), lambda _context, builder, _signature, values: _spread(
+        builder, values[0], number
+    )
 
 
 @instruction

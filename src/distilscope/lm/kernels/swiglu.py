@@ -56,7 +56,13 @@ def _gated(gate_up: Any, result: Any) -> None:
 def _slope(gate_up: Any, gradient: Any, slope: Any) -> None:
     width = gradient.shape[1]
     for i in range(len(gate_up)):
-        gate, up, along, of_gate, of_up = gate_up[i, :width], gate_up[i, width:], gradient[i], slope[i, :width], slope[i, width:]
+        gate, up, along, of_gate, of_up = (
+            gate_up[i, :width],
+            gate_up[i, width:],
+            gradient[i],
+            slope[i, :width],
+            slope[i, width:],
+        )
         for j in range(width):
             x, y = number(gate[j]), number(along[j])
             sigmoid = np.float32(1) / (np.float32(1) + power_of_two(-x * PER_NAT))

@@ -22,7 +22,10 @@ from distilscope.lm.models.model_folder import write_model
 
 _PRE_TOKENIZERS = {
     "smollm": lambda: pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+        ]
     ),
     "gpt-2": lambda: pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
 }
@@ -53,30 +56,39 @@ def convert(path: Path, folder: Path) -> None:
     architecture = fields.get("general.architecture")
     if architecture != "llama":
         raise UsageError(
-            f"{path} holds a GGUF model of architecture {shown(architecture)}, but only 'llama' is read; give a Hugging Face folder of it"
+            f"{path} holds a GGUF model of architecture {shown(architecture)}, but only 'llama' is read; give a "
+            "Hugging Face folder of it"
         )
     scaling = fields.get("llama.rope.scaling.type", "none")
     if scaling != "none":
         raise UsageError(
-            f"{path} scales its rotary embedding ({shown(scaling)}), which is not read; give a Hugging Face folder of the model"
+            f"{path} scales its rotary embedding ({shown(scaling)}), which is not read; give a Hugging Face folder of "
+            "the model"
         )
     try:
         config = _config(fields, tied="output.weight" not in {tensor.name for tensor in reader.tensors})
         weights = _weights(reader, config, path)
         tokenizer, stop = _tokenizer(fields, path), fields["tokenizer.ggml.eos_token_id"]
     except KeyError as error:
-        raise UsageError(f"{path} lacks {error}, which a llama model needs; fetch it again or give a Hugging Face folder") from None
+        raise UsageError(
+            f"{path} lacks {error}, which a llama model needs; fetch it again or give a Hugging Face folder"
+        ) from None
     except UsageError:
         raise
-    except Exception as error:  # values of other types and sizes than a model has; `tokenizers` raises nothing more specific
+    except (
+        Exception
+    ) as error:  # values of other types and sizes than a model has; `tokenizers` raises nothing more specific
         raise UsageError(f"{path} says of its model what cannot be ({one_line(error)}); fetch it again") from None
     if not (isinstance(stop, int) and 0 <= stop < config.vocab_size):
         raise UsageError(
-            f"{path} says that token {shown(stop)} ends a sequence, but it has only {config.vocab_size} tokens; fetch it again"
+            f"{path} says that token {shown(stop)} ends a sequence, but it has only {config.vocab_size} tokens; fetch "
+            "it again"
         )
     template = fields.get("tokenizer.chat_template")
     settings = {"eos_token": fields["tokenizer.ggml.tokens"][stop]} | ({"chat_template": template} if template else {})
-    write_model(folder, config, weights, stopping=frozenset([int(stop)]), tokenizer=tokenizer, tokenizer_config=settings)
+    write_model(
+        folder, config, weights, stopping=frozenset([int(stop)]), tokenizer=tokenizer, tokenizer_config=settings
+    )
 
 
 def _config(fields: dict[str, Any], *, tied: bool) -> LlamaConfig:
@@ -106,7 +118,10 @@ def _weights(reader: GGUFReader, config: LlamaConfig, path: Path) -> dict[str, T
             name = f"model.layers.{place[0]}.{_LAYER_WEIGHTS[place[1]]}"
             heads = {"attn_q": config.num_heads, "attn_k": config.num_kv_heads}.get(place[1])
         else:
-            raise UsageError(f"{path} has a tensor {shown(tensor.name)} that a plain llama model has not; give a Hugging Face folder of it")
+            raise UsageError(
+                f"{path} has a tensor {shown(tensor.name)} that a plain llama model has not; give a Hugging Face "
+                "folder of it"
+            )
         values = np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
         if heads:  # GGUF interleaves the two halves that the rotary embedding turns; Hugging Face keeps them apart
             values = values.reshape(heads, -1, 2, values.shape[-1]).swapaxes(1, 2).reshape(values.shape)
@@ -118,7 +133,8 @@ def _tokenizer(fields: dict[str, Any], path: Path) -> str:
     kind, splitting = fields["tokenizer.ggml.model"], fields.get("tokenizer.ggml.pre", "gpt-2")
     if kind != "gpt2" or splitting not in _PRE_TOKENIZERS:
         raise UsageError(
-            f"{path} has a tokenizer {shown(kind)} that splits text as {shown(splitting)}, but only byte-level BPE that splits as "
+            f"{path} has a tokenizer {shown(kind)} that splits text as {shown(splitting)}, but only byte-level BPE "
+            "that splits as "
             f"{' or '.join(sorted(_PRE_TOKENIZERS))} is read; give a Hugging Face folder of the model"
         )
     tokens, types = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"]
@@ -127,6 +143,10 @@ def _tokenizer(fields: dict[str, Any], path: Path) -> str:
     tokenizer.pre_tokenizer = _PRE_TOKENIZERS[splitting]()
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(
-        [AddedToken(token, special=True, normalized=False) for token, type_ in zip(tokens, types, strict=True) if type_ == _CONTROL]
+        [
+            AddedToken(token, special=True, normalized=False)
+            for token, type_ in zip(tokens, types, strict=True)
+            if type_ == _CONTROL
+        ]
     )
     return tokenizer.to_str()

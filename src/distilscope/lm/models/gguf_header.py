@@ -1,7 +1,7 @@
 """Whether a GGUF file can be what its header says, before a reader believes it.
 
-The `gguf` package's reader takes counts and lengths as they stand, and loops or allocates by them. So the header is walked here first, and
-refused where it says what does not fit into the file. (The format: ggml's docs/gguf.md.)
+The `gguf` package's reader takes counts and lengths as they stand, and loops or allocates by them. So the header is
+walked here first, and refused where it says what does not fit into the file. (The format: ggml's docs/gguf.md.)
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ MOST_ENTRIES = 1 << 16
 """Settings, and tensors, of a model."""
 
 MOST_VALUES = 1 << 21
-"""In all arrays together: a reader holds an object for each. A vocabulary of 260 000 tokens with its merges takes 1.3 million."""
+"""In all arrays together: a reader holds an object for each. A vocabulary of 260 000 tokens with its merges takes 1.3
+million."""
 
 MOST_DIMENSIONS = 4
 

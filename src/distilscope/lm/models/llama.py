@@ -54,7 +54,8 @@ class _Block(nn.Module):
         return rotated(self.heads(normed), cos, sin, self.config.num_kv_heads)
 
     def finish(self, x: Tensor, attended: Float[Tensor, "t hd"], gain: Float[Tensor, " d"]) -> tuple[Tensor, Tensor]:
-        """Adds the attention's output and then the feed-forward network's to the residual stream; that, and its norm with the next gain."""
+        """Adds the attention's output and then the feed-forward network's to the residual stream; that, and its norm
+        with the next gain."""
         eps = self.config.rms_norm_eps
         x, normed = add_and_norm(x, linear(attended, self.output), self.post_norm, eps)
         return add_and_norm(x, linear(gated(linear(normed, self.gate_up)), self.down), gain, eps)
@@ -73,8 +74,8 @@ _PACKING = threading.Lock()
 """Held while a network is packed: several threads may be the first to use it."""
 
 GRAIN = 64
-"""Rows of a matrix product are rounded up to this: the CPU library prepares code for every new shape; fewer shapes trained on
-ragged sequences 1.1 to 1.5 times as fast. A product of fewer rows is left as it is."""
+"""Rows of a matrix product are rounded up to this: the CPU library prepares code for every new shape; fewer shapes
+trained on ragged sequences 1.1 to 1.5 times as fast. A product of fewer rows is left as it is."""
 
 
 ROWS = 32
@@ -95,7 +96,9 @@ class Llama(nn.Module):
         self.norm = nn.Parameter(torch.ones(config.hidden_size))
         self.head = None if config.tied else nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
         with torch.device("cpu"):
-            frequencies = config.rope_theta ** (-torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim)
+            frequencies = config.rope_theta ** (
+                -torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
+            )
             angles = torch.outer(torch.arange(config.context, dtype=torch.float32), frequencies).repeat(1, 2)
             signs = torch.tensor([-1.0, 1.0]).repeat_interleave(config.head_dim // 2)
         self.register_buffer("cos", angles.cos(), persistent=False)
@@ -147,10 +150,14 @@ class Llama(nn.Module):
     def reentrant(self) -> bool:
         return self.device.type == "cpu"
 
-    def rotary(self, positions: Int[Tensor, " t"], dtype: torch.dtype) -> tuple[Float[Tensor, "t d"], Float[Tensor, "t d"]]:
+    def rotary(
+        self, positions: Int[Tensor, " t"], dtype: torch.dtype
+    ) -> tuple[Float[Tensor, "t d"], Float[Tensor, "t d"]]:
         return self.cos.index_select(0, positions).to(dtype), self.sin.index_select(0, positions).to(dtype)
 
-    def hidden(self, ids: Int[Tensor, " n"], lengths: Sequence[int], prefixes: Prefixes | None = None) -> Float[Tensor, "n d"]:
+    def hidden(
+        self, ids: Int[Tensor, " n"], lengths: Sequence[int], prefixes: Prefixes | None = None
+    ) -> Float[Tensor, "n d"]:
         """Final hidden states of sequences laid end to end, or of the first positions that end their distinct prefixes.
 
         At most `GRAIN` rows of ballast are computed, all at the end.
@@ -166,9 +173,13 @@ class Llama(nn.Module):
         return self.through_layers(x, self._products[0], attended)[:tokens]
 
     def through_layers(
-        self, x: Float[Tensor, "t d"], blocks: Iterable[_Block], attended: Callable[[int, _Block, Tensor], Float[Tensor, "t hd"]]
+        self,
+        x: Float[Tensor, "t d"],
+        blocks: Iterable[_Block],
+        attended: Callable[[int, _Block, Tensor], Float[Tensor, "t hd"]],
     ) -> Float[Tensor, "t d"]:
-        """The last hidden states, normed; `attended` is what attention finds, given a layer's number, its block and its normed input."""
+        """The last hidden states, normed; `attended` is what attention finds, given a layer's number, its block and its
+        normed input."""
         gains = [*(block.input_norm for block in blocks), self.norm]
         normed = rms_norm(x, gains[0], self.config.rms_norm_eps)
         for layer, (block, gain) in enumerate(zip(blocks, gains[1:], strict=True)):
@@ -188,9 +199,12 @@ class Llama(nn.Module):
         return linear(hidden, self._products[1])[:, : self.vocabulary]
 
     def predicting(self, batch: Sequences, *, shared: bool = False) -> Float[Tensor, "tokens d"]:
-        """The hidden state that predicts each token of the batch, in order; if `shared`, for inference, computed once for each prefix."""
+        """The hidden state that predicts each token of the batch, in order; if `shared`, for inference, computed once
+        for each prefix."""
         ids, lengths, prefixes = np.concatenate(batch.read()), batch.positions, batch.prefixes if shared else None
-        hidden = self.hidden(send(ids if prefixes is None else ids[prefixes.first], self.device), lengths.tolist(), prefixes)
+        hidden = self.hidden(
+            send(ids if prefixes is None else ids[prefixes.first], self.device), lengths.tolist(), prefixes
+        )
         position = np.arange(len(ids)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         predict = np.flatnonzero(position >= np.repeat(batch.contexts - 1, lengths))
         if prefixes is None and len(predict) == len(ids):
@@ -227,17 +241,24 @@ class Llama(nn.Module):
         for ours, theirs in _hf_names(config).items():
             missing = [name for name in theirs if name not in weights]
             if missing:
-                raise UsageError(f"the weights lack {missing[0]!r}, which this Llama model has; give a complete model folder")
+                raise UsageError(
+                    f"the weights lack {missing[0]!r}, which this Llama model has; give a complete model folder"
+                )
             try:
                 state[ours] = torch.cat([weights[name].to(dtype) for name in theirs])
             except RuntimeError as error:
                 raise UsageError(
                     f"{theirs[0]!r} and its like do not fit together ({one_line(error)}); give a complete model folder"
                 ) from None
-        known = {name for theirs in _hf_names(config).values() for name in theirs} | ({"lm_head.weight"} if config.tied else set())
+        known = {name for theirs in _hf_names(config).values() for name in theirs} | (
+            {"lm_head.weight"} if config.tied else set()
+        )
         strange = sorted(name for name in weights if name not in known and not name.endswith("rotary_emb.inv_freq"))
         if strange:
-            raise UsageError(f"the weights hold {strange[0]!r}, which a plain Llama model has not; give the folder of the model alone")
+            raise UsageError(
+                f"the weights hold {strange[0]!r}, which a plain Llama model has not; give the folder of the model "
+                "alone"
+            )
         for name, expected in network.state_dict().items():
             if state[name].shape != expected.shape:
                 raise UsageError(
@@ -274,16 +295,19 @@ def _hf_names(config: LlamaConfig) -> dict[str, tuple[str, ...]]:
         "down": ("mlp.down_proj",),
     }
     for i in range(config.num_layers):
-        names |= {f"blocks.{i}.{ours}": tuple(f"model.layers.{i}.{name}.weight" for name in theirs) for ours, theirs in parts.items()}
+        names |= {
+            f"blocks.{i}.{ours}": tuple(f"model.layers.{i}.{name}.weight" for name in theirs)
+            for ours, theirs in parts.items()
+        }
     return names
 
 
 class LlamaDecoder:
     """One token per slot and step, against a key-value cache; slots begin again one by one.
 
-    A prompt is read once for all slots that begin after it together. Its keys and values stay in a slot's cache for as long as the slot
-    begins again after the same prompt; that then only moves its position back. Slots whose sequences begin alike pass through the network
-    as one row until they part.
+    A prompt is read once for all slots that begin after it together. Its keys and values stay in a slot's cache for as
+    long as the slot begins again after the same prompt; that then only moves its position back. Slots whose sequences
+    begin alike pass through the network as one row until they part.
     """
 
     restarts_one_by_one = True
@@ -295,7 +319,9 @@ class LlamaDecoder:
         self.lengths = np.array([len(prompt) for prompt in prompts])
         self.holds = np.full(slots, -1)  # which prompt each slot's cache begins with
         self.after: dict[int, Tensor] = {}  # logits after the prompts that slots began after last
-        self.alike = np.zeros(slots, dtype=np.int64)  # equal where slots hold the same tokens: a slot that does, or a prompt as -1, -2, ...
+        self.alike = np.zeros(
+            slots, dtype=np.int64
+        )  # equal where slots hold the same tokens: a slot that does, or a prompt as -1, -2, ...
         self.position = np.zeros(slots, dtype=np.int64)
         self.longest = int(self.lengths.max()) + horizon - 1  # the last token drawn is not fed
         shape = (slots, c.num_kv_heads, 0, c.head_dim)
@@ -313,7 +339,8 @@ class LlamaDecoder:
         return torch.stack(list(after.values())), of
 
     def _read(self, number: int, slots: Int[np.ndarray, " m"]) -> Float[Tensor, " v"]:
-        """The logits after a prompt; its keys and values, computed by itself so that they depend on nothing else, go into these slots."""
+        """The logits after a prompt; its keys and values, computed by itself so that they depend on nothing else, go
+        into these slots."""
         prompt = np.array(self.prompts[number])
         where, length = self.network.device, len(prompt)
         x = F.embedding(send(prompt, where), self.network.embedding)
@@ -328,7 +355,8 @@ class LlamaDecoder:
         return self.network.times_head(self.network.through_layers(x, self.blocks, attended)[-1:])[0]
 
     def _make_room(self, length: int) -> None:
-        """Lengthens the cache to `length` columns and some to spare; always used whole, as a product would copy a part of it first."""
+        """Lengthens the cache to `length` columns and some to spare; always used whole, as a product would copy a part
+        of it first."""
         room = min(self.longest, max(16, rounded(length + length // 4, 16)))
         for cache in (self.keys, self.values):
             for layer, old in enumerate(cache):

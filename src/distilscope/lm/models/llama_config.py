@@ -30,7 +30,8 @@ class LlamaConfig:
     def __post_init__(self) -> None:
         if self.num_heads % self.num_kv_heads:
             raise UsageError(
-                f"{self.num_heads} attention heads cannot share {self.num_kv_heads} key-value heads; use a divisor of {self.num_heads}"
+                f"{self.num_heads} attention heads cannot share {self.num_kv_heads} key-value heads; use a divisor of "
+                f"{self.num_heads}"
             )
 
     @property
@@ -53,7 +54,9 @@ class LlamaConfig:
         """From a Hugging Face config.json, or None where the model is not this architecture to the letter."""
         rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
         if not isinstance(rope, Mapping):
-            raise UsageError(f"config.json gives rope parameters {shown(rope)}, which are no mapping; give a complete model folder")
+            raise UsageError(
+                f"config.json gives rope parameters {shown(rope)}, which are no mapping; give a complete model folder"
+            )
         plain = (
             config.get("model_type") == "llama"
             and rope.get("rope_type", rope.get("type", "default")) == "default"
@@ -67,7 +70,9 @@ class LlamaConfig:
         needed = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
         missing = [name for name in needed if not isinstance(config.get(name), int) or config[name] < 1]
         if missing:
-            raise UsageError(f"config.json gives no {missing[0]}, which a Llama model has; give a complete model folder")
+            raise UsageError(
+                f"config.json gives no {missing[0]}, which a Llama model has; give a complete model folder"
+            )
         _require_sensible(config | {"rope_theta": rope.get("rope_theta") or config.get("rope_theta")})
         heads = config["num_attention_heads"]
         return cls(
@@ -119,7 +124,9 @@ def _require_sensible(config: Mapping[str, Any]) -> None:
     for name, most in whole.items():
         value = config.get(name)
         if value is not None and not (isinstance(value, int) and 0 <= value <= most):
-            raise UsageError(f"config.json gives {name} {shown(value)}, but it must be a whole number of at most {most:,}")
+            raise UsageError(
+                f"config.json gives {name} {shown(value)}, but it must be a whole number of at most {most:,}"
+            )
     for name in ("rope_theta", "rms_norm_eps", "initializer_range"):
         value = config.get(name)
         if value is not None and not (isinstance(value, int | float) and 0 <= value < math.inf):

@@ -1,4 +1,5 @@
-"""A model as a folder in Hugging Face's layout: config.json, safetensors weights, tokenizer.json. Nothing in it is code."""
+"""A model as a folder in Hugging Face's layout: config.json, safetensors weights, tokenizer.json. Nothing in it is
+code."""
 
 from __future__ import annotations
 
@@ -23,20 +24,27 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(
-            f"{folder} is no model folder: it has no config.json; give a folder in Hugging Face's layout or a .gguf file"
+            f"{folder} is no model folder: it has no config.json; give a folder in Hugging Face's layout or a .gguf "
+            "file"
         ) from None
     except (ValueError, OSError, RecursionError) as error:
-        raise UsageError(f"{folder / 'config.json'} is not JSON ({one_line(error)}); give a complete model folder") from None
+        raise UsageError(
+            f"{folder / 'config.json'} is not JSON ({one_line(error)}); give a complete model folder"
+        ) from None
     if not isinstance(config, dict) or "model_type" not in config:
         raise UsageError(f"{folder / 'config.json'} names no model_type; give a complete model folder")
-    kernel = next((name for name in ("attn_implementation", "_attn_implementation") if "/" in str(config.get(name))), None)
+    kernel = next(
+        (name for name in ("attn_implementation", "_attn_implementation") if "/" in str(config.get(name))), None
+    )
     if config.get("auto_map") or kernel:
         raise UsageError(
             f"{folder} brings its own code ({kernel or 'auto_map'} in config.json), which is never run; "
             "give a model that transformers knows"
         )
     if (folder / "adapter_config.json").exists():
-        raise UsageError(f"{folder} holds an adapter to another model; merge the two and give the folder of the whole model")
+        raise UsageError(
+            f"{folder} holds an adapter to another model; merge the two and give the folder of the whole model"
+        )
     return config
 
 
@@ -46,7 +54,9 @@ def weight_files(folder: Path) -> list[Path]:
     if index.exists():
         files = [folder / name for name in _shards(index)]
     else:
-        files = [single] if single.is_file() else sorted(path for path in folder.glob("*.safetensors") if path.is_file())
+        files = (
+            [single] if single.is_file() else sorted(path for path in folder.glob("*.safetensors") if path.is_file())
+        )
     if not files:
         pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
         what = f"only pickled weights ({pickled[0]}), which are never opened" if pickled else "no weights"
@@ -59,12 +69,16 @@ def _shards(index: Path) -> list[str]:
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
-        raise UsageError(f"{index} is no index of weights ({type(error).__name__}: {one_line(error)}); fetch or make it again") from None
+        raise UsageError(
+            f"{index} is no index of weights ({type(error).__name__}: {one_line(error)}); fetch or make it again"
+        ) from None
     for name in names:
         if not isinstance(name, str) or Path(name).name != name or "\0" in name or not (index.parent / name).is_file():
             raise UsageError(f"{index} names {shown(name)}, which is no file beside it; fetch or make the folder again")
         if not name.endswith(".safetensors"):
-            raise UsageError(f"{index} names {shown(name)}, but only .safetensors files are ever opened; give a folder that has them")
+            raise UsageError(
+                f"{index} names {shown(name)}, but only .safetensors files are ever opened; give a folder that has them"
+            )
     return names
 
 
@@ -75,7 +89,9 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             with safe_open(path, framework="pt") as file:
                 weights |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UsageError(f"{path} is not a whole safetensors file ({one_line(error)}); fetch or make it again") from None
+            raise UsageError(
+                f"{path} is not a whole safetensors file ({one_line(error)}); fetch or make it again"
+            ) from None
     return weights
 
 
@@ -86,12 +102,15 @@ def stopping_ids(folder: Path) -> frozenset[int]:
         try:
             stops = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.exists() else None
         except (ValueError, OSError, AttributeError, RecursionError) as error:
-            raise UsageError(f"{path} is not JSON of a model ({one_line(error)}); give a complete model folder") from None
+            raise UsageError(
+                f"{path} is not JSON of a model ({one_line(error)}); give a complete model folder"
+            ) from None
         if stops is not None:
             ids = stops if isinstance(stops, list) else [stops]
             if not all(type(stop) is int and 0 <= stop < 1 << 32 for stop in ids):
                 raise UsageError(
-                    f"{path} gives eos_token_id {shown(stops)}, but a stopping token is a whole number; give a complete model folder"
+                    f"{path} gives eos_token_id {shown(stops)}, but a stopping token is a whole number; give a "
+                    "complete model folder"
                 )
             return frozenset(ids)
     return frozenset()
@@ -110,10 +129,18 @@ def write_model(
     folder.mkdir(parents=True, exist_ok=True)
     dtype = next(iter(weights.values())).dtype
     stops = sorted(stopping)
-    special = {"bos_token_id": None, "eos_token_id": stops[0] if len(stops) == 1 else stops or None, "pad_token_id": None}
+    special = {
+        "bos_token_id": None,
+        "eos_token_id": stops[0] if len(stops) == 1 else stops or None,
+        "pad_token_id": None,
+    }
     write_json(folder / "config.json", config.to_hf() | special | {"dtype": str(dtype).removeprefix("torch.")})
     write_json(folder / "generation_config.json", special)
-    save_file({name: weight.contiguous() for name, weight in weights.items()}, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {name: weight.contiguous() for name, weight in weights.items()},
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     if tokenizer is not None:
         (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
         settings = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
@@ -123,7 +150,10 @@ def write_model(
 def copy_model(source: Path, folder: Path) -> None:
     """Copies what defines a model: configuration, safetensors weights, tokenizer; nothing else in its folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    named = [source / name for name in ("config.json", "generation_config.json", "tokenizer.json", "model.safetensors.index.json")]
+    named = [
+        source / name
+        for name in ("config.json", "generation_config.json", "tokenizer.json", "model.safetensors.index.json")
+    ]
     for path in [*(path for path in named if path.exists()), *weight_files(source)]:
         shutil.copyfile(path, folder / path.name)
 

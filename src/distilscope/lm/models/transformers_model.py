@@ -36,14 +36,21 @@ class TransformersNetwork:
         weight_files(folder)
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True, output_loading_info=True
+                folder,
+                dtype=dtype,
+                trust_remote_code=False,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
             )
         except (ValueError, OSError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UsageError(f"transformers cannot load {folder}: {reason}") from None
         model, found = loaded
         if lacking := sorted(found["missing_keys"]):  # the library would put random numbers in their place
-            raise UsageError(f"the weights in {folder} lack {lacking[0]!r}, which this model has; give a complete model folder")
+            raise UsageError(
+                f"the weights in {folder} lack {lacking[0]!r}, which this model has; give a complete model folder"
+            )
         return cls(model)
 
     def logits(self, batch: Sequences) -> Iterator[Float[Tensor, "piece v"]]:
@@ -66,7 +73,9 @@ class TransformersNetwork:
             for row, number in zip(ids, rows, strict=True):
                 row[: lengths[number]] = rows_read[number]
             real = np.arange(longest) < lengths[rows][:, None]
-            output = self.model(input_ids=send(ids, where), attention_mask=send(real, where).long(), use_cache=False).logits
+            output = self.model(
+                input_ids=send(ids, where), attention_mask=send(real, where).long(), use_cache=False
+            ).logits
             predicts = real & (np.arange(longest) >= batch.contexts[rows][:, None] - 1)
             yield output[send(predicts, where)]
             start += len(rows)
@@ -113,7 +122,9 @@ class TransformersDecoder:
         return self._next(), slots
 
     def _next(self) -> Float[Tensor, "slots v"]:
-        if self.cache is None:  # at the start, and always for an architecture that keeps no keys and values: the whole history
+        if (
+            self.cache is None
+        ):  # at the start, and always for an architecture that keeps no keys and values: the whole history
             output = self.model(input_ids=self.history, use_cache=True)
         else:
             output = self.model(input_ids=self.history[:, -1:], past_key_values=self.cache, use_cache=True)

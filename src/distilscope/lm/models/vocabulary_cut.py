@@ -32,11 +32,18 @@ def cut_tokenizer(text: str, vocabulary: int, stopping: frozenset[int]) -> str:
     ids: dict[str, int] = model["vocab"]
     merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
     _require_merge_order(ids, merges)
-    needed = {f"the single-byte symbol {symbol!r}": ids[symbol] for symbol in pre_tokenizers.ByteLevel.alphabet() if symbol in ids}
+    needed = {
+        f"the single-byte symbol {symbol!r}": ids[symbol]
+        for symbol in pre_tokenizers.ByteLevel.alphabet()
+        if symbol in ids
+    }
     needed |= {f"the stopping token {stop}": stop for stop in stopping}
     what, highest = max(needed.items(), key=lambda item: item[1])
     if vocabulary <= highest:
-        raise UsageError(f"a vocabulary of {vocabulary} cuts off {what} (id {highest}); use at least {highest + 1}, or 0 for the whole")
+        raise UsageError(
+            f"a vocabulary of {vocabulary} cuts off {what} (id {highest}); use at least {highest + 1}, or 0 for the "
+            "whole"
+        )
     model["vocab"] = {token: i for token, i in ids.items() if i < vocabulary}
     model["merges"] = [list(merge) for merge in merges if ids["".join(merge)] < vocabulary]
     document["added_tokens"] = [token for token in document["added_tokens"] if token["id"] < vocabulary]
@@ -49,7 +56,8 @@ def _require_merge_order(ids: Mapping[str, int], merges: list[tuple[str, ...]]) 
         made = ids[left + right]
         if made <= max(last, ids[left], ids[right]):
             raise UsageError(
-                f"token {left + right!r} (id {made}) comes before the merges that produce it, so no cut is sound; use vocabulary 0"
+                f"token {left + right!r} (id {made}) comes before the merges that produce it, so no cut is sound; use "
+                "vocabulary 0"
             )
         last = made
 
@@ -61,10 +69,13 @@ def write_cut_model(source: Path, folder: Path, *, vocabulary: int, dtype: torch
         copy_model(source, folder)
         return
     if config is None:
-        raise UsageError(f"the model in {source} is not a plain Llama, so its vocabulary cannot be cut; use vocabulary 0")
+        raise UsageError(
+            f"the model in {source} is not a plain Llama, so its vocabulary cannot be cut; use vocabulary 0"
+        )
     if vocabulary > config.vocab_size:
         raise UsageError(
-            f"the vocabulary is {vocabulary}, but the model has only {config.vocab_size} tokens; use at most that, or 0 for all"
+            f"the vocabulary is {vocabulary}, but the model has only {config.vocab_size} tokens; use at most that, or "
+            "0 for all"
         )
     if not (source / "tokenizer.json").exists():
         raise UsageError(f"{source} has no tokenizer.json, so a prompt cannot be read; give a complete model folder")

@@ -1,9 +1,10 @@
 """Draws sequences: a tile is `draws` sequences through `slots` slots, a function of (network, key) alone.
 
 Each draw has its own row of uniform numbers, one per position, and a token is the inverse of its cumulative
-distribution at that number; so a draw does not depend on the slot that happened to make it, and two
-models drawn from with one key are compared under common random numbers. CPU matrix products differ in the last bit between row counts; how
-many rows a step has follows from the number of slots and the tile's own draws, so that its bytes depend on nothing else.
+distribution at that number; so a draw does not depend on the slot that happened to make it, and two models drawn from
+with one key are compared under common random numbers. CPU matrix products differ in the last bit between row counts;
+how many rows a step has follows from the number of slots and the tile's own draws, so that its bytes depend on nothing
+else.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def draw(
     slots: int,
     key: Key,
 ) -> Sequences:
-    """A sequence of at most `horizon` tokens after each prompt named in `prompt_of`, each token's log-probability recorded (nats)."""
+    """A sequence of at most `horizon` tokens after each prompt named in `prompt_of`, each token's log-probability
+    recorded (nats)."""
     draws = len(prompt_of)
     slots = min(slots, draws)
     uniforms = key.generator().random((draws, horizon))
@@ -46,9 +48,14 @@ def draw(
     stops = np.array(sorted(stopping), dtype=np.int64)
 
     decoder = network.decoder(prompts, slots, horizon)
-    making, at = np.full(slots, -1), np.zeros(slots, dtype=np.int64)  # which draw each slot makes, and its length so far
+    making, at = (
+        np.full(slots, -1),
+        np.zeros(slots, dtype=np.int64),
+    )  # which draw each slot makes, and its length so far
     tokens, waiting = np.zeros(slots, dtype=np.int64), 0
-    order = np.argsort(prompt_of, kind="stable")  # draws after one prompt begin together, for they share its keys and values
+    order = np.argsort(
+        prompt_of, kind="stable"
+    )  # draws after one prompt begin together, for they share its keys and values
     while True:
         keep_on()
         free = making < 0
@@ -79,15 +86,22 @@ def draw(
 
 
 def in_turn(first: int, draws: int, prompts: int) -> Int[np.ndarray, " draws"]:
-    """Which prompt each of the draws `first`, `first` + 1, ... follows: the prompts in turn, so that any few draws follow all alike."""
+    """Which prompt each of the draws `first`, `first` + 1, ... follows: the prompts in turn, so that any few draws
+    follow all alike."""
     return (first + np.arange(draws)) % prompts
 
 
 def next_tokens(
-    logits: Float[Tensor, "n v"], rows: Int[np.ndarray, " m"], uniforms: Float[np.ndarray, " m"], selectivity: Selectivity
+    logits: Float[Tensor, "n v"],
+    rows: Int[np.ndarray, " m"],
+    uniforms: Float[np.ndarray, " m"],
+    selectivity: Selectivity,
 ) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
-    """A token by inversion for each uniform number, from that of these rows of logits, and its log-probability (nats)."""
-    if selectivity == UNCHANGED and fits(in_rows(logits)):  # nothing of a row's size is then written, so that nothing is won by pieces
+    """A token by inversion for each uniform number, from that of these rows of logits, and its log-probability
+    (nats)."""
+    if selectivity == UNCHANGED and fits(
+        in_rows(logits)
+    ):  # nothing of a row's size is then written, so that nothing is won by pieces
         return invert_cdf(logits, uniforms, rows)
     drawn, log_prob, start = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.float32), 0
     for piece in in_pieces(logits):

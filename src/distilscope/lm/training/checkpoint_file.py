@@ -19,14 +19,16 @@ NAME = "checkpoint.safetensors"
 
 
 def write_checkpoint(scratch: Path, standing: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Takes the place of the one before only when it is whole: a crash leaves one or the other. `standing` is a JSON object."""
+    """Takes the place of the one before only when it is whole: a crash leaves one or the other. `standing` is a JSON
+    object."""
     text = json.dumps(standing)
     with whole_file(scratch / NAME) as partial:
         save_file(dict(tensors), partial, metadata={"standing": text, "sha256": _sha256(text, tensors)})
 
 
 def read_checkpoint(scratch: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-    """None unless it is there and holds, byte for byte, what was written: training from the start then gives the same weights."""
+    """None unless it is there and holds, byte for byte, what was written: training from the start then gives the same
+    weights."""
     try:
         tensors = load_file(scratch / NAME)
         with safe_open(scratch / NAME, framework="pt") as file:

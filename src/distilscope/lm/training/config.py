@@ -24,8 +24,8 @@ class Training:
     warmup_fraction: float = 0.01
     decay_fraction: float = 0.2
     precision: str = "auto"
-    """float32; bfloat16 or float16 for mixed precision (weights and optimiser stay in float32; in float16 the loss is scaled, so that small
-    gradients are not lost); auto by what the hardware multiplies fast."""
+    """float32; bfloat16 or float16 for mixed precision (weights and optimiser stay in float32; in float16 the loss is
+    scaled, so that small gradients are not lost); auto by what the hardware multiplies fast."""
     microbatch_tokens: int = 8192
     """Most tokens whose activations and logits are held at once."""
     evaluations: int = 4
@@ -40,13 +40,21 @@ class Training:
             if getattr(self, name) < (least := int(name != "epochs")):
                 raise UsageError(f"training.{name} is {getattr(self, name)}, but must be at least {least}")
         if not 0 < self.learning_rate < math.inf:
-            raise UsageError(f"training.learning_rate is {self.learning_rate}, but must be a finite number above 0, such as 0.0005")
+            raise UsageError(
+                f"training.learning_rate is {self.learning_rate}, but must be a finite number above 0, such as 0.0005"
+            )
         if not 0 < self.clip < math.inf:
             raise UsageError(f"training.clip is {self.clip}, but must be a finite number above 0, such as 1.0")
         if not all(0 <= beta < 1 for beta in self.betas) or not 0 <= self.weight_decay < math.inf:
-            raise UsageError("training.betas must be at least 0 and below 1, and training.weight_decay a finite number of at least 0")
-        if not (self.warmup_fraction >= 0 and self.decay_fraction >= 0 and self.warmup_fraction + self.decay_fraction <= 1):
-            raise UsageError("training.warmup_fraction and training.decay_fraction must be at least 0 and add up to at most 1")
+            raise UsageError(
+                "training.betas must be at least 0 and below 1, and training.weight_decay a finite number of at least 0"
+            )
+        if not (
+            self.warmup_fraction >= 0 and self.decay_fraction >= 0 and self.warmup_fraction + self.decay_fraction <= 1
+        ):
+            raise UsageError(
+                "training.warmup_fraction and training.decay_fraction must be at least 0 and add up to at most 1"
+            )
         require_dtype(self.precision, "training.precision")
 
     def steps(self, sequences: int) -> int:

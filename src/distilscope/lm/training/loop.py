@@ -42,7 +42,8 @@ class Trained:
     tokens: int
     """Tokens trained on, repeats counted."""
     exact_resume: bool
-    """Whether it ran, or went on after every interruption, in one number of processes: its weights are then those of any such training."""
+    """Whether it ran, or went on after every interruption, in one number of processes: its weights are then those of
+    any such training."""
 
     @property
     def held_out_loss(self) -> float:
@@ -70,16 +71,20 @@ def train(
 ) -> Trained:
     """Trains `network` in place on `data`; checkpoints live in the folder `scratch` and are taken up from there.
 
-    Where it holds none, that of the folder `beside` is taken up, left by the same training in another number of processes. Every process
-    of the `group` calls this with the same arguments; the first one writes. As soon as `told_to_end` says so in one of them, all save and
-    end.
-    Raises StoppedError then, and DistilscopeError where the loss stops being a number; the last checkpoint stays in `scratch`.
+    Where it holds none, that of the folder `beside` is taken up, left by the same training in another number of
+    processes. Every process of the `group` calls this with the same arguments; the first one writes. As soon as
+    `told_to_end` says so in one of them, all save and end. Raises StoppedError then, and DistilscopeError where the
+    loss stops being a number; the last checkpoint stays in `scratch`.
     """
     network.to(device())
     steps = training.steps(len(data))
     looks = training.looks(len(data))
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=training.learning_rate, betas=training.betas, weight_decay=training.weight_decay, fused=True
+        network.parameters(),
+        lr=training.learning_rate,
+        betas=training.betas,
+        weight_decay=training.weight_decay,
+        fused=True,
     )
     precision = getattr(torch, resolved_dtype(training.precision))
     scaler = _scaler(precision, len(data.ids) * training.batch_sequences // len(data))
@@ -102,9 +107,14 @@ def train(
         if not (math.isfinite(loss) and (math.isfinite(norm) or overflowed)):
             if _finite(network):
                 progress.save(network, optimizer, scaler)
-            kept = f"the last checkpoint is kept in {scratch}" if (scratch / NAME).exists() else "no checkpoint had been due"
+            kept = (
+                f"the last checkpoint is kept in {scratch}"
+                if (scratch / NAME).exists()
+                else "no checkpoint had been due"
+            )
             raise DistilscopeError(
-                f"the training loss is {loss} and its gradient's norm {norm} at step {step + 1} of {steps}; lower training.learning_rate "
+                f"the training loss is {loss} and its gradient's norm {norm} at step {step + 1} of {steps}; lower "
+                "training.learning_rate "
                 f"(now {training.learning_rate:g}) and run again; {kept}"
             )
         scaler.step(optimizer)  # not taken where a scaled gradient overflowed
@@ -118,17 +128,24 @@ def train(
         if after_step is not None:
             after_step(step + 1)
         if stopping and step + 1 < steps:
-            raise StoppedError(f"the training was told to end after step {step + 1} of {steps}; run again to go on from its checkpoint")
+            raise StoppedError(
+                f"the training was told to end after step {step + 1} of {steps}; run again to go on from its checkpoint"
+            )
     network.load_state_dict(progress.best)
     return Trained(network, progress.history, progress.chosen_step, progress.tokens, progress.exact)
 
 
 def _scaler(precision: torch.dtype, tokens: int) -> torch.amp.GradScaler:
-    """For float16. It begins at the library's own scale for a mean over a batch of `tokens`: what is scaled here is their sum."""
-    return torch.amp.GradScaler(device().type, init_scale=2.0 ** (16 - tokens.bit_length()), enabled=precision == torch.float16)
+    """For float16. It begins at the library's own scale for a mean over a batch of `tokens`: what is scaled here is
+    their sum."""
+    return torch.amp.GradScaler(
+        device().type, init_scale=2.0 ** (16 - tokens.bit_length()), enabled=precision == torch.float16
+    )
 
 
-def _backward(network: Llama, batch: Sequences, most_tokens: int, precision: torch.dtype, scaler: torch.amp.GradScaler) -> float:
+def _backward(
+    network: Llama, batch: Sequences, most_tokens: int, precision: torch.dtype, scaler: torch.amp.GradScaler
+) -> float:
     """Accumulates the (scaled) gradient of the batch's loss, summed over its tokens; returns that loss."""
     total = 0.0
     for rows in batches_of_like_length(batch.positions, most_tokens):
@@ -141,7 +158,8 @@ def _backward(network: Llama, batch: Sequences, most_tokens: int, precision: tor
 
 
 def _average_and_clip(network: Llama, tokens: int, clip: float) -> float:
-    """Turns the gradient of a sum over tokens into that of their mean, no longer than `clip`; returns its length before that."""
+    """Turns the gradient of a sum over tokens into that of their mean, no longer than `clip`; returns its length before
+    that."""
     gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
     norm = float(torch.nn.utils.get_total_norm(gradients, foreach=True)) / tokens
     for gradient in gradients:
@@ -150,12 +168,14 @@ def _average_and_clip(network: Llama, tokens: int, clip: float) -> float:
 
 
 def _finite(network: Llama) -> bool:
-    """Whether the weights are worth keeping; if not, the next step stops the training and the checkpoint before stays."""
+    """Whether the weights are worth keeping; if not, the next step stops the training and the checkpoint before
+    stays."""
     return all(bool(weight.isfinite().all()) for weight in network.parameters())
 
 
 def held_out_loss(network: Llama, sequences: Sequences, group: Group = ALONE) -> float:
-    """Mean negative log-probability per true token (nats), in the weights' own precision; its exponential is the perplexity."""
+    """Mean negative log-probability per true token (nats), in the weights' own precision; its exponential is the
+    perplexity."""
     dealt = list(batches_of_like_length(sequences.positions, 1024))[group.rank :: group.size]
     rows = np.sort(np.concatenate(dealt)) if dealt else np.zeros(0, dtype=np.int64)
     found = log_prob((network.frozen(), UNCHANGED), sequences.take(rows))

@@ -1,7 +1,7 @@
 """Processes that train one network together, each on its share of every batch.
 
-What they compute is added up, never averaged: gradients of the loss summed over tokens, whose mean is taken once, over the whole batch. So
-the objective is the same for any number of processes, up to the order of a sum.
+What they compute is added up, never averaged: gradients of the loss summed over tokens, whose mean is taken once, over
+the whole batch. So the objective is the same for any number of processes, up to the order of a sum.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ class Group:
 
     def share(self, batch: Sequences) -> Sequences:
         """This process's part of a batch, maybe none: dealt out by length, so that all have about as much to do."""
-        return batch if self.size == 1 else batch.take(np.argsort(-batch.positions, kind="stable")[self.rank :: self.size])
+        return (
+            batch if self.size == 1 else batch.take(np.argsort(-batch.positions, kind="stable")[self.rank :: self.size])
+        )
 
     def add_up(self, tensor: Tensor) -> None:
         """Puts the sum over all processes in its place, to the last bit the same for each."""
@@ -63,7 +65,8 @@ def joined() -> Iterator[Group]:
 
 
 def gradient_in_one(network: torch.nn.Module) -> Tensor:
-    """Lays the gradients, zero for now, out in one tensor, so that one sum over all processes is enough; all weights have one dtype."""
+    """Lays the gradients, zero for now, out in one tensor, so that one sum over all processes is enough; all weights
+    have one dtype."""
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     whole = torch.zeros(sum(weight.numel() for weight in weights), dtype=weights[0].dtype, device=weights[0].device)
     for weight, part in zip(weights, whole.split([weight.numel() for weight in weights]), strict=True):

@@ -1,4 +1,5 @@
-"""Where a training stands: its step, curve, optimiser and best weights so far, kept in a checkpoint and taken up from there."""
+"""Where a training stands: its step, curve, optimiser and best weights so far, kept in a checkpoint and taken up from
+there."""
 
 from __future__ import annotations
 
@@ -53,8 +54,12 @@ class Standing:
 
     def evaluated(self, network: Llama, held_out: float) -> None:
         if not math.isfinite(held_out):
-            raise DistilscopeError(f"the held-out loss is {held_out} at step {self.step}; lower training.learning_rate and run again")
-        self.history.append({"step": self.step, "training_loss": float(np.mean(self.losses)), "held_out_loss": held_out})
+            raise DistilscopeError(
+                f"the held-out loss is {held_out} at step {self.step}; lower training.learning_rate and run again"
+            )
+        self.history.append(
+            {"step": self.step, "training_loss": float(np.mean(self.losses)), "held_out_loss": held_out}
+        )
         self.losses = []
         if held_out <= min(entry["held_out_loss"] for entry in self.history):
             self.chosen_step = self.step
@@ -79,7 +84,9 @@ class Standing:
         }
         write_checkpoint(self.scratch, standing, tensors)
 
-    def _resume(self, scratch: Path, network: Llama, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> bool:
+    def _resume(
+        self, scratch: Path, network: Llama, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+    ) -> bool:
         found = read_checkpoint(scratch)
         if found is None:
             return False

@@ -1,1 +1,2 @@
-"""Figure 5 of the paper: where the texts of p*, teachers and students lie, and a second opinion on precision and recall."""
+"""Figure 5 of the paper: where the texts of p*, teachers and students lie, and a second opinion on precision and
+recall."""

@@ -22,14 +22,19 @@ from distilscope.studies.run import as_json, recorded, store_folder
 from distilscope.system.atomic_file import write_whole
 
 NOTE = (
-    "A map proves nothing: distances on it are distorted, and its clusters depend on the embedder, the settings and the seed. "
-    "Precision and recall by nearest neighbours depend on the embedder and on how many texts there are: compare them with each other "
+    "A map proves nothing: distances on it are distorted, and its clusters depend on the embedder, the settings and "
+    "the seed. "
+    "Precision and recall by nearest neighbours depend on the embedder and on how many texts there are: compare them "
+    "with each other "
     "and with what other draws of p* score."
 )
 
 
-def draw_map(run: Path, embedder: Embedder, *, per_model: int = 1000, seed: int = 0, lay_out: Layout | None = None) -> dict[str, Any]:
-    """Writes RUN/map.json, figure5.png and figure5.pdf, and returns the document; the same run, embedder and seed give the same.
+def draw_map(
+    run: Path, embedder: Embedder, *, per_model: int = 1000, seed: int = 0, lay_out: Layout | None = None
+) -> dict[str, Any]:
+    """Writes RUN/map.json, figure5.png and figure5.pdf, and returns the document; the same run, embedder and seed give
+    the same.
 
     `lay_out` is UMAP with the paper's settings unless given.
     Raises UsageError for a run that is not finished or too few texts, StoreError where artifacts are gone.
@@ -43,7 +48,11 @@ def draw_map(run: Path, embedder: Embedder, *, per_model: int = 1000, seed: int 
     texts = [text for one in (*speakers, *more) for text in one.texts]
     vectors = embedder.embed(texts)
     of = dict(
-        zip(map(id, (*speakers, *more)), np.split(vectors, np.cumsum([len(one.texts) for one in (*speakers, *more)])[:-1]), strict=True)
+        zip(
+            map(id, (*speakers, *more)),
+            np.split(vectors, np.cumsum([len(one.texts) for one in (*speakers, *more)])[:-1]),
+            strict=True,
+        )
     )
     plane = lay_out(np.concatenate([of[id(one)] for one in speakers]), seed)
     document = {
@@ -84,9 +93,14 @@ def _neighbours(found: Gathered, of: dict[int, Float[np.ndarray, "n d"]]) -> dic
     }
 
 
-def _over_seeds(ones: Iterable[Speaker], reference: Float[np.ndarray, "n d"], of: dict[int, Float[np.ndarray, "n d"]]) -> dict[str, Any]:
+def _over_seeds(
+    ones: Iterable[Speaker], reference: Float[np.ndarray, "n d"], of: dict[int, Float[np.ndarray, "n d"]]
+) -> dict[str, Any]:
     pairs = [
-        (neighbour_precision(candidate=of[id(one)], reference=reference), neighbour_recall(candidate=of[id(one)], reference=reference))
+        (
+            neighbour_precision(candidate=of[id(one)], reference=reference),
+            neighbour_recall(candidate=of[id(one)], reference=reference),
+        )
         for one in ones
     ]
     precision, recall = zip(*pairs, strict=True)

@@ -1,4 +1,5 @@
-"""Texts as points on a sphere: a sentence embedder, named as models are. Its weights are read; no code that comes with it is run."""
+"""Texts as points on a sphere: a sentence embedder, named as models are. Its weights are read; no code that comes with
+it is run."""
 
 from __future__ import annotations
 
@@ -49,13 +50,16 @@ class SentenceEmbedder:
     """A transformer encoder whose last hidden states are averaged over a text's tokens and scaled to length 1."""
 
     def __init__(self, reference: str) -> None:
-        """`reference`: package:NAME, a model folder or hf:ORG/NAME. UsageError where it is not one of these, or does not embed so."""
+        """`reference`: package:NAME, a model folder or hf:ORG/NAME. UsageError where it is not one of these, or does
+        not embed so."""
         folder = model_folder(reference)
         self._reference, self._digest = public_name(reference), digest(folder)
         _require_mean(_beside(folder, reference, "1_Pooling/config.json"), reference)
         tokenizer = read_tokenizer(folder)
         if tokenizer is None:
-            raise UsageError(f"{reference} has no tokenizer.json, so it reads no text; give a complete sentence embedder")
+            raise UsageError(
+                f"{reference} has no tokenizer.json, so it reads no text; give a complete sentence embedder"
+            )
         self.longest = _longest(folder)
         tokenizer.no_truncation()  # its own file may ask for another length, and for padding
         tokenizer.no_padding()
@@ -65,12 +69,17 @@ class SentenceEmbedder:
     def embed(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
         """The same vectors whatever the number of cores: texts in a fixed order, a thread for each batch."""
         distinct = list(dict.fromkeys(texts))
-        ids = [found[: self.longest - 1] + found[-1:] if len(found) > self.longest else found for found in self._ids(distinct)]
+        ids = [
+            found[: self.longest - 1] + found[-1:] if len(found) > self.longest else found
+            for found in self._ids(distinct)
+        ]
         order = sorted(range(len(distinct)), key=lambda at: (len(ids[at]), at))
         batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
         vectors = np.zeros((len(distinct), self._model.config.hidden_size), dtype=np.float32)
         with one_thread():
-            found = in_threads(lambda batch: self._embed([ids[at] for at in batch]), batches, cores() if device().type == "cpu" else 1)
+            found = in_threads(
+                lambda batch: self._embed([ids[at] for at in batch]), batches, cores() if device().type == "cpu" else 1
+            )
             for batch, embedded in zip(batches, found, strict=True):
                 vectors[batch] = embedded
         place = {text: at for at, text in enumerate(distinct)}
@@ -110,7 +119,9 @@ def _encoder(folder: Path) -> Any:
     read_config(folder)  # these two refuse code and pickled weights before anything is loaded
     weight_files(folder)
     try:
-        model = AutoModel.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, local_files_only=True)
+        model = AutoModel.from_pretrained(
+            folder, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, local_files_only=True
+        )
     except (ValueError, OSError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UsageError(f"transformers cannot load the embedder in {folder}: {reason}") from None
@@ -133,15 +144,24 @@ def _beside(folder: Path, reference: str, name: str) -> dict[str, Any]:
 
 def _require_mean(pooling: dict[str, Any], reference: str) -> None:
     """Raises UsageError unless vectors are means over tokens, as where nothing is said of it."""
-    other = [name for name, on in pooling.items() if name.startswith("pooling_mode_") and on is True and name != "pooling_mode_mean_tokens"]
+    other = [
+        name
+        for name, on in pooling.items()
+        if name.startswith("pooling_mode_") and on is True and name != "pooling_mode_mean_tokens"
+    ]
     said = pooling.get("pooling_mode")
     if other or said not in (None, "mean"):
         kind = said if said not in (None, "mean") else other[0].removeprefix("pooling_mode_").replace("_", " ")
-        raise UsageError(f"the embedder {reference} pools by {kind}, but only means over tokens are taken here; give another --embedder")
+        raise UsageError(
+            f"the embedder {reference} pools by {kind}, but only means over tokens are taken here; give another "
+            "--embedder"
+        )
 
 
 def _longest(folder: Path) -> int:
     """Tokens that are read of a text, special ones included."""
     said = _beside(folder, "", "sentence_bert_config.json").get("max_seq_length")
     positions = read_config(folder).get("max_position_embeddings", 512)
-    return min(said if isinstance(said, int) and said > 2 else 512, positions)  # some count more positions than they have tokens for
+    return min(
+        said if isinstance(said, int) and said > 2 else 512, positions
+    )  # some count more positions than they have tokens for

@@ -40,12 +40,13 @@ class Gathered:
     others: tuple[Speaker, ...]
     """As many texts of each, so that they can be compared."""
     more: tuple[Speaker, ...]
-    """As many again of p*'s training draws, disjoint: what a student that is p* would score; none where a run keeps too few."""
+    """As many again of p*'s training draws, disjoint: what a student that is p* would score; none where a run keeps too
+    few."""
 
 
 def gather(study: Study, store: Store, *, per_model: int) -> Gathered:
-    """`per_model` texts of each kind of model, shared by the seeds, and up to four times as many of p*, as in the paper; fewer where a run
-    has fewer. Students of a sweep's other sizes are left out.
+    """`per_model` texts of each kind of model, shared by the seeds, and up to four times as many of p*, as in the
+    paper; fewer where a run has fewer. Students of a sweep's other sizes are left out.
 
     Raises UsageError where that leaves too few for nearest neighbours, StoreError where artifacts are gone.
     """
@@ -54,7 +55,8 @@ def gather(study: Study, store: Store, *, per_model: int) -> Gathered:
     each = min(per_model // config.seeds, config.ground_truth.num_eval, config.distil_draws)
     if each <= K:
         raise UsageError(
-            f"--per-model {per_model} leaves {max(each, 0)} texts for each of {config.seeds} seeds, but nearest neighbours need more "
+            f"--per-model {per_model} leaves {max(each, 0)} texts for each of {config.seeds} seeds, but nearest "
+            "neighbours need more "
             f"than {K}; ask for at least {(K + 1) * config.seeds}, of a run with as many draws"
         )
     base = next(iter(study.students)).variant
@@ -63,7 +65,9 @@ def gather(study: Study, store: Store, *, per_model: int) -> Gathered:
     held_out = read.texts((*study.test, *study.validation), 0, 4 * per_model)
     more = []
     if all(store.has(step) for step in study.data):  # nobody may have learnt from them
-        more = [Speaker("reference", None, seed, read.texts(study.data, seed * each, each)) for seed in range(config.seeds)]
+        more = [
+            Speaker("reference", None, seed, read.texts(study.data, seed * each, each)) for seed in range(config.seeds)
+        ]
     whole = tuple(one for one in more if len(one.texts) == each)
     return Gathered(Speaker("reference", None, None, held_out), tuple(others), whole)
 
@@ -86,6 +90,10 @@ class _Reader:
                 break
             draws = read_draws({"draws/0": self._store.sound(step)}, "draws")
             draws = draws.take(np.arange(min(len(draws), first + number - len(found))))
-            lead = self._tokenizer.decode(list(draws.prompts[0]), skip_special_tokens=False) if len(draws.prompts) == 1 else ""
+            lead = (
+                self._tokenizer.decode(list(draws.prompts[0]), skip_special_tokens=False)
+                if len(draws.prompts) == 1
+                else ""
+            )
             found += [lead + text for text in texts(self._tokenizer, draws)]
         return tuple(found[first:])

@@ -21,7 +21,8 @@ Layout = Callable[[Float[np.ndarray, "n d"], int], Float[np.ndarray, "n 2"]]
 
 
 def umap() -> Layout:
-    """UMAP, which gives the same plane for the same vectors and seed, on one thread. UsageError where it is not installed."""
+    """UMAP, which gives the same plane for the same vectors and seed, on one thread. UsageError where it is not
+    installed."""
     import torch
 
     try:
@@ -33,11 +34,15 @@ def umap() -> Layout:
 
     def lay_out(vectors: Float[np.ndarray, "n d"], seed: int) -> Float[np.ndarray, "n 2"]:
         threads = torch.get_num_threads()
-        with _seeded(seed), warnings.catch_warnings():  # where few texts lie far apart UMAP begins at random, by the seed too
+        with (
+            _seeded(seed),
+            warnings.catch_warnings(),
+        ):  # where few texts lie far apart UMAP begins at random, by the seed too
             warnings.filterwarnings("ignore", "Spectral initialisation failed")
             try:
                 return UMAP(**SETTINGS, random_state=seed, n_jobs=1).fit_transform(vectors)
-            finally:  # Numba, when it starts OpenMP's threads, sets their number to that of all cores, for torch as well
+            # Numba, when it starts OpenMP's threads, sets their number to that of all cores, for torch as well
+            finally:
                 torch.set_num_threads(threads)
 
     return lay_out
@@ -45,7 +50,8 @@ def umap() -> Layout:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """UMAP begins with eigenvectors, whose search SciPy begins again from numbers that nobody has seeded, and UMAP cannot tell it to."""
+    """UMAP begins with eigenvectors, whose search SciPy begins again from numbers that nobody has seeded, and UMAP
+    cannot tell it to."""
     from scipy.sparse import linalg
 
     found = linalg.eigsh

@@ -1,10 +1,11 @@
 """The teacher's data D' as one Parquet file that `datasets`, TRL and axolotl read as it is.
 
-One row for each sequence. `prompt` and `completion` are text, for eyes and for trainers that want text; the stopping token is not in it.
-The same in token ids: `prompt_ids`, and `completion_ids` with the stopping token where it was drawn. A trainer that finds
-`input_ids`, `attention_mask` and `labels` (-100 on the prompt) takes these and tokenises nothing: so nothing is read back from text, and
-no end is appended to a sequence that was cut at the horizon. `length` counts the completion's tokens; `ended` says whether it stopped by
-itself; `log_prob` (nats, of the sequence) and `token_log_prob` are the selected teacher's, as recorded while drawing.
+One row for each sequence. `prompt` and `completion` are text, for eyes and for trainers that want text; the stopping
+token is not in it. The same in token ids: `prompt_ids`, and `completion_ids` with the stopping token where it was
+drawn. A trainer that finds `input_ids`, `attention_mask` and `labels` (-100 on the prompt) takes these and tokenises
+nothing: so nothing is read back from text, and no end is appended to a sequence that was cut at the horizon. `length`
+counts the completion's tokens; `ended` says whether it stopped by itself; `log_prob` (nats, of the sequence) and
+`token_log_prob` are the selected teacher's, as recorded while drawing.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ def _table(draws: Sequences, tokenizer: Tokenizer, schema: Any) -> Any:
     contexts, rows = [prompts[which] for which in draws.prompt_of], [row.astype(np.int32) for row in draws]
     whole = np.concatenate([draws.offsets[:1], np.cumsum(draws.contexts + draws.lengths)])
     inputs = np.concatenate([part for pair in zip(contexts, rows, strict=True) for part in pair])
-    labels = np.concatenate([part for context, row in zip(contexts, rows, strict=True) for part in (np.full_like(context, IGNORED), row)])
+    labels = np.concatenate(
+        [part for context, row in zip(contexts, rows, strict=True) for part in (np.full_like(context, IGNORED), row)]
+    )
     ids = pa.int32()
     columns = {
         "prompt": pa.array([prompt_texts[which] for which in draws.prompt_of], type=pa.string()),

@@ -51,11 +51,12 @@ class Exported:
 
 
 def export(run: Path, *, output_dir: Path | None = None, setting: str | None = None, seed: int = 0) -> Exported:
-    """Writes data/, distilled/ and direct/ into `output_dir` (default: RUN/export), of one seed, at one setting of the teacher.
+    """Writes data/, distilled/ and direct/ into `output_dir` (default: RUN/export), of one seed, at one setting of the
+    teacher.
 
-    `setting` is written as `chosen_setting` takes it; without, it is the recommended one. Where that is the direct student, there is no
-    teacher: direct/ is written alone. Raises UsageError for a run, setting or seed that there is not and for a folder that is not an
-    export's own, StoreError where artifacts are gone.
+    `setting` is written as `chosen_setting` takes it; without, it is the recommended one. Where that is the direct
+    student, there is no teacher: direct/ is written alone. Raises UsageError for a run, setting or seed that there is
+    not and for a folder that is not an export's own, StoreError where artifacts are gone.
     """
     results = read_results(run)
     chosen = chosen_setting(results, setting)
@@ -82,7 +83,12 @@ class _Exporter:
 
     def write(self, folder: Path, chosen: Setting) -> Exported:
         taught = knobs(chosen)
-        about = {"made_by": f"distilscope {__version__}", "recipe": self.results["recipe"], "setting": dict(chosen), "seed": self.seed}
+        about = {
+            "made_by": f"distilscope {__version__}",
+            "recipe": self.results["recipe"],
+            "setting": dict(chosen),
+            "seed": self.seed,
+        }
         with whole_folder(folder, about) as fresh:
             students = {"direct": self._student(fresh / "direct", None)}
             if taught is not None:
@@ -100,7 +106,11 @@ class _Exporter:
         one = self._of_seed(self.study.students, taught)
         card = model_card(self.results, taught, self.seed, self.origin)
         write_student(
-            folder, self.store.sound(one.model), drawn_at=one.evaluation, horizon=self.study.config.ground_truth.horizon, card=card
+            folder,
+            self.store.sound(one.model),
+            drawn_at=one.evaluation,
+            horizon=self.study.config.ground_truth.horizon,
+            card=card,
         )
         return folder
 
@@ -110,7 +120,11 @@ class _Exporter:
         tokens = self.store.sound(self.study.prompts.inputs["tokenizer"])
         tokenizer = read_tokenizer(tokens)
         assert tokenizer is not None  # the study's prompts were read with it
-        facts = {"horizon": self.study.config.ground_truth.horizon, "stopping": sorted(stopping_ids(tokens)), "unit": "nats"}
+        facts = {
+            "horizon": self.study.config.ground_truth.horizon,
+            "stopping": sorted(stopping_ids(tokens)),
+            "unit": "nats",
+        }
         number = write_teacher_data(folder / DATA, self._tiles(one), tokenizer, about | facts)
         card = data_card(self.results, taught, self.seed, self.origin, number=number, file=DATA)
         (folder / "README.md").write_text(card, encoding="utf-8")

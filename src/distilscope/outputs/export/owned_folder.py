@@ -21,8 +21,8 @@ RECORD = "export.json"
 def whole_folder(place: Path, about: Mapping[str, Any]) -> Iterator[Path]:
     """A fresh folder to write into; when the block ends well it becomes `place`, with `about` in its record.
 
-    An earlier export that nobody has touched makes way. Raises UsageError for anything else that stands there, before the block
-    begins; if the block raises, nothing is left of it.
+    An earlier export that nobody has touched makes way. Raises UsageError for anything else that stands there, before
+    the block begins; if the block raises, nothing is left of it.
     """
     require_ours(place)
     partial, old = (place.with_name(f".{place.name}.{what}") for what in ("partial", "old"))
@@ -57,13 +57,18 @@ def require_ours(place: Path) -> None:
         return
     try:
         known: Mapping[str, str] = json.loads((place / RECORD).read_text(encoding="utf-8"))["files"]
-        changed = sorted(name for name, digest in known.items() if name in present and file_digest(place / name) != digest)
+        changed = sorted(
+            name for name, digest in known.items() if name in present and file_digest(place / name) != digest
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UsageError(f"{place} holds files that no export has written, and they are not overwritten; {other}") from None
+        raise UsageError(
+            f"{place} holds files that no export has written, and they are not overwritten; {other}"
+        ) from None
     touched = [*changed, *sorted(present - set(known) - {RECORD})]
     if touched:
         raise UsageError(
-            f"{place / touched[0]} was changed or added since {place} was exported, and is not overwritten; move it away or {other}"
+            f"{place / touched[0]} was changed or added since {place} was exported, and is not overwritten; move it "
+            f"away or {other}"
         )
 
 

@@ -10,9 +10,11 @@ from distilscope.evaluation.by_seed import DIRECT, Setting, setting_of
 
 
 def chosen_setting(results: Mapping[str, Any], asked: str | None) -> Setting:
-    """The setting of a results document that `asked` writes, such as temperature=0.8, 0.8, top_k=50,min_p=0.05 or direct.
+    """The setting of a results document that `asked` writes, such as temperature=0.8, 0.8, top_k=50,min_p=0.05 or
+    direct.
 
-    None asks for the recommended one. Raises UsageError, listing the choices, where there is no such setting and where none is recommended.
+    None asks for the recommended one. Raises UsageError, listing the choices, where there is no such setting and where
+    none is recommended.
     """
     settings = {written(setting): setting for setting in map(setting_of, results["students"])}
     choices = "choose one with --setting: " + ", ".join(settings)

@@ -1,4 +1,5 @@
-"""A student as a Hugging Face folder that `AutoModelForCausalLM` and `AutoTokenizer` load, and that draws as the study drew from it."""
+"""A student as a Hugging Face folder that `AutoModelForCausalLM` and `AutoTokenizer` load, and that draws as the study
+drew from it."""
 
 from __future__ import annotations
 
@@ -13,8 +14,9 @@ from distilscope.studies.config import Knobs
 def write_student(folder: Path, model: Path, *, drawn_at: Knobs, horizon: int, card: str) -> None:
     """Writes the model of an artifact: weights and tokenizer as they are, and what a run keeps elsewhere.
 
-    `drawn_at` is the selectivity, and `horizon` the most tokens, at which the student was measured: they go into generation_config.json,
-    where a `generate` that is told nothing else looks. What it does not find there it takes from defaults that keep 50 tokens.
+    `drawn_at` is the selectivity, and `horizon` the most tokens, at which the student was measured: they go into
+    generation_config.json, where a `generate` that is told nothing else looks. What it does not find there it takes
+    from defaults that keep 50 tokens.
     """
     copy_model(model, folder)
     stopping, tokenizer = sorted(stopping_ids(model)), read_tokenizer(model)
@@ -25,7 +27,11 @@ def write_student(folder: Path, model: Path, *, drawn_at: Knobs, horizon: int, c
         limit = {"model_max_length": context} if context else {}
         write_json(folder / "tokenizer_config.json", settings | special | limit)
     generation = folder / "generation_config.json"
-    kept = json.loads(generation.read_text(encoding="utf-8")) if generation.exists() else {"eos_token_id": stopping or None}
+    kept = (
+        json.loads(generation.read_text(encoding="utf-8"))
+        if generation.exists()
+        else {"eos_token_id": stopping or None}
+    )
     neutral = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
     write_json(generation, kept | neutral | dict(drawn_at) | {"max_new_tokens": horizon})
     (folder / "README.md").write_text(card, encoding="utf-8")

@@ -39,7 +39,8 @@ SETTINGS = {
 """Of Ray, by environment variable, while it starts."""
 
 OBJECTS = 80 << 20
-"""Bytes for Ray's own objects, about the least it takes: tasks and receipts are small, everything else is in the store."""
+"""Bytes for Ray's own objects, about the least it takes: tasks and receipts are small, everything else is in the store.
+"""
 
 _KNOCK = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False)"
 
@@ -47,7 +48,9 @@ _KNOCK = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False)"
 def require_ray() -> None:
     """Raises DistilscopeError if Ray is not installed."""
     if importlib.util.find_spec("ray") is None:
-        raise DistilscopeError("the engine 'ray' needs Ray, which is not installed here; run pip install 'distilscope[ray]'")
+        raise DistilscopeError(
+            "the engine 'ray' needs Ray, which is not installed here; run pip install 'distilscope[ray]'"
+        )
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,12 @@ class Cluster:
 
 
 def connect(address: str | None, *, cores: int, environment: Mapping[str, str]) -> Cluster:
-    """Makes `ray` work: in the cluster at the address (HOST:PORT, or "auto"), or without one in a new cluster of so many cores here.
+    """Makes `ray` work: in the cluster at the address (HOST:PORT, or "auto"), or without one in a new cluster of so
+    many cores here.
 
-    A new cluster asks for a token (that of the environment, or a fresh one), has no dashboard, keeps its files in a temporary folder, and
-    its processes start with `environment` on top of ours. A program that is connected already stays where it is.
-    Raises DistilscopeError, within seconds, if there is no such cluster.
+    A new cluster asks for a token (that of the environment, or a fresh one), has no dashboard, keeps its files in a
+    temporary folder, and its processes start with `environment` on top of ours. A program that is connected already
+    stays where it is. Raises DistilscopeError, within seconds, if there is no such cluster.
     """
     with _environment(SETTINGS | _credentials(joining=address is not None)):
         import ray
@@ -76,20 +80,33 @@ def connect(address: str | None, *, cores: int, environment: Mapping[str, str]) 
             _init(address=address)
             return Cluster(ray.shutdown, {})
         # Sockets lie below it, and the path of a socket has at most 107 characters.
-        folder = tempfile.mkdtemp(prefix="ray-", dir=tempfile.gettempdir() if len(tempfile.gettempdir()) < 25 else "/tmp")
+        folder = tempfile.mkdtemp(
+            prefix="ray-", dir=tempfile.gettempdir() if len(tempfile.gettempdir()) < 25 else "/tmp"
+        )
 
         def end() -> None:
             ray.shutdown()
             shutil.rmtree(folder, ignore_errors=True)
 
         try:
-            # workers import what we do; steps need none of what this process holds in confidence, and Ray itself only its token
-            hidden = {name for name in os.environ.keys() - without_secrets(os.environ).keys() if not name.startswith("RAY_")}
+            # workers import what we do; steps need none of what this process holds in confidence, and Ray itself only
+            # its token
+            hidden = {
+                name for name in os.environ.keys() - without_secrets(os.environ).keys() if not name.startswith("RAY_")
+            }
             changes = {**environment, "PYTHONPATH": os.pathsep.join(sys.path)} | dict.fromkeys(hidden)
             with _environment(changes):
-                _init(address="local", num_cpus=cores, include_dashboard=False, object_store_memory=OBJECTS, _temp_dir=folder)
+                _init(
+                    address="local",
+                    num_cpus=cores,
+                    include_dashboard=False,
+                    object_store_memory=OBJECTS,
+                    _temp_dir=folder,
+                )
                 if os.environ.get("RAY_AUTH_MODE") != "token":
-                    raise DistilscopeError("Ray's new cluster asks nobody for a token; run pip install 'distilscope[ray]' for a newer Ray")
+                    raise DistilscopeError(
+                        "Ray's new cluster asks nobody for a token; run pip install 'distilscope[ray]' for a newer Ray"
+                    )
         except BaseException:
             end()
             raise
@@ -97,7 +114,8 @@ def connect(address: str | None, *, cores: int, environment: Mapping[str, str]) 
 
 
 def ask_nodes(address: str, question: str, gpus: Sequence[int]) -> list[list[Any]]:
-    """What the function `module:name` answers on the nodes of a cluster: for each number of GPUs, of every node that has so many.
+    """What the function `module:name` answers on the nodes of a cluster: for each number of GPUs, of every node that
+    has so many.
 
     Where no node has them the list is empty; the engine refuses such a study with its first step.
     """
@@ -125,7 +143,10 @@ def _asked_everywhere(question: str, gpus: int) -> list[Any]:
 
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) >= gpus]
     places = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
-    return [ray.remote(_answer).options(num_cpus=0, num_gpus=gpus, scheduling_strategy=place).remote(question) for place in places]
+    return [
+        ray.remote(_answer).options(num_cpus=0, num_gpus=gpus, scheduling_strategy=place).remote(question)
+        for place in places
+    ]
 
 
 def _answer(question: str) -> Any:
@@ -140,7 +161,8 @@ def _ready(answer: Any) -> bool:
 
 
 def _init(**options: Any) -> None:
-    """`ray.init`, which puts a handler of its own in the place of SIGTERM's; ours comes back, and what Ray's raises meanwhile is ours."""
+    """`ray.init`, which puts a handler of its own in the place of SIGTERM's; ours comes back, and what Ray's raises
+    meanwhile is ours."""
     import ray
     from ray._private import worker
 
@@ -153,14 +175,17 @@ def _init(**options: Any) -> None:
     except SystemExit:
         raise SystemExit(128 + signal.SIGTERM) from None
     except (ConnectionError, RuntimeError, OSError, ValueError) as error:
-        raise DistilscopeError(f"Ray could not start here ({_last_words(str(error))}); mend that, or use --engine local") from error
+        raise DistilscopeError(
+            f"Ray could not start here ({_last_words(str(error))}); mend that, or use --engine local"
+        ) from error
     finally:
         if main:
             signal.signal(signal.SIGTERM, before)
 
 
 def _require_answer(address: str) -> None:
-    """Raises DistilscopeError unless a cluster answers there and takes us: Ray itself would go on asking for minutes."""
+    """Raises DistilscopeError unless a cluster answers there and takes us: Ray itself would go on asking for
+    minutes."""
     host, _, port = address.rpartition(":")
     if "://" in address or not (address == "auto" or (host and port.isdigit())):
         raise UsageError(f"--ray-address is {address!r}, but must be HOST:PORT as `ray start` names it, or auto")
@@ -174,7 +199,9 @@ def _require_answer(address: str) -> None:
     with tempfile.TemporaryFile("w+", errors="replace") as told:
         command = [sys.executable, "-c", _KNOCK, address]
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=told) as knock:
-            for _ in range(round(PATIENCE / 0.25)):  # counted, not timed: while all of us are stopped, nobody's time runs out
+            for _ in range(
+                round(PATIENCE / 0.25)
+            ):  # counted, not timed: while all of us are stopped, nobody's time runs out
                 with suppress(subprocess.TimeoutExpired):
                     knock.wait(0.25)
                     break
@@ -184,7 +211,9 @@ def _require_answer(address: str) -> None:
         told.seek(0)
         said = told.read()
     if "InvalidAuthToken" in said or "Unauthenticated" in said:
-        raise DistilscopeError(f"the Ray cluster at {address} asks for another token; set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to its own")
+        raise DistilscopeError(
+            f"the Ray cluster at {address} asks for another token; set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to its own"
+        )
     raise DistilscopeError(f"{there_is_none} that takes this machine ({_last_words(said)}); {remedy}")
 
 

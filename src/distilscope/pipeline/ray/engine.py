@@ -27,17 +27,20 @@ RETRIES = 3
 """How often Ray starts a task again whose process or node has died."""
 
 ON_GPUS = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-"""Sets processes of steps on GPUs apart from others: one that has used a GPU already would not notice which one it is given."""
+"""Sets processes of steps on GPUs apart from others: one that has used a GPU already would not notice which one it is
+given."""
 
 LOOK = 2.0
 """Seconds between looks at which nodes there are."""
 
 
 class RayTasks:
-    """Runs steps in a Ray cluster, small ones in groups. What comes back are receipts; the artifacts go from the workers to the store.
+    """Runs steps in a Ray cluster, small ones in groups. What comes back are receipts; the artifacts go from the
+    workers to the store.
 
-    A worker or a node that dies costs what it was at: Ray starts the task again, and what of it is in the store is not done again.
-    A driver that dies takes its workers with it, sooner or later: until then their claims keep the next run from starting (`Store.claim`).
+    A worker or a node that dies costs what it was at: Ray starts the task again, and what of it is in the store is not
+    done again. A driver that dies takes its workers with it, sooner or later: until then their claims keep the next run
+    from starting (`Store.claim`).
     """
 
     def __init__(self, store: Store, *, cores: int, address: str | None = None) -> None:
@@ -106,8 +109,12 @@ class RayTasks:
         for group in grouped([(task, self._expected(task)) for task in self._pending], idle):
             needs = group[0].needs
             environment = MEMORY | threads(needs.threads) | (ON_GPUS if needs.gpus else {})
-            own = None if environment == self._cluster.environment else {"env_vars": environment}  # else the workers at hand will do
-            perform = self._perform.options(num_cpus=needs.cores, num_gpus=needs.gpus, max_retries=RETRIES, runtime_env=own)
+            own = (
+                None if environment == self._cluster.environment else {"env_vars": environment}
+            )  # else the workers at hand will do
+            perform = self._perform.options(
+                num_cpus=needs.cores, num_gpus=needs.gpus, max_retries=RETRIES, runtime_env=own
+            )
             self._running[perform.remote(group, self._sender)] = group
         self._pending.clear()
 
@@ -181,12 +188,15 @@ class RayTasks:
             return self._node_died(group)
         if isinstance(error, NodeDiedError | OutOfMemoryError | WorkerCrashedError):
             return DistilscopeError(
-                f"a worker process, or its node, died while running the step {task.name}, {RETRIES + 1} times in a row (Ray says "
-                f"{said[0][:200]!r}); likely out of memory: use fewer workers or smaller sizes and run again (what was finished is kept). "
+                f"a worker process, or its node, died while running the step {task.name}, {RETRIES + 1} times in a "
+                "row (Ray says "
+                f"{said[0][:200]!r}); likely out of memory: use fewer workers or smaller sizes and run again (what "
+                "was finished is kept). "
                 f"What it printed is in {self._store.logs()}/ray-*.log"
             )
         return DistilscopeError(
-            f"Ray could not run the step {task.name} ({said[-1][:200]}); install the same distilscope on every node, and run again"
+            f"Ray could not run the step {task.name} ({said[-1][:200]}); install the same distilscope on every node, "
+            "and run again"
         )
 
 

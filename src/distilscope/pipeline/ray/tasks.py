@@ -1,4 +1,5 @@
-"""What a worker process of a Ray cluster does: the tasks it is given, against a store that it shares with whoever sent them."""
+"""What a worker process of a Ray cluster does: the tasks it is given, against a store that it shares with whoever sent
+them."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ class Sender:
 def perform_all(tasks: Sequence[Task], sender: Sender) -> list[Receipt]:
     """Receipts of tasks of one store, done one after another, up to the first that fails.
 
-    SIGTERM, by which a node that is shut down ends its processes, ends this one: Ray then starts what is not done again elsewhere.
+    SIGTERM, by which a node that is shut down ends its processes, ends this one: Ray then starts what is not done again
+    elsewhere.
     """
     store = Store(tasks[0].root)
     receipts: list[Receipt] = []
@@ -48,7 +50,9 @@ def perform_all(tasks: Sequence[Task], sender: Sender) -> list[Receipt]:
                 for folder in task.inputs.values():
                     store.await_artifact(Path(folder))
                 receipts.append(perform(task))
-                if isinstance(receipts[-1].error, StoppedError):  # this process was told to end, not the run; the checkpoint is kept
+                if isinstance(
+                    receipts[-1].error, StoppedError
+                ):  # this process was told to end, not the run; the checkpoint is kept
                     _leave()
                 give_memory_back()
                 if receipts[-1].error is not None:
@@ -60,7 +64,8 @@ def perform_all(tasks: Sequence[Task], sender: Sender) -> list[Receipt]:
 
 @cache
 def _require_same(root: Path, sender: Sender) -> None:
-    """Raises DistilscopeError if this machine has another store or other versions than the sender; looks once in a worker's life."""
+    """Raises DistilscopeError if this machine has another store or other versions than the sender; looks once in a
+    worker's life."""
     node = socket.gethostname()
     if Store(root).holder() != sender.holder:
         raise DistilscopeError(
@@ -71,14 +76,16 @@ def _require_same(root: Path, sender: Sender) -> None:
     for name, version in sender.versions:
         if here[name] != version:
             raise DistilscopeError(
-                f"the Ray node {node} has {name} {here[name] or 'not installed'}, but this run has {version or 'none'}, "
+                f"the Ray node {node} has {name} {here[name] or 'not installed'}, but this run has "
+                f"{version or 'none'}, "
                 "and results must not depend on the node; install the same everywhere"
             )
 
 
 @contextmanager
 def _leaving_on_sigterm() -> Iterator[None]:
-    """Inside, SIGTERM ends the process on the spot, where Ray's handler would raise an error in the middle of the step."""
+    """Inside, SIGTERM ends the process on the spot, where Ray's handler would raise an error in the middle of the
+    step."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -95,7 +102,8 @@ def _leave(*_: object) -> None:
 
 @contextmanager
 def _printing_to(log: Path) -> Iterator[None]:
-    """Inside, what this process and its children print goes to the log, in the store: Ray's own files are on the node and go with it."""
+    """Inside, what this process and its children print goes to the log, in the store: Ray's own files are on the node
+    and go with it."""
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [os.dup(stream) for stream in (1, 2)]

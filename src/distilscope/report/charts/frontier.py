@@ -26,12 +26,17 @@ def frontier(cast: Cast) -> Chart | None:
 
 def _near(cast: Cast, shown: list[Group]) -> alt.LayerChart:
     means, seeds = [_mean(cast, group) for group in shown], [dot for group in shown for dot in _dots(group)]
-    # Intervals from few seeds can be wider than everything else: what the frame holds are the seeds, and it cuts an interval off.
+    # Intervals from few seeds can be wider than everything else: what the frame holds are the seeds, and it cuts an
+    # interval off.
     every = [*means, *seeds]
     level, upright = span([one["recall"] for one in every], pad=0.1), span([one["precision"] for one in every], pad=0.1)
     frame = Frame(level, upright, WIDTH, HEIGHT)
     labels = [(one["recall"], one["precision"], one["short"]) for one in means]
-    middles = placed(frame, labels, [*((one["recall"], one["precision"]) for one in seeds), *(end for one in means for end in _ends(one))])
+    middles = placed(
+        frame,
+        labels,
+        [*((one["recall"], one["precision"]) for one in seeds), *(end for one in means for end in _ends(one))],
+    )
     texts = [
         {"recall": across, "precision": up, "short": one["short"], "colour": one["colour"]}
         for one, (across, up) in zip(means, middles, strict=True)
@@ -43,7 +48,9 @@ def _near(cast: Cast, shown: list[Group]) -> alt.LayerChart:
     for role, dash in (("control", [5, 4]), ("distilled", [1, 0])):
         path = [_mean(cast, group) for group in _path(cast, role)]
         if len(path) > 1:
-            line = alt.Chart(data(path)).mark_line(strokeDash=dash, strokeWidth=1.4, opacity=0.75, clip=True, color=css(role))
+            line = alt.Chart(data(path)).mark_line(
+                strokeDash=dash, strokeWidth=1.4, opacity=0.75, clip=True, color=css(role)
+            )
             layers.append(line.encode(horizontal, vertical, order="place:Q"))
     dots = alt.Chart(data(seeds)).mark_point(size=22, filled=True, opacity=0.32, strokeWidth=0)
     layers.append(dots.encode(horizontal, vertical, colour, shape, tooltip=["who:N"]))
@@ -56,10 +63,14 @@ def _near(cast: Cast, shown: list[Group]) -> alt.LayerChart:
     # Under the point, so that a pointer still finds the point.
     ringed = [one for one in means if one["recommended"]]
     if ringed:
-        ring = alt.Chart(data(ringed)).mark_point(shape="circle", size=520, strokeWidth=2.2, filled=False, color=css("ink"), opacity=1)
+        ring = alt.Chart(data(ringed)).mark_point(
+            shape="circle", size=520, strokeWidth=2.2, filled=False, color=css("ink"), opacity=1
+        )
         layers.append(ring.encode(horizontal, vertical))
     points = alt.Chart(data(means)).mark_point(size=95, strokeWidth=1.8, opacity=1)
-    layers.append(points.encode(horizontal, vertical, shape, own(alt.Fill, "fill"), own(alt.Stroke, "colour"), tooltip=tooltip))
+    layers.append(
+        points.encode(horizontal, vertical, shape, own(alt.Fill, "fill"), own(alt.Stroke, "colour"), tooltip=tooltip)
+    )
     return panel(layers, width=WIDTH, height=HEIGHT, title="Students: what each setting gains and costs")
 
 
@@ -73,16 +84,24 @@ def _far(cast: Cast, shown: list[Group]) -> alt.LayerChart | None:
     horizontal = x("recall", span([one["recall"] for one in everything], pad=0.12), "R →", tickCount=4)
     vertical = y("precision", span([one["precision"] for one in everything], pad=0.12), "P →")
     curve = alt.Chart(data([{**point, "order": place} for place, point in enumerate(ideal)]))
-    line = curve.mark_line(strokeDash=[2, 3], strokeWidth=2, color=css("reference")).encode(horizontal, vertical, order="order:Q")
-    start = alt.Chart(data(ideal[:1])).mark_point(shape=SHAPES["reference"], size=90, filled=True, color=css("reference"), opacity=1)
+    line = curve.mark_line(strokeDash=[2, 3], strokeWidth=2, color=css("reference")).encode(
+        horizontal, vertical, order="order:Q"
+    )
+    start = alt.Chart(data(ideal[:1])).mark_point(
+        shape=SHAPES["reference"], size=90, filled=True, color=css("reference"), opacity=1
+    )
     points = alt.Chart(data(means)).mark_point(size=36, strokeWidth=1.3, opacity=1)
-    students = points.encode(horizontal, vertical, own(alt.Shape, "shape"), own(alt.Fill, "fill"), own(alt.Stroke, "colour"))
+    students = points.encode(
+        horizontal, vertical, own(alt.Shape, "shape"), own(alt.Fill, "fill"), own(alt.Stroke, "colour")
+    )
     notes = [
         {"recall": ideal[0]["recall"], "precision": ideal[0]["precision"], "text": "p*, and the ideal"},
         {"recall": ideal[0]["recall"], "precision": ideal[0]["precision"], "text": "from here upwards"},
     ]
     written = [
-        alt.Chart(data([note])).mark_text(align="right", dx=-12, dy=dy, fontSize=11.5).encode(horizontal, vertical, text="text:N")
+        alt.Chart(data([note]))
+        .mark_text(align="right", dx=-12, dy=dy, fontSize=11.5)
+        .encode(horizontal, vertical, text="text:N")
         for note, dy in zip(notes, (-7, 7), strict=True)
     ]
     layers = [line, start.encode(horizontal, vertical), students, *written]
@@ -90,9 +109,14 @@ def _far(cast: Cast, shown: list[Group]) -> alt.LayerChart | None:
 
 
 def _path(cast: Cast, role: str) -> list[Group]:
-    """The groups that a line joins: temperatures alone, in their order. The control's line runs through the direct student."""
+    """The groups that a line joins: temperatures alone, in their order. The control's line runs through the direct
+    student."""
     groups = cast.distilled if role == "distilled" else [*cast.controls, *cast.direct]
-    return [group for group in groups if _place(cast, group) is not None and group.interval("precision") and group.interval("recall")]
+    return [
+        group
+        for group in groups
+        if _place(cast, group) is not None and group.interval("precision") and group.interval("recall")
+    ]
 
 
 def _place(cast: Cast, group: Group) -> float | None:
@@ -131,19 +155,32 @@ def _short(cast: Cast, group: Group) -> str:
 def _ends(mean: dict[str, Any]) -> list[tuple[float, float]]:
     """Points along the intervals of a mean, for labels to keep away from."""
     parts = (0.0, 0.33, 0.67, 1.0)
-    level = [(mean["recall_low"] + part * (mean["recall_high"] - mean["recall_low"]), mean["precision"]) for part in parts]
-    return level + [(mean["recall"], mean["precision_low"] + part * (mean["precision_high"] - mean["precision_low"])) for part in parts]
+    level = [
+        (mean["recall_low"] + part * (mean["recall_high"] - mean["recall_low"]), mean["precision"]) for part in parts
+    ]
+    return level + [
+        (mean["recall"], mean["precision_low"] + part * (mean["precision_high"] - mean["precision_low"]))
+        for part in parts
+    ]
 
 
 def _dots(group: Group) -> list[dict[str, Any]]:
     pairs = zip(group.records, group.values("precision"), group.values("recall"), strict=True)
     return [
-        {"who": f"{group.name}, seed {record['seed']}", "precision": p, "recall": r, "colour": css(group.role), "shape": SHAPES[group.role]}
+        {
+            "who": f"{group.name}, seed {record['seed']}",
+            "precision": p,
+            "recall": r,
+            "colour": css(group.role),
+            "shape": SHAPES[group.role],
+        }
         for record, p, r in pairs
         if p is not None and r is not None
     ]
 
 
 def _words(shown: list[Group]) -> str:
-    parts = [f"{group.name}: P {said(group.interval('precision'))}, R {said(group.interval('recall'))}" for group in shown]
+    parts = [
+        f"{group.name}: P {said(group.interval('precision'))}, R {said(group.interval('recall'))}" for group in shown
+    ]
     return f"Precision against recall, {UNIT}, mean and 95% interval over seeds. " + "; ".join(parts) + "."

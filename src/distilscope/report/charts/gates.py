@@ -27,10 +27,15 @@ def gates(cast: Cast) -> Chart | None:
     band = alt.Chart(data([{"low": -1.96, "high": 1.96}])).mark_rect(color=css("rule"), opacity=0.45)
     limits = alt.Chart(data([{"z": -LIMIT}, {"z": LIMIT}])).mark_rule(strokeDash=[3, 3], color=css("soft"))
     points = alt.Chart(data(decided)).mark_point(size=44, filled=True, opacity=0.75)
-    marks = points.encode(horizontal, lanes, own(alt.Color, "colour"), own(alt.Shape, "shape"), tooltip=["who:N", "is:N"])
+    marks = points.encode(
+        horizontal, lanes, own(alt.Color, "colour"), own(alt.Shape, "shape"), tooltip=["who:N", "is:N"]
+    )
     layers = [band.encode(x("low", domain), x2="high:Q"), limits.encode(horizontal), marks]
     worst = max(abs(row["z"]) for row in decided)
-    words = f"The sampler check z of {len(decided)} sets of draws: the largest |z| is {worst:.2f}; a run stops beyond {LIMIT:g}."
+    words = (
+        f"The sampler check z of {len(decided)} sets of draws: the largest |z| is {worst:.2f}; a run stops beyond "
+        f"{LIMIT:g}."
+    )
     return finished(panel(layers, width=WIDTH, height=HEIGHT), words)
 
 

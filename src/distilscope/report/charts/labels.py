@@ -37,8 +37,11 @@ class Frame:
         )
 
 
-def placed(frame: Frame, labels: Sequence[tuple[float, float, str]], others: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The middle of each label (x, y, text), in data coordinates, near its point and away from all points (`others` among them)."""
+def placed(
+    frame: Frame, labels: Sequence[tuple[float, float, str]], others: Sequence[tuple[float, float]]
+) -> list[tuple[float, float]]:
+    """The middle of each label (x, y, text), in data coordinates, near its point and away from all points (`others`
+    among them)."""
     points = [frame.pixel(x, y) for x, y in [*((x, y) for x, y, _ in labels), *others]]
     boxes: list[tuple[float, float, float, float]] = []
     for x, y, text in labels:
@@ -46,7 +49,10 @@ def placed(frame: Frame, labels: Sequence[tuple[float, float, str]], others: Seq
         half = len(text) * CHARACTER / 2
         tried = []
         for far, (sideways, upwards) in itertools.product((1.0, 1.9), _AROUND):
-            middle = (across + sideways * (half + _GAP * far), down - upwards * (LINE / 2 + (_GAP if sideways == 0 else 0.4 * _GAP) * far))
+            middle = (
+                across + sideways * (half + _GAP * far),
+                down - upwards * (LINE / 2 + (_GAP if sideways == 0 else 0.4 * _GAP) * far),
+            )
             tried.append((middle[0] - half, middle[1] - LINE / 2, middle[0] + half, middle[1] + LINE / 2))
         boxes.append(min(tried, key=lambda box: _cost(box, boxes, points, frame) + 0.5 * tried.index(box)))
     return [frame.place((left + right) / 2, (top + bottom) / 2) for left, top, right, bottom in boxes]
@@ -56,7 +62,12 @@ _AROUND = ((1, 1), (-1, 1), (1, -1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1))
 """The corners first, for intervals run upright and level; then right, left, above, below."""
 
 
-def _cost(box: tuple[float, float, float, float], boxes: Sequence[tuple[float, ...]], points: Sequence[tuple[float, float]], frame: Frame):
+def _cost(
+    box: tuple[float, float, float, float],
+    boxes: Sequence[tuple[float, ...]],
+    points: Sequence[tuple[float, float]],
+    frame: Frame,
+):
     left, top, right, bottom = box
     covered = sum(left - 4 <= x <= right + 4 and top - 4 <= y <= bottom + 4 for x, y in points)
     crossing = sum(left < other[2] and other[0] < right and top < other[3] and other[1] < bottom for other in boxes)

@@ -26,8 +26,17 @@ Histogram = Mapping[str, Any]
 
 def log_probabilities(cast: Cast, part: Mapping[str, Any]) -> Chart:
     """A row per kind of student; behind each, p*'s draws under p*, where there is a p* to ask."""
-    rows = _Rows(part, [(group, found) for group in (*cast.direct, *cast.distilled) for found in part["groups"] if _same(group, found)])
-    # Flush: the panels of a column stand exactly above each other and above the one axis, whatever is written beside them.
+    rows = _Rows(
+        part,
+        [
+            (group, found)
+            for group in (*cast.direct, *cast.distilled)
+            for found in part["groups"]
+            if _same(group, found)
+        ],
+    )
+    # Flush: the panels of a column stand exactly above each other and above the one axis, whatever is written beside
+    # them.
     drawn = [
         alt.vconcat(*(rows.panel(place, column) for place in range(len(rows.groups))), spacing=8, bounds="flush")
         for column in range(len(rows.columns))
@@ -35,7 +44,8 @@ def log_probabilities(cast: Cast, part: Mapping[str, Any]) -> Chart:
     names = "; ".join(COLUMNS[name][1] for name in rows.columns)
     whose = ", ".join(group.name for group, _ in rows.groups)
     return finished(
-        alt.hconcat(*drawn, spacing=30), f"Histograms of log-probabilities per sequence, in nats, for {whose}. Columns: {names}."
+        alt.hconcat(*drawn, spacing=30),
+        f"Histograms of log-probabilities per sequence, in nats, for {whose}. Columns: {names}.",
     )
 
 
@@ -68,10 +78,15 @@ class _Rows:
             horizontal = horizontal.axis(None)
         vertical = y("share", (0.0, self.highest)).axis(self._name(group) if column == 0 else None)
         layers: list[alt.Chart] = []
-        for histogram, colour, opacity in ((self.part["reference"], css("reference"), 0.16), (found[name], css(group.role), 0.75)):
+        for histogram, colour, opacity in (
+            (self.part["reference"], css("reference"), 0.16),
+            (found[name], css(group.role), 0.75),
+        ):
             if histogram:
                 bars = alt.Chart(data(_bars(self.part["edges"], histogram)))
-                layers.append(bars.mark_area(interpolate="step-after", color=colour, opacity=opacity).encode(horizontal, vertical))
+                layers.append(
+                    bars.mark_area(interpolate="step-after", color=colour, opacity=opacity).encode(horizontal, vertical)
+                )
         interval = group.interval(quantity)
         if interval:
             mean = alt.Chart(data([{"from": interval.mean, "text": said(interval, 0).split(" ")[0]}]))
@@ -79,7 +94,9 @@ class _Rows:
             number = mean.mark_text(align="right", baseline="top", dx=-5, dy=2, fontSize=11.5)
             layers.append(number.encode(horizontal, y=alt.value(0), text="text:N"))
         if found[name] and found[name]["infinite"]:
-            note = alt.Chart(data([{"from": low, "text": f"{found[name]['infinite']} of {found[name]['n']} have probability 0"}]))
+            note = alt.Chart(
+                data([{"from": low, "text": f"{found[name]['infinite']} of {found[name]['n']} have probability 0"}])
+            )
             small = note.mark_text(align="left", baseline="top", dx=2, dy=2, fontSize=11)
             layers.append(small.encode(horizontal, y=alt.value(0), text="text:N"))
         return panel(layers, width=WIDTH, height=HEIGHT, title=title if place == 0 else None)
@@ -88,7 +105,12 @@ class _Rows:
         """Where the axis of shares would be: no reader needs its numbers, but each row needs its name."""
         room = 10 + (CHARACTER + 0.6) * max(len(one.label) for one, _ in self.groups)
         label = {"values": [0], "labelExpr": json.dumps(group.label, ensure_ascii=False), "labelColor": css(group.role)}
-        written: dict[str, Any] = {"labelFontWeight": 600, "labelBaseline": "bottom", "labelLimit": room, "minExtent": room}
+        written: dict[str, Any] = {
+            "labelFontWeight": 600,
+            "labelBaseline": "bottom",
+            "labelLimit": room,
+            "minExtent": room,
+        }
         return alt.Axis(title=None, domain=False, ticks=False, **label, **written)
 
 

@@ -1,4 +1,5 @@
-"""Where in a sequence the loss lies: by position, of p*'s draws under the students and of the students' draws under p*."""
+"""Where in a sequence the loss lies: by position, of p*'s draws under the students and of the students' draws under
+p*."""
 
 from __future__ import annotations
 
@@ -27,7 +28,10 @@ def positions(cast: Cast, part: Mapping[str, Any]) -> Chart:
         if found["training"] == group.role and found["selectivity"] == group.selectivity
     ]
     shown = [name for name in PANELS if any(found[name] for _, found in groups)]
-    words = f"Mean loss per token by position, in nats, for {', '.join(group.name for group, _ in groups)} and, where it can be asked, p*."
+    words = (
+        f"Mean loss per token by position, in nats, for {', '.join(group.name for group, _ in groups)} and, where "
+        "it can be asked, p*."
+    )
     return finished(alt.hconcat(*(_panel(part, groups, name) for name in shown), spacing=70), words)
 
 

@@ -1,4 +1,5 @@
-"""Precision, recall, entropy and both divergences against the teacher's setting, and recall against its entropy: a panel each."""
+"""Precision, recall, entropy and both divergences against the teacher's setting, and recall against its entropy: a
+panel each."""
 
 from __future__ import annotations
 
@@ -28,7 +29,10 @@ def against_settings(cast: Cast) -> Chart | None:
     if not shown:
         return None
     panels = [_panel(cast, name) for name in shown]
-    parts = [f"{PANELS[name]}: " + ", ".join(f"{group.label} {said(group.interval(name))}" for group in _all(cast)) for name in shown]
+    parts = [
+        f"{PANELS[name]}: " + ", ".join(f"{group.label} {said(group.interval(name))}" for group in _all(cast))
+        for name in shown
+    ]
     words = f"By the teacher's setting, {UNIT}, mean and 95% interval over seeds. " + "; ".join(parts) + "."
     entropy = teacher_entropy(cast, width=WIDTH, height=HEIGHT)
     if entropy:
@@ -63,16 +67,24 @@ def _panel(cast: Cast, name: str) -> alt.LayerChart:
     seeds = alt.Chart(data(dots)).mark_point(size=16, filled=True, opacity=0.32, strokeWidth=0)
     layers.append(seeds.encode(across, vertical, colour, shape))
     points = alt.Chart(data(means))
-    layers.append(points.mark_rule(strokeWidth=1.2, clip=True, opacity=cast.ink).encode(across, low, colour, y2="high:Q"))
+    layers.append(
+        points.mark_rule(strokeWidth=1.2, clip=True, opacity=cast.ink).encode(across, low, colour, y2="high:Q")
+    )
     marks = points.mark_point(size=58, strokeWidth=1.6, opacity=1)
-    layers.append(marks.encode(across, vertical, shape, own(alt.Fill, "fill"), own(alt.Stroke, "colour"), tooltip=["who:N", "is:N"]))
+    layers.append(
+        marks.encode(
+            across, vertical, shape, own(alt.Fill, "fill"), own(alt.Stroke, "colour"), tooltip=["who:N", "is:N"]
+        )
+    )
     return panel(layers, width=WIDTH, height=HEIGHT, title=PANELS[name])
 
 
 def _across(cast: Cast, numbers: bool) -> alt.X:
     """A number where every setting is a temperature, else a name."""
     if not numbers:
-        return alt.X("name:N", sort=[group.label for group in cast.distilled], axis=axis("teacher's setting", labelAngle=-30))
+        return alt.X(
+            "name:N", sort=[group.label for group in cast.distilled], axis=axis("teacher's setting", labelAngle=-30)
+        )
     ticks = sorted(group.temperature for group in cast.distilled if group.temperature is not None)
     return x("temperature", span(ticks), "teacher's temperature τ", values=ticks, labelExpr="'' + datum.value")
 
@@ -82,7 +94,12 @@ def _mean(group: Group, name: str, numbers: bool) -> dict[str, Any]:
     assert interval is not None
     hollow = group.role == "control"
     row = _at(group, numbers) | {"value": interval.mean, "low": interval.low, "high": interval.high}
-    return row | {"who": group.name, "is": said(interval, 2), "role": group.role, "fill": css("paper" if hollow else group.role)}
+    return row | {
+        "who": group.name,
+        "is": said(interval, 2),
+        "role": group.role,
+        "fill": css("paper" if hollow else group.role),
+    }
 
 
 def _dots(group: Group, name: str, numbers: bool) -> list[dict[str, Any]]:

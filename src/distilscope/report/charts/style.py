@@ -59,8 +59,11 @@ def finished(chart: alt.TopLevelMixin, words: str) -> Chart:
 
 
 def data(rows: Sequence[dict[str, Any]]) -> alt.InlineData:
-    """As text, which Altair carries about in one piece; it would copy a list of records for every layer and check each of them."""
-    rounded = [{name: round(value, 5) if isinstance(value, float) else value for name, value in row.items()} for row in rows]
+    """As text, which Altair carries about in one piece; it would copy a list of records for every layer and check each
+    of them."""
+    rounded = [
+        {name: round(value, 5) if isinstance(value, float) else value for name, value in row.items()} for row in rows
+    ]
     return alt.InlineData(values=json.dumps(rounded, allow_nan=False), format=alt.JsonDataFormat(type="json"))
 
 
@@ -83,7 +86,9 @@ def y(field: str, domain: tuple[float, float], title: str | None = None, **optio
     return upwards if title is None else upwards.axis(axis(title, **options))
 
 
-def panel(layers: Sequence[alt.Chart], *, width: int, height: int, title: str | alt.TitleParams | None = None) -> alt.LayerChart:
+def panel(
+    layers: Sequence[alt.Chart], *, width: int, height: int, title: str | alt.TitleParams | None = None
+) -> alt.LayerChart:
     """Layers in one frame of this many pixels."""
     named = {} if title is None else {"title": title}
     return cast(alt.LayerChart, alt.layer(*layers).properties(width=width, height=height, **named))
@@ -103,5 +108,7 @@ def said(interval: Interval | None, places: int = 1) -> str:
     """A number for a reader: true minus signs, and its interval where it has one."""
     if interval is None:
         return "not available"
-    text = f"{interval.mean:,.{places}f}" + (f" ± {interval.half_width:,.{places}f}" if interval.half_width is not None else "")
+    text = f"{interval.mean:,.{places}f}" + (
+        f" ± {interval.half_width:,.{places}f}" if interval.half_width is not None else ""
+    )
     return text.replace("-", "−")

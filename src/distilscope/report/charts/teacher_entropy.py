@@ -40,12 +40,17 @@ def teacher_entropy(cast: Cast, *, width: int, height: int) -> alt.LayerChart | 
     layers.append(seeds.encode(horizontal, vertical, tooltip=["who:N"]))
     bars = alt.Chart(data(means)).mark_rule(strokeWidth=1.2, color=css("distilled"), clip=True, opacity=cast.ink)
     layers.append(bars.encode(horizontal, low, y2="high:Q"))
-    points = alt.Chart(data(means)).mark_point(shape=SHAPES["distilled"], size=58, filled=True, opacity=1, color=css("distilled"))
+    points = alt.Chart(data(means)).mark_point(
+        shape=SHAPES["distilled"], size=58, filled=True, opacity=1, color=css("distilled")
+    )
     layers.append(points.encode(horizontal, vertical, tooltip=["who:N", "H:N", "R:N"]))
     frame = Frame(across, upright, width, height)
     labels = [(one["entropy"], one["recall"], one["label"]) for one in means]
     middles = placed(frame, labels, [(one["entropy"], one["recall"]) for one in dots])
-    texts = [{"entropy": right, "recall": up, "label": label} for (_, _, label), (right, up) in zip(labels, middles, strict=True)]
+    texts = [
+        {"entropy": right, "recall": up, "label": label}
+        for (_, _, label), (right, up) in zip(labels, middles, strict=True)
+    ]
     words = alt.Chart(data(texts)).mark_text(color=css("distilled"), fontWeight=500)
     layers.append(words.encode(horizontal, vertical, text="label:N"))
     return panel(layers, width=width, height=height, title="recall R against the teacher's entropy")

@@ -1,4 +1,5 @@
-"""How the models learnt: held-out perplexity and training loss by step, a panel per kind of model, the kept checkpoint marked."""
+"""How the models learnt: held-out perplexity and training loss by step, a panel per kind of model, the kept checkpoint
+marked."""
 
 from __future__ import annotations
 
@@ -30,7 +31,10 @@ def trainings(cast: Cast, part: Sequence[Mapping[str, Any]]) -> Chart | None:
     domain = [math.exp(low), math.exp(high)]
     charts = [_panel(name, ones, domain, first=place == 0) for place, (name, ones) in enumerate(shown.items())]
     kept = "; ".join(f"{name}: {_kept(ones)}" for name, ones in shown.items())
-    words = f"Perplexity per token by training step, each seed a line. Held-out perplexity of the kept checkpoint, mean over seeds: {kept}."
+    words = (
+        "Perplexity per token by training step, each seed a line. Held-out perplexity of the kept checkpoint, "
+        f"mean over seeds: {kept}."
+    )
     return finished(alt.concat(*charts, columns=6, spacing=14), words)
 
 
@@ -57,7 +61,9 @@ def _kept(ones: Sequence[Mapping[str, Any]]) -> str:
 def _panel(name: str, ones: Sequence[Mapping[str, Any]], domain: list[float], *, first: bool) -> alt.LayerChart:
     role = name if name in ("teacher", "direct") else "distilled"
     rows: list[dict[str, Any]] = [
-        row | {"who": f"{name}, seed {row['seed']}", "is": f"{row['perplexity']:.1f}"} for one in ones for row in _rows(one)
+        row | {"who": f"{name}, seed {row['seed']}", "is": f"{row['perplexity']:.1f}"}
+        for one in ones
+        for row in _rows(one)
     ]
     steps = max(row["step"] for row in rows)
     horizontal = x("step", (0.0, steps * 1.04), "training step", tickCount=3)

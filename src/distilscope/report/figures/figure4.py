@@ -1,7 +1,7 @@
 """Figure 4 of the paper: precision and recall against the temperature at which the teacher made the students' data.
 
-Means over seeds with 95% t-intervals and every seed beside them, where the paper has box plots; and what the paper lacks, the direct
-student drawn at the same settings.
+Means over seeds with 95% t-intervals and every seed beside them, where the paper has box plots; and what the paper
+lacks, the direct student drawn at the same settings.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def figure4(results: Mapping[str, Any], width: float, *, titled: bool = False) -
     beside = width > 5
     rows, columns = (1, len(shown)) if beside else (len(shown), 1)
     figure = sheet(width * (columns / 2 if beside else 1), 2.45 + 0.25 * titled if beside else 1.75 * rows + 0.55)
-    for place, (axes, name) in enumerate(zip(figure.subplots(rows, columns, sharex=True, squeeze=False).flat, shown, strict=True)):
+    for place, (axes, name) in enumerate(
+        zip(figure.subplots(rows, columns, sharex=True, squeeze=False).flat, shown, strict=True)
+    ):
         scene.draw(axes, name)
         lettered(axes, place if len(shown) > 1 else None, f"{name}  {PANELS[name]}")
         axes.set_ylabel(results["unit"])
@@ -50,16 +52,23 @@ def figure4_caption(results: Mapping[str, Any]) -> str:
     truth = results["ground_truth"]
     panels = "Recall" if results["students"][0]["precision"].get("not_available") else "(a) precision and (b) recall"
     return (
-        f"{panels} of students in {results['unit']} (higher is better), by the setting at which their teacher drew the data that they "
-        "learnt. Filled circles: distilled; hollow squares: the direct student, trained on p*'s own draws and drawn at that setting; line "
-        f"and band: the direct student as it is. {_seeds(results).capitalize()}, given p*'s draws. p*: {ground_truth_name(dict(results))}, "
+        f"{panels} of students in {results['unit']} (higher is better), by the setting at which their teacher drew "
+        "the data that they "
+        "learnt. Filled circles: distilled; hollow squares: the direct student, trained on p*'s own draws and drawn "
+        "at that setting; line "
+        f"and band: the direct student as it is. {_seeds(results).capitalize()}, given p*'s draws. p*: "
+        f"{ground_truth_name(dict(results))}, "
         f"at most {truth['horizon']} tokens; {truth['num_eval']} draws of each side behind every student."
     )
 
 
 def _seeds(results: Mapping[str, Any]) -> str:
     seeds = results["seeds"]
-    return f"means of {seeds} seeds with 95% t-intervals, small marks single seeds" if seeds > 1 else "one seed, so no intervals"
+    return (
+        f"means of {seeds} seeds with 95% t-intervals, small marks single seeds"
+        if seeds > 1
+        else "one seed, so no intervals"
+    )
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,10 @@ class _Scene:
     @cached_property
     def places(self) -> dict[str, float]:
         """Each setting at its temperature, or one after the other where some are no temperatures."""
-        return {_key(one): float(one.temperature or 0.0) if self.numbers else float(at) for at, one in enumerate(self.cast.distilled)}
+        return {
+            _key(one): float(one.temperature or 0.0) if self.numbers else float(at)
+            for at, one in enumerate(self.cast.distilled)
+        }
 
     @cached_property
     def step(self) -> float:
@@ -95,7 +107,9 @@ class _Scene:
         for interval in (group.interval(name) for group in self.cast.direct):
             if interval:
                 if interval.half_width is not None:
-                    axes.axhspan(interval.low, interval.high, color=ink("direct"), alpha=0.05 if few else 0.13, linewidth=0)
+                    axes.axhspan(
+                        interval.low, interval.high, color=ink("direct"), alpha=0.05 if few else 0.13, linewidth=0
+                    )
                 axes.axhline(interval.mean, color=ink("direct"), linewidth=0.9)
         for groups in (self.controls, self.cast.distilled):
             self._series(axes, groups, name)
@@ -112,7 +126,8 @@ class _Scene:
         axes.set_xlim(min(self.places.values()) - 0.1 * self.step, max(self.places.values()) + 0.1 * self.step)
 
     def _series(self, axes: Axes, groups: Sequence[Group], name: str) -> None:
-        """One kind of student along the settings: a line through the means, intervals, and each seed a little further aside."""
+        """One kind of student along the settings: a line through the means, intervals, and each seed a little further
+        aside."""
         found = [(group, interval) for group in groups if (interval := group.interval(name))]
         if not found:
             return
@@ -125,9 +140,28 @@ class _Scene:
             seeds = [value for value in group.values(name) if value is not None]
             if len(seeds) > 1:
                 away = x + 0.018 * self.step * ASIDE[role]
-                axes.plot([away] * len(seeds), seeds, MARKERS[role], color=colour, markersize=2.4, alpha=0.4, markeredgewidth=0)
-                axes.errorbar(x, interval.mean, interval.half_width, color=colour, elinewidth=0.8, alpha=self.cast.ink, zorder=3)
-            axes.plot(x, interval.mean, MARKERS[role], color=colour, markerfacecolor=face, markersize=4.5, markeredgewidth=0.9, zorder=4)
+                axes.plot(
+                    [away] * len(seeds),
+                    seeds,
+                    MARKERS[role],
+                    color=colour,
+                    markersize=2.4,
+                    alpha=0.4,
+                    markeredgewidth=0,
+                )
+                axes.errorbar(
+                    x, interval.mean, interval.half_width, color=colour, elinewidth=0.8, alpha=self.cast.ink, zorder=3
+                )
+            axes.plot(
+                x,
+                interval.mean,
+                MARKERS[role],
+                color=colour,
+                markerfacecolor=face,
+                markersize=4.5,
+                markeredgewidth=0.9,
+                zorder=4,
+            )
 
     def legend(self) -> list[Any]:
         from matplotlib.lines import Line2D
@@ -139,7 +173,11 @@ class _Scene:
         for role, groups in (("distilled", self.cast.distilled), ("control", self.controls)):
             if groups:
                 colour, face, dash = self._look(role)
-                style: dict[str, Any] = {"color": colour, "markerfacecolor": face, "linestyle": dash if self.numbers else ""}
+                style: dict[str, Any] = {
+                    "color": colour,
+                    "markerfacecolor": face,
+                    "linestyle": dash if self.numbers else "",
+                }
                 handles.append(Line2D([], [], marker=MARKERS[role], markersize=4.5, label=names[role], **style))
         if self.cast.direct:
             handles.append(Line2D([], [], color=ink("direct"), linewidth=0.9, label="direct"))

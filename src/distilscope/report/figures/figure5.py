@@ -1,4 +1,5 @@
-"""Figure 5 of the paper: a plane on which texts that mean alike lie near each other, p*'s behind those of each model."""
+"""Figure 5 of the paper: a plane on which texts that mean alike lie near each other, p*'s behind those of each
+model."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ MOST = 4
 
 
 def figure5(map: Mapping[str, Any], width: float) -> Figure:
-    """Of map.json. At two columns' width the students stand below their teachers; at one, those of the sharpest and the mildest setting.
+    """Of map.json. At two columns' width the students stand below their teachers; at one, those of the sharpest and the
+    mildest setting.
 
     Below each panel stand its precision and recall by nearest neighbours, below p*'s those of other draws of p*.
     """
@@ -48,9 +50,12 @@ def figure5(map: Mapping[str, Any], width: float) -> Figure:
 def figure5_caption(map: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     found, umap = map["neighbours"], map["settings"]
     return (
-        f"Texts of p* (grey, {found['n_reference']:,} that no model learnt from) and of each model (coloured, {found['n_candidate']:,} of "
-        f"each of {results['seeds']} seeds), embedded by {map['embedder']['reference']} and laid out by UMAP (n_neighbors "
-        f"{umap['n_neighbors']}, min_dist {umap['min_dist']}, {umap['metric']}, seed {umap['seed']}). Below each panel: precision | recall "
+        f"Texts of p* (grey, {found['n_reference']:,} that no model learnt from) and of each model (coloured, "
+        f"{found['n_candidate']:,} of "
+        f"each of {results['seeds']} seeds), embedded by {map['embedder']['reference']} and laid out by UMAP "
+        "(n_neighbors "
+        f"{umap['n_neighbors']}, min_dist {umap['min_dist']}, {umap['metric']}, seed {umap['seed']}). Below each "
+        "panel: precision | recall "
         f"by {found['k']} nearest neighbours among the embeddings, means over seeds; below p*: of other draws of p*. "
         f"p*: {ground_truth_name(dict(results))}. {map['note']}"
     )
@@ -63,7 +68,9 @@ def _panel(axes: Axes, map: Mapping[str, Any], who: Who) -> None:
         _scatter(axes, map, REFERENCE, ink("rule"), 1.0)
     _scatter(axes, map, who, ink(who[0]), 0.6)
     label = setting_label(who[1])
-    axes.set_title({"reference": "p*", "direct": "direct student"}.get(who[0]) or f"{_ROLES[who[0]]}, {label}", loc="center")
+    axes.set_title(
+        {"reference": "p*", "direct": "direct student"}.get(who[0]) or f"{_ROLES[who[0]]}, {label}", loc="center"
+    )
     axes.set_xlabel(_numbers(map, who), labelpad=2)
 
 
@@ -71,14 +78,22 @@ _ROLES = {"teacher": "teacher", "distilled": "student"}
 
 
 def _scatter(axes: Axes, map: Mapping[str, Any], who: Who, colour: str, alpha: float) -> None:
-    x, y = np.array([(one["x"], one["y"]) for one in map["points"] if (one["role"], one["selectivity"]) == who]).reshape(-1, 2).T
+    x, y = (
+        np.array([(one["x"], one["y"]) for one in map["points"] if (one["role"], one["selectivity"]) == who])
+        .reshape(-1, 2)
+        .T
+    )
     axes.scatter(x, y, s=2.5, marker=MARKERS[who[0]], color=colour, alpha=alpha, linewidths=0)
 
 
 def _numbers(map: Mapping[str, Any], who: Who) -> str:
     """Precision and recall by nearest neighbours, means over seeds."""
     found = map["neighbours"]
-    one = found["ceiling"] if who == REFERENCE else next(one for one in found["groups"] if (one["role"], one["selectivity"]) == who)
+    one = (
+        found["ceiling"]
+        if who == REFERENCE
+        else next(one for one in found["groups"] if (one["role"], one["selectivity"]) == who)
+    )
     return f"{one['precision']['mean']:.2f} | {one['recall']['mean']:.2f}" if one else ""
 
 

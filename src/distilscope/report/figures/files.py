@@ -1,6 +1,7 @@
 """Which figures a document gives, and the files that hold them.
 
-What a run or a simulation leaves by itself is at double width; for a paper every figure comes at both widths, with a caption.
+What a run or a simulation leaves by itself is at double width; for a paper every figure comes at both widths, with a
+caption.
 """
 
 from __future__ import annotations
@@ -26,7 +27,12 @@ def write_study_figure(results: Mapping[str, Any], folder: Path) -> list[Path]:
 
 def write_mixture_figures(results: Mapping[str, Any], folder: Path) -> list[Path]:
     """Figures 1 and 2 of a simulation of mixtures, as PNG and PDF. Raises UsageError unless it is in 2 dimensions."""
-    return write({"figure1": partial(figure1, results), "figure2": partial(figure2, results)}, folder, ("png", "pdf"), {"double": ""})
+    return write(
+        {"figure1": partial(figure1, results), "figure2": partial(figure2, results)},
+        folder,
+        ("png", "pdf"),
+        {"double": ""},
+    )
 
 
 def write_map_figure(map: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -37,7 +43,8 @@ def write_map_figure(map: Mapping[str, Any], folder: Path) -> list[Path]:
 def write_for_paper(
     results: Mapping[str, Any], folder: Path, *, map: Mapping[str, Any] | None = None, formats: Sequence[str] = FORMATS
 ) -> list[Path]:
-    """Every figure that results give, of a run with its map, if there is one, or of mixtures, at both widths; and captions.md, the last."""
+    """Every figure that results give, of a run with its map, if there is one, or of mixtures, at both widths; and
+    captions.md, the last."""
     found = _of_mixtures(results) if "mixtures" in results else _of_run(results, map)
     drawings = {name: drawing for name, (drawing, _) in found.items()}
     paths = write(drawings, folder, formats, {"single": "-single", "double": "-double"})

@@ -1,4 +1,5 @@
-"""Figures 1 and 2 of the paper, for the first seed of a simulation of mixtures: what was fitted, and on which points."""
+"""Figures 1 and 2 of the paper, for the first seed of a simulation of mixtures: what was fitted, and on which
+points."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ def figure1(results: Mapping[str, Any], width: float) -> Figure:
     """p* with its draws, and the direct student fitted on them; two panels say no more beyond 4.6 inches."""
     _require_plane(results)
     mixtures = results["mixtures"]
-    figure, (left, right) = _panels(2, min(width, 4.6), [mixtures["points"]], [results["ground_truth"], mixtures["direct"]], rows=1)
+    figure, (left, right) = _panels(
+        2, min(width, 4.6), [mixtures["points"]], [results["ground_truth"], mixtures["direct"]], rows=1
+    )
     _points(left, mixtures["points"], "reference")
     _contours(left, results["ground_truth"], "reference")
     lettered(left, 0, "p*")
@@ -46,7 +49,10 @@ def figure2(results: Mapping[str, Any], width: float, *, beta: float | str | Non
     `beta` chooses the selectivity ("inf" for the argmax limit); the highest one unless given.
     """
     distilled, mixtures = _distilled(results, beta), results["mixtures"]
-    points, fitted = [mixtures["points"], distilled["teacher_points"]], [mixtures["teacher"], mixtures["direct"], distilled]
+    points, fitted = (
+        [mixtures["points"], distilled["teacher_points"]],
+        [mixtures["teacher"], mixtures["direct"], distilled],
+    )
     rows = 1 if width > 5 else 2
     figure, (left, middle, right) = _panels(3, width, points, fitted, rows=rows)
     _points(left, mixtures["points"], "reference")
@@ -61,7 +67,12 @@ def figure2(results: Mapping[str, Any], width: float, *, beta: float | str | Non
     lettered(right, 2, "students")
     _legend(
         figure,
-        {"reference": "draws of p*", "teacher": "teacher, its draws", "direct": "direct student", "distilled": "distilled student"},
+        {
+            "reference": "draws of p*",
+            "teacher": "teacher, its draws",
+            "direct": "direct student",
+            "distilled": "distilled student",
+        },
         rows=rows,
     )
     return figure
@@ -78,16 +89,21 @@ def figure1_caption(results: Mapping[str, Any]) -> str:
 def figure2_caption(results: Mapping[str, Any], *, beta: float | str | None = None) -> str:
     distilled = _distilled(results, beta)
     return (
-        f"Gaussian mixtures, seed {results['mixtures']['seed']}. (a) The teacher, fitted on the draws of p* (diamonds). (b) Draws of the "
-        f"teacher once its weights are raised to the power β = {_beta(distilled)} (triangles). (c) The student fitted on these (solid) and "
-        f"the direct student (dashed). Contours at {', '.join(f'{level:g}' for level in _LEVELS)} of each density's highest value."
+        f"Gaussian mixtures, seed {results['mixtures']['seed']}. (a) The teacher, fitted on the draws of p* "
+        "(diamonds). (b) Draws of the "
+        f"teacher once its weights are raised to the power β = {_beta(distilled)} (triangles). (c) The student fitted "
+        "on these (solid) and "
+        f"the direct student (dashed). Contours at {', '.join(f'{level:g}' for level in _LEVELS)} of each density's "
+        "highest value."
     )
 
 
 def _require_plane(results: Mapping[str, Any]) -> None:
     dimension = results["config"]["dimension"]
     if dimension != 2:
-        raise UsageError(f"these results are in {dimension} dimension(s), but the figures show 2; simulate with --dimension 2")
+        raise UsageError(
+            f"these results are in {dimension} dimension(s), but the figures show 2; simulate with --dimension 2"
+        )
 
 
 def _distilled(results: Mapping[str, Any], beta: float | str | None) -> Mixture:
@@ -95,7 +111,9 @@ def _distilled(results: Mapping[str, Any], beta: float | str | None) -> Mixture:
     known = {float(record["beta"]): record for record in results["mixtures"]["distilled"]}
     chosen = max(known) if beta is None else float(beta)
     if chosen not in known:
-        raise UsageError(f"beta {chosen:g} was not simulated; choose one of {', '.join(f'{value:g}' for value in known)}")
+        raise UsageError(
+            f"beta {chosen:g} was not simulated; choose one of {', '.join(f'{value:g}' for value in known)}"
+        )
     return known[chosen]
 
 
@@ -112,7 +130,14 @@ def _panels(
     panels = list(figure.subplots(1, count, sharex=True, sharey=True))
     reach = 0.05 + max(*(float(np.abs(one).max()) for one in points), *(_extent(mixture) for mixture in fitted))
     for axes in panels:
-        axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="$x_1$", xticks=(-1, 0, 1), yticks=(-1, 0, 1))
+        axes.set(
+            xlim=(-reach, reach),
+            ylim=(-reach, reach),
+            aspect="equal",
+            xlabel="$x_1$",
+            xticks=(-1, 0, 1),
+            yticks=(-1, 0, 1),
+        )
     panels[0].set_ylabel("$x_2$", labelpad=0)
     return figure, panels
 
@@ -120,7 +145,9 @@ def _panels(
 def _extent(mixture: Mixture) -> float:
     """The largest coordinate of any component's outermost contour."""
     deviations = [np.sqrt(np.diagonal(covariance)) for covariance in mixture["covariances"]]
-    return max(float((np.abs(mean) + _OUTERMOST * sd).max()) for mean, sd in zip(mixture["means"], deviations, strict=True))
+    return max(
+        float((np.abs(mean) + _OUTERMOST * sd).max()) for mean, sd in zip(mixture["means"], deviations, strict=True)
+    )
 
 
 def _contours(axes: Axes, mixture: Mixture, role: str) -> None:
@@ -132,7 +159,14 @@ def _contours(axes: Axes, mixture: Mixture, role: str) -> None:
     light = role == "reference"  # its points, of the same colour, stand among them
     strength = 0.55 if light else 1.0
     axes.contour(
-        x, y, height, levels=_LEVELS * height.max(), colors=ink(role), linewidths=0.5 if light else 0.8, linestyles=style, alpha=strength
+        x,
+        y,
+        height,
+        levels=_LEVELS * height.max(),
+        colors=ink(role),
+        linewidths=0.5 if light else 0.8,
+        linestyles=style,
+        alpha=strength,
     )
 
 
@@ -148,7 +182,9 @@ def _legend(figure: Figure, names: Mapping[str, str], *, rows: int = 1) -> None:
     for role, name in names.items():
         marker = MARKERS[role] if role in ("reference", "teacher") else ""
         line: Any = {"direct": "--", "reference": "-" if "and" in name else ""}.get(role, "-")
-        handles.append(Line2D([], [], color=ink(role), linestyle=line, linewidth=0.9, marker=marker, markersize=2.6, label=name))
+        handles.append(
+            Line2D([], [], color=ink(role), linestyle=line, linewidth=0.9, marker=marker, markersize=2.6, label=name)
+        )
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles) // rows)
 
 

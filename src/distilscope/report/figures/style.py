@@ -1,4 +1,5 @@
-"""What every figure on paper shares: widths in inches, 8-point type that is embedded, the roles' colours and shapes, and files.
+"""What every figure on paper shares: widths in inches, 8-point type that is embedded, the roles' colours and shapes,
+and files.
 
 Equal results give equal bytes.
 """
@@ -88,8 +89,11 @@ def lettered(axes: Axes, place: int | None, title: str) -> None:
     axes.set_title(title if place is None else f"({'abcdefghijklmnopqrstuvwxyz'[place]}) {title}")
 
 
-def write(drawings: Mapping[str, Drawing], folder: Path, formats: Sequence[str], widths: Mapping[str, str]) -> list[Path]:
-    """Writes each drawing in each of `FORMATS` that is asked for, at the named widths (key of `WIDTHS` to suffix of the file's name)."""
+def write(
+    drawings: Mapping[str, Drawing], folder: Path, formats: Sequence[str], widths: Mapping[str, str]
+) -> list[Path]:
+    """Writes each drawing in each of `FORMATS` that is asked for, at the named widths (key of `WIDTHS` to suffix of the
+    file's name)."""
     import matplotlib
 
     folder.mkdir(parents=True, exist_ok=True)

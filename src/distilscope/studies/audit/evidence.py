@@ -25,7 +25,8 @@ class Reading:
     """What it means where the effect is not zero."""
     unit: str = NATS
     exact: bool = False
-    """One side is zero by construction, so that any difference is the trap's and needs no interval to be told from chance."""
+    """One side is zero by construction, so that any difference is the trap's and needs no interval to be told from
+    chance."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,15 @@ def over_seeds(findings: Sequence[Finding]) -> list[dict[str, Any]]:
         published, definition = [r.as_published for r in readings], [r.by_definition for r in readings]
         effect = t_interval([a - b for a, b in zip(published, definition, strict=True)])
         columns = (t_interval(published), t_interval(definition), effect)
-        rows.append(row(first.quantity, first.unit, *columns, first.says, seen=(first.exact and effect.mean != 0) or is_seen(effect)))
+        rows.append(
+            row(
+                first.quantity,
+                first.unit,
+                *columns,
+                first.says,
+                seen=(first.exact and effect.mean != 0) or is_seen(effect),
+            )
+        )
     return rows
 
 

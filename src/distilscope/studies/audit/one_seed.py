@@ -23,7 +23,15 @@ from distilscope.lm.samplers import decoder_sampler
 from distilscope.lm.sequences import Prompts, Sequences
 from distilscope.lm.training.loop import Trained, chosen_loss, train
 from distilscope.selectivity import UNCHANGED, Selectivity
-from distilscope.studies.artifacts import key_of, numbered, read_draws, read_other_scores, read_own_scores, read_prompts, read_training
+from distilscope.studies.artifacts import (
+    key_of,
+    numbered,
+    read_draws,
+    read_other_scores,
+    read_own_scores,
+    read_prompts,
+    read_training,
+)
 from distilscope.studies.config import Size
 from distilscope.studies.steps.train import training_of
 
@@ -60,8 +68,9 @@ class Evaluation:
 class Material:
     """Reads the artifacts of one seed as they are asked for.
 
-    `config` holds, beside the seed, what made them: `learning`, the configuration of the direct student's step, and `drawing`, that of its
-    draws'. Means are plain, without control variates, for those need draws of the distribution that is scored.
+    `config` holds, beside the seed, what made them: `learning`, the configuration of the direct student's step, and
+    `drawing`, that of its draws'. Means are plain, without control variates, for those need draws of the distribution
+    that is scored.
     """
 
     def __init__(self, config: Mapping[str, Any], inputs: Mapping[str, Path]) -> None:
@@ -191,7 +200,9 @@ class Material:
         read_own_scores(self.inputs["recall"]).check(self.test, dtype=self.config["truth_dtype"], whose="p*")
         truth = read_other_scores(self.inputs[f"{whose}-scores"], 0).log_prob
         recall = read_other_scores(self.inputs["recall"], self.config["index"][whose]).log_prob
-        return Evaluation(draws, recorded(draws), draws.sum_per_sequence(truth), float(self.test.sum_per_sequence(recall).mean()))
+        return Evaluation(
+            draws, recorded(draws), draws.sum_per_sequence(truth), float(self.test.sum_per_sequence(recall).mean())
+        )
 
 
 def recorded(draws: Sequences) -> Float[np.ndarray, " n"]:

@@ -18,7 +18,13 @@ from distilscope.lm.sequences import Sequences
 from distilscope.selectivity import UNCHANGED
 from distilscope.studies.audit.evidence import Finding, Reading
 from distilscope.studies.audit.one_seed import Material
-from distilscope.studies.audit.padding_cost import logits_bytes, share_padded, share_rounded, share_through_slots, share_to_longest
+from distilscope.studies.audit.padding_cost import (
+    logits_bytes,
+    share_padded,
+    share_rounded,
+    share_through_slots,
+    share_to_longest,
+)
 from distilscope.studies.audit.pretrained_start import Gains, released_start
 from distilscope.studies.audit.shards import in_sorted_order, random_names, survivors, truncate
 
@@ -34,18 +40,32 @@ def leaking_start(material: Material) -> Finding:
     definition, by = material.held_out_loss("direct"), material.direct
     halves = {
         "held-out loss, pretrained gains alone": (gains, False, "the pretrained gains leak into the student"),
-        "held-out loss, PyTorch's initialisation alone": (None, True, "the student starts from another distribution of weights"),
+        "held-out loss, PyTorch's initialisation alone": (
+            None,
+            True,
+            "the student starts from another distribution of weights",
+        ),
     }
     readings = []
     for name, (leak, default, says) in halves.items():
-        trained = material.learn(material.train, start=released_start(material.architecture, key, gains=leak, torch_default=default))
+        trained = material.learn(
+            material.train, start=released_start(material.architecture, key, gains=leak, torch_default=default)
+        )
         readings.append(Reading(name, trained.held_out_loss, definition, says, LOSS))
-    both = material.learn(material.train, start=released_start(material.architecture, key, gains=gains, torch_default=True))
+    both = material.learn(
+        material.train, start=released_start(material.architecture, key, gains=gains, torch_default=True)
+    )
     published = material.evaluate(both.network)
     return Finding(
         (
             *readings,
-            Reading("held-out loss, both", both.held_out_loss, definition, "the student is another model than one from scratch", LOSS),
+            Reading(
+                "held-out loss, both",
+                both.held_out_loss,
+                definition,
+                "the student is another model than one from scratch",
+                LOSS,
+            ),
             Reading("P", published.precision, by.precision, "precision depends on the leak"),
             Reading("R", published.recall, by.recall, "recall depends on the leak"),
         )
@@ -53,7 +73,8 @@ def leaking_start(material: Material) -> Finding:
 
 
 def unseeded(material: Material) -> Finding:
-    """Two runs each way. An unseeded generator is stood in for by a key of its own for each run, so that the audit repeats itself."""
+    """Two runs each way. An unseeded generator is stood in for by a key of its own for each run, so that the audit
+    repeats itself."""
 
     def run(number: int) -> Run:
         key = Key(material.seed, ("audit", "unseeded", number))
@@ -106,8 +127,16 @@ def lost_shard(material: Material) -> Finding:
                 "the rest are missing, and nothing says so",
                 "sequences",
             ),
-            Reading("held-out loss", trained.held_out_loss, material.held_out_loss("distilled"), "the student learnt less", LOSS),
-            Reading("P of the distilled student", published.precision, by.precision, "precision is that of a smaller D'"),
+            Reading(
+                "held-out loss",
+                trained.held_out_loss,
+                material.held_out_loss("distilled"),
+                "the student learnt less",
+                LOSS,
+            ),
+            Reading(
+                "P of the distilled student", published.precision, by.precision, "precision is that of a smaller D'"
+            ),
             Reading("R of the distilled student", published.recall, by.recall, "recall is that of a smaller D'"),
         ),
         notes=said,
@@ -158,7 +187,9 @@ def padding_cost(material: Material) -> Finding:
     rows, longest = material.training.batch_sequences, max(map(len, material.prompts)) + material.horizon
     batches = [data.positions[start : start + rows] for start in range(0, len(data), rows)]
     microbatches = [
-        positions[part] for positions in batches for part in batches_of_like_length(positions, material.training.microbatch_tokens)
+        positions[part]
+        for positions in batches
+        for part in batches_of_like_length(positions, material.training.microbatch_tokens)
     ]
     all_at_once, by_pieces = (logits_bytes(positions, data.vocabulary) / 1e6 for positions in (rows * longest, PIECE))
     return Finding(
@@ -177,6 +208,12 @@ def padding_cost(material: Material) -> Finding:
                 "padding is computed and thrown away",
                 "share",
             ),
-            Reading("logits held at once in scoring", all_at_once, by_pieces, "memory grows with rows times the longest row", "MB"),
+            Reading(
+                "logits held at once in scoring",
+                all_at_once,
+                by_pieces,
+                "memory grows with rows times the longest row",
+                "MB",
+            ),
         )
     )

@@ -19,7 +19,8 @@ from distilscope.lm.models.llama_config import LlamaConfig
 
 @dataclass(frozen=True)
 class Gains:
-    """RMSNorm gains of a pretrained network: before attention and before the feed-forward network of each layer, and the last one."""
+    """RMSNorm gains of a pretrained network: before attention and before the feed-forward network of each layer, and
+    the last one."""
 
     attention: tuple[Float[Tensor, " d"], ...]
     feed_forward: tuple[Float[Tensor, " d"], ...]
@@ -44,9 +45,9 @@ def resampled(values: Sequence[Tensor] | Tensor, number: int) -> list[Tensor]:
 def released_start(config: LlamaConfig, key: Key, *, gains: Gains | None, torch_default: bool) -> Llama:
     """The weights that training starts from, with either half of the trap.
 
-    gains: the pretrained model's, which stay because RMSNorm has no `reset_parameters`. torch_default: matrices as `nn.Linear` draws
-    them, uniform within 1/sqrt(columns). A tied embedding is also the output layer, which is reset last. The random numbers are
-    those of `Llama.from_config`, taken to the other distribution by its quantiles.
+    gains: the pretrained model's, which stay because RMSNorm has no `reset_parameters`. torch_default: matrices as
+    `nn.Linear` draws them, uniform within 1/sqrt(columns). A tied embedding is also the output layer, which is reset
+    last. The random numbers are those of `Llama.from_config`, taken to the other distribution by its quantiles.
     """
     network = Llama.from_config(config, key)
     if torch_default:

@@ -36,7 +36,8 @@ class Retokenised:
 
 
 def retokenised(draws: Sequences, tokenizer: Tokenizer, *, longest: int) -> Retokenised:
-    """Trap 2: each prompt with its continuation as text, special tokens left out, tokenised again and cut at `longest` tokens.
+    """Trap 2: each prompt with its continuation as text, special tokens left out, tokenised again and cut at `longest`
+    tokens.
 
     The text is tokenised as a whole, so a token may now straddle the prompt's end; as many tokens as the prompt had are
     the context, the rest are scored.
@@ -67,7 +68,8 @@ def retokenised(draws: Sequences, tokenizer: Tokenizer, *, longest: int) -> Reto
 def without_stops(sequences: Sequences) -> Sequences:
     """Trap 3: what is left to learn where the stopping token is also the padding and padding is masked from the loss.
 
-    A stopping token comes last and nothing follows from it, so masking it is leaving it out. A sequence of that token alone is dropped.
+    A stopping token comes last and nothing follows from it, so masking it is leaving it out. A sequence of that token
+    alone is dropped.
     """
     last = np.zeros(len(sequences.ids), dtype=bool)
     last[sequences.offsets[1:][sequences.ended] - 1] = True
@@ -83,7 +85,8 @@ def without_stops(sequences: Sequences) -> Sequences:
 
 
 def padded(sequences: Sequences, pad: int, length: int) -> Sequences:
-    """Trap 4: rows of `length` tokens, prompt included, filled up with `pad`; every token but the first is then a label."""
+    """Trap 4: rows of `length` tokens, prompt included, filled up with `pad`; every token but the first is then a
+    label."""
     rows = [
         np.concatenate([np.array(sequences.prompts[which], dtype=sequences.ids.dtype), row])[:length]
         for which, row in zip(sequences.prompt_of.tolist(), sequences, strict=True)
@@ -108,5 +111,6 @@ def pad_share(sequences: Sequences, length: int) -> float:
 
 
 def corpus_mean(log_prob: Float[np.ndarray, " n"], lengths: Int[np.ndarray, " n"]) -> float:
-    """Trap 5: all log-probabilities (nats per sequence) over all tokens: a ratio of two sums that both change with the model."""
+    """Trap 5: all log-probabilities (nats per sequence) over all tokens: a ratio of two sums that both change with the
+    model."""
     return float(log_prob.sum() / lengths.sum())

@@ -39,7 +39,12 @@ def retokenisation(material: Material) -> Finding:
                 exact=True,
             ),
             Reading(
-                "draws of the student that ended", 0.0, definition.ended, "no sequence shows any more that it ended", "share", exact=True
+                "draws of the student that ended",
+                0.0,
+                definition.ended,
+                "no sequence shows any more that it ended",
+                "share",
+                exact=True,
             ),
             Reading(
                 "mean length",
@@ -49,7 +54,12 @@ def retokenisation(material: Material) -> Finding:
                 "tokens",
             ),
             Reading("P", float(precision), definition.precision, "precision is that of rewritten text"),
-            Reading("H(q)", float(entropy), definition.entropy, "log q of rewritten text is no estimate of the student's entropy"),
+            Reading(
+                "H(q)",
+                float(entropy),
+                definition.entropy,
+                "log q of rewritten text is no estimate of the student's entropy",
+            ),
             Reading("R", float(recall), definition.recall, "recall is that of rewritten text"),
         )
     )
@@ -60,8 +70,12 @@ def no_stopping(material: Material) -> Finding:
     published = material.evaluate(trained.network)
     return Finding(
         (
-            Reading("sequences that ended", published.ended, material.direct.ended, "the student does not stop", "share"),
-            Reading("mean length", published.length, material.direct.length, "its sequences run on to the horizon", "tokens"),
+            Reading(
+                "sequences that ended", published.ended, material.direct.ended, "the student does not stop", "share"
+            ),
+            Reading(
+                "mean length", published.length, material.direct.length, "its sequences run on to the horizon", "tokens"
+            ),
             *_three(published, material.direct, "of a student that cannot stop"),
         )
     )
@@ -104,7 +118,11 @@ def padded_choice(material: Material) -> Finding:
                 "nats per token",
             ),
             Reading(
-                "step of the chosen checkpoint", float(entry["step"]), float(trained.chosen_step), "another checkpoint is kept", "step"
+                "step of the chosen checkpoint",
+                float(entry["step"]),
+                float(trained.chosen_step),
+                "another checkpoint is kept",
+                "step",
             ),
             Reading(
                 "true held-out loss of that checkpoint",
@@ -133,9 +151,19 @@ def corpus_means(material: Material) -> Finding:
             Reading("P of the direct student", direct, direct_by, says, unit),
             Reading("P of the distilled student", distilled, distilled_by, says, unit),
             Reading(
-                "P gained by distilling", distilled - direct, distilled_by - direct_by, "part of the gain is a change of denominator", unit
+                "P gained by distilling",
+                distilled - direct,
+                distilled_by - direct_by,
+                "part of the gain is a change of denominator",
+                unit,
             ),
-            Reading("R of the direct student", corpus_mean(recall, material.test.lengths), float(recall.mean()) / constant, says, unit),
+            Reading(
+                "R of the direct student",
+                corpus_mean(recall, material.test.lengths),
+                float(recall.mean()) / constant,
+                says,
+                unit,
+            ),
         )
     )
 

@@ -19,7 +19,9 @@ def random_names(number: int, key: Key) -> tuple[str, ...]:
 
 def in_sorted_order(shards: Sequence[Sequences], names: Sequence[str]) -> Sequences:
     """Trap 8: the shards put together in the order of their names."""
-    return Sequences.concatenate(shard for _, shard in sorted(zip(names, shards, strict=True), key=lambda pair: pair[0]))
+    return Sequences.concatenate(
+        shard for _, shard in sorted(zip(names, shards, strict=True), key=lambda pair: pair[0])
+    )
 
 
 def truncate(path: Path) -> None:

@@ -22,7 +22,9 @@ def measure(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Path,
     trap = next(trap for trap in TRAPS if trap.number == config["trap"])
     module, _, name = trap.measure.partition(":")
     finding: Finding = getattr(import_module(module), name)(Material(config, inputs))
-    (output / "finding.json").write_text(json.dumps(finding.as_json(), ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    (output / "finding.json").write_text(
+        json.dumps(finding.as_json(), ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
     return {"readings": len(finding.readings)}
 
 

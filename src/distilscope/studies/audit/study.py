@@ -66,7 +66,12 @@ def small(name: str, seeds: int) -> Distillation:
     if seeds < 2:
         raise UsageError(f"--seeds is {seeds}, but an interval over seeds needs at least 2; the usual number is 5")
     size, config = SIZES[name], study_recipe(name)
-    counts = {"horizon": size.horizon, "num_train": size.num_train, "num_validation": size.num_validation, "num_eval": size.num_eval}
+    counts = {
+        "horizon": size.horizon,
+        "num_train": size.num_train,
+        "num_validation": size.num_validation,
+        "num_eval": size.num_eval,
+    }
     tile = max(size.num_train // SHARDS, size.num_eval)
 
     def looked_at_often(learner: Any) -> Any:
@@ -116,7 +121,10 @@ def _step(study: Study, trap: Trap, seed: int) -> Step:
     direct = _student(study, seed, "direct")
     distilled = _student(study, seed, "distilled")
     truth = study.config.ground_truth
-    shards = {"train": numbered(direct.model.inputs, "data"), "distilled-train": numbered(distilled.model.inputs, "data")}
+    shards = {
+        "train": numbered(direct.model.inputs, "data"),
+        "distilled-train": numbered(distilled.model.inputs, "data"),
+    }
     shards |= {"validation": numbered(direct.model.inputs, "validation"), "test": study.test}
     inputs = {"truth": study.ground_truth, "prompts": study.prompts, "recall": direct.of_reference[0]}
     for whose, student in (("direct", direct), ("distilled", distilled)):
@@ -165,7 +173,12 @@ def document(study: Study, found: Mapping[int, list[Finding]]) -> dict[str, Any]
         "schema_version": SCHEMA_VERSION,
         "recipe": config.recipe,
         "seeds": config.seeds,
-        "ground_truth": {"description": truth.description, "reference": truth.name, "prompt": truth.prompt, "dtype": truth.dtype},
+        "ground_truth": {
+            "description": truth.description,
+            "reference": truth.name,
+            "prompt": truth.prompt,
+            "dtype": truth.dtype,
+        },
         "sizes": sizes,
         "versions": {name: version(name) for name in ("distilscope", "torch", "numpy", "tokenizers")}
         | {"python": platform.python_version()},
@@ -196,6 +209,11 @@ def _mixture_rows(seeds: int) -> list[dict[str, Any]]:
         columns = {name: Interval.from_json(each[name]) for name in ("as_published", "by_definition")}
         effect = Interval.from_json(each["effect"])
         quantity = f"{each['quantity']} of the {each['training']} student"
-        told = {"effect": effect, "says": says[each["quantity"]], "seen": is_seen(effect), "published": each["published"]}
+        told = {
+            "effect": effect,
+            "says": says[each["quantity"]],
+            "seen": is_seen(effect),
+            "published": each["published"],
+        }
         rows.append(row(quantity, "nats per draw", **columns, **told))
     return rows

@@ -1,8 +1,10 @@
-"""How fast this machine is and how much sequences scatter, measured on the same study in miniature with the real models.
+"""How fast this machine is and how much sequences scatter, measured on the same study in miniature with the real
+models.
 
-Two sizes are run in a folder that is thrown away afterwards, so that a step's fixed time (loading a model) is told from what grows with its
-work. Both draw in batches smaller than the study's, which uses a processor less well: times come out too long rather than too short.
-Trainings are repeated over their few sequences, since a library prepares code for each shape that it meets first.
+Two sizes are run in a folder that is thrown away afterwards, so that a step's fixed time (loading a model) is told from
+what grows with its work. Both draw in batches smaller than the study's, which uses a processor less well: times come
+out too long rather than too short. Trainings are repeated over their few sequences, since a library prepares code for
+each shape that it meets first.
 """
 
 from __future__ import annotations
@@ -30,11 +32,13 @@ from distilscope.studies.steps.registry import KINDS
 from distilscope.studies.study import Study
 
 LEAST_SCALING = 0.5
-"""Share of a step's time, at least, that is taken to grow with its work: two noisy times must not say that work is free."""
+"""Share of a step's time, at least, that is taken to grow with its work: two noisy times must not say that work is
+free."""
 
 
 TRAINING_FLOPS, TRAINING_STEPS = 4e11, 128
-"""What a training of the larger miniature takes at most, about: seconds on a core. Its first steps are slower than all later ones."""
+"""What a training of the larger miniature takes at most, about: seconds on a core. Its first steps are slower than all
+later ones."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class Rate:
 
     @classmethod
     def through(cls, small: tuple[float, float], large: tuple[float, float]) -> Rate:
-        """From (FLOPs, seconds) of a smaller and a larger step of the same kind; without FLOPs, the larger one's time."""
+        """From (FLOPs, seconds) of a smaller and a larger step of the same kind; without FLOPs, the larger one's
+        time."""
         (less, quick), (more, slow) = small, large
         if not more > less:
             return cls(0.0, slow / more) if more else cls(slow, 0.0)
@@ -66,7 +71,8 @@ class Calibration:
     startup: float
     """Seconds until worker processes work."""
     precision_deviation: float | None
-    """Standard deviation of a sequence's log p*, nats, as it enters a student's precision; None where there is none to be had."""
+    """Standard deviation of a sequence's log p*, nats, as it enters a student's precision; None where there is none to
+    be had."""
     recall_deviation: float | None
     """The same of log q over p*'s sequences, as it enters a recall."""
     seconds: float = 0.0
@@ -84,22 +90,34 @@ class Calibration:
     def as_json(self, study: Study, workers: int) -> dict[str, Any]:
         """What was measured, and the whole study's time by it."""
         rates = {work: {"seconds": rate.fixed, "seconds_per_flop": rate.per_flop} for work, rate in self.rates.items()}
-        return {"seconds": self.seconds, "workers": workers, "rates": rates, "predicted_seconds": self.predict(study, workers)}
+        return {
+            "seconds": self.seconds,
+            "workers": workers,
+            "rates": rates,
+            "predicted_seconds": self.predict(study, workers),
+        }
 
 
 def work_of(step: Step) -> str:
-    """A name that steps share which do the same: those that draw from one network do, whatever the draws are for; else those of a stage."""
-    return f"draw in {step.config['dtype']} at {step.cost / step.tokens:.6g} FLOPs a token" if step.kind == "draws" else step.stage
+    """A name that steps share which do the same: those that draw from one network do, whatever the draws are for; else
+    those of a stage."""
+    return (
+        f"draw in {step.config['dtype']} at {step.cost / step.tokens:.6g} FLOPs a token"
+        if step.kind == "draws"
+        else step.stage
+    )
 
 
 def calibrate(config: Distillation, sources: Sources, *, workers: int, say: Callable[[str], object]) -> Calibration:
-    """Runs the study twice at a few sequences, in seconds with a model of a hundred million weights. No number of it is kept.
+    """Runs the study twice at a few sequences, in seconds with a model of a hundred million weights. No number of it is
+    kept.
 
     `say` hears that it begins, and that the machine is busy where it is.
     """
     if (load := os.getloadavg()[0]) > 1:
         say(
-            f"distilscope: in the last minute {load:.1f} processes ran or waited for a core; what is measured beside others holds "
+            f"distilscope: in the last minute {load:.1f} processes ran or waited for a core; what is measured beside "
+            "others holds "
             "for such times at best, so measure on a machine at rest"
         )
     say("Measuring how fast this machine is, at a few sequences of each model ...")
@@ -118,7 +136,9 @@ def calibrate(config: Distillation, sources: Sources, *, workers: int, say: Call
     students = [*results["students"], *results["teacher"]]
     small, large = (_largest(targets, records) for targets, records, _ in runs)
     rates = {work: Rate.through(small.get(work, large[work]), large[work]) for work in large}
-    rates |= {work: Rate(seconds, 0.0) for work, (_, seconds) in small.items() if work not in large}  # made once: it was there already
+    rates |= {
+        work: Rate(seconds, 0.0) for work, (_, seconds) in small.items() if work not in large
+    }  # made once: it was there already
     targets, records, wall = runs[0]
     seconds = {step: record.seconds for step, record in _pairs(targets, records)}
     busy = makespan(list(seconds), seconds, workers)
@@ -149,7 +169,8 @@ def miniature(config: Distillation, number: int) -> Distillation:
 
 
 def lengthened(config: Distillation, sources: Sources, share: float) -> Distillation:
-    """The same with more epochs, and more looks: each model's training takes about that share of the above, or what it takes anyway."""
+    """The same with more epochs, and more looks: each model's training takes about that share of the above, or what it
+    takes anyway."""
     study = plan(config, sources)
     changes = {}
     for role, measured in (("teacher", study.teachers[0]), ("student", study.students[0])):
@@ -164,17 +185,22 @@ def lengthened(config: Distillation, sources: Sources, share: float) -> Distilla
 
 
 def reference_scored(config: Distillation, study: Study, sources: Sources) -> Step:
-    """p*'s test draws in a miniature, scored at all the settings and seeds of the study: each costs a softmax, of which FLOPs say nothing.
+    """p*'s test draws in a miniature, scored at all the settings and seeds of the study: each costs a softmax, of which
+    FLOPs say nothing.
 
-    Models of the miniature stand in for the study's, some for several, and are then computed once. Counts for a little more than the step
-    of the miniature itself, whose place it takes.
+    Models of the miniature stand in for the study's, some for several, and are then computed once. Counts for a little
+    more than the step of the miniature itself, whose place it takes.
     """
     sweep = Sweep(student_sizes=config.sweep.student_sizes)
-    wider = replace(study.config, temperatures=config.temperatures, teacher=config.teacher, seeds=config.seeds, sweep=sweep)
+    wider = replace(
+        study.config, temperatures=config.temperatures, teacher=config.teacher, seeds=config.seeds, sweep=sweep
+    )
     scoring, own = plan(wider, sources).students[0].of_reference[0], study.students[0].of_reference[0]
     alike = {step.stage: step for step in order([own])}
     inputs = {name: alike[source.stage] for name, source in scoring.inputs.items()}
-    return Step(scoring.kind, scoring.config, inputs, scoring.code_version, scoring.stage, own.cost * (1 + 1e-9), own.tokens)
+    return Step(
+        scoring.kind, scoring.config, inputs, scoring.code_version, scoring.stage, own.cost * (1 + 1e-9), own.tokens
+    )
 
 
 def _pairs(targets: Sequence[Step], records: Sequence[Record]) -> list[tuple[Step, Record]]:
@@ -199,8 +225,12 @@ def _own_deviation(study: Study, store: Store) -> float | None:
 def _deviation(records: Sequence[Mapping[str, Any]], quantity: str, own: float | None) -> float | None:
     """The largest among the models measured and p* itself, which a student comes to resemble.
 
-    One that has barely been trained writes sequences that are all alike improbable: on a cut SmolLM2 they scattered half as much as
-    those of students from scratch that were trained in full, and p*'s own as much.
+    One that has barely been trained writes sequences that are all alike improbable: on a cut SmolLM2 they scattered
+    half as much as those of students from scratch that were trained in full, and p*'s own as much.
     """
-    found = [one[quantity]["stderr"] * math.sqrt(one[quantity]["n"]) for one in records if one[quantity]["stderr"] is not None]
+    found = [
+        one[quantity]["stderr"] * math.sqrt(one[quantity]["n"])
+        for one in records
+        if one[quantity]["stderr"] is not None
+    ]
     return max([*found, own] if found and own is not None else found, default=None)

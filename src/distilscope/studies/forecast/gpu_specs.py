@@ -14,7 +14,8 @@ class GPU:
 
     name: str
     flops_per_second: float
-    """Dense products in bfloat16, at most; where a data sheet counts zeros that are left out ("with sparsity"), half of that."""
+    """Dense products in bfloat16, at most; where a data sheet counts zeros that are left out ("with sparsity"), half of
+    that."""
     memory: float
     """Bytes."""
     dtype: str = "bfloat16"
@@ -38,9 +39,9 @@ GPUS = {
 UTILISATION = {"draws": 0.1, "training": 0.3, "scores": 0.25}
 """Share of the peak that is made use of, by kind of step: assumptions, measured on no GPU with this package.
 
-Published trainings of language models reach 0.3 to 0.5 (PaLM's table 3, 2204.02311: 0.2 to 0.46), with kernels that this package does
-not have. Scoring is training's forward pass beside softmaxes of every position. Drawing reads all weights, and each slot's keys and
-values, for one token per slot: at a few hundred slots memory is what it waits for.
+Published trainings of language models reach 0.3 to 0.5 (PaLM's table 3, 2204.02311: 0.2 to 0.46), with kernels that
+this package does not have. Scoring is training's forward pass beside softmaxes of every position. Drawing reads all
+weights, and each slot's keys and values, for one token per slot: at a few hundred slots memory is what it waits for.
 """
 
 

@@ -1,4 +1,5 @@
-"""What a study will take before anything runs: per stage work, time, bytes on disk and over the network; and whether it fits."""
+"""What a study will take before anything runs: per stage work, time, bytes on disk and over the network; and whether it
+fits."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from distilscope.studies.study import Study
 from distilscope.system.units import in_bytes
 
 SURELY = 0.5
-"""Share of the bytes foreseen, which count every sequence at its full length, that a study is taken to write at the least."""
+"""Share of the bytes foreseen, which count every sequence at its full length, that a study is taken to write at the
+least."""
 
 SUMS = ("steps", "to_run", "tokens", "flops", "disk_bytes", "read_bytes", "network_bytes", "seconds", "gpu_hours")
 
@@ -47,8 +49,9 @@ def describe(
 ) -> dict[str, Any]:
     """What would run and why, by stage. Loads no model.
 
-    GPU-hours are of steps that compute with a network, at this utilisation of the GPU, by kind. Reading is counted as if each process of
-    each task read all its inputs anew, of a tokenizer's model next to nothing; a worker keeps models between its tasks.
+    GPU-hours are of steps that compute with a network, at this utilisation of the GPU, by kind. Reading is counted as
+    if each process of each task read all its inputs anew, of a tokenizer's model next to nothing; a worker keeps models
+    between its tasks.
     """
     missing = set(needed(study.targets, store))
     stages: dict[str, dict[str, Any]] = {}
@@ -59,7 +62,9 @@ def describe(
         stage["steps"] += 1
         if step in missing:
             cost = study.costs[step]
-            read = step.needs.processes * sum(study.costs[source].disk for name, source in step.inputs.items() if name != "tokenizer")
+            read = step.needs.processes * sum(
+                study.costs[source].disk for name, source in step.inputs.items() if name != "tokenizer"
+            )
             stage["to_run"] += 1
             stage["tokens"] += step.tokens
             stage["flops"] += step.cost
@@ -72,7 +77,11 @@ def describe(
     for stage in stages.values():
         kept = stage["steps"] - stage["to_run"]
         stage["why"] = (
-            "in the store" if not stage["to_run"] else "not in the store" if not kept else f"{kept} in the store, {stage['to_run']} not"
+            "in the store"
+            if not stage["to_run"]
+            else "not in the store"
+            if not kept
+            else f"{kept} in the store, {stage['to_run']} not"
         )
     rows = list(stages.values())
     total = {name: sum(row[name] for row in rows) for name in SUMS}
@@ -82,7 +91,8 @@ def describe(
     return {
         "schema_version": 1,
         "recipe": study.config.recipe,
-        "flops_per_second": clock.flops_per_second or (total["flops"] / total["seconds"] if total["seconds"] else gpu.flops_per_second),
+        "flops_per_second": clock.flops_per_second
+        or (total["flops"] / total["seconds"] if total["seconds"] else gpu.flops_per_second),
         "time_by": clock.name,
         "calibration": clock.measured,
         "stages": rows,
@@ -90,7 +100,12 @@ def describe(
         "config": as_settings(study.config),
         "teacher_parameters": study.parameters["teacher"],
         "student_parameters": study.parameters["student"],
-        "gpu": {"name": gpu.name, "flops_per_second": gpu.flops_per_second, "memory_bytes": gpu.memory, "utilisation": dict(utilisation)},
+        "gpu": {
+            "name": gpu.name,
+            "flops_per_second": gpu.flops_per_second,
+            "memory_bytes": gpu.memory,
+            "utilisation": dict(utilisation),
+        },
         "shortest_gpu_hours": makespan(todo, one_after_another, max(1, sum(step.needs.cores for step in todo))) / 3600,
         "store": {"folder": str(store.root), "free_bytes": free, "suffices": total["disk_bytes"] <= free},
         "warnings": list(_warnings(rows, total["disk_bytes"], free, store.root, gpu)),
@@ -108,7 +123,8 @@ def require_space(study: Study, store: Store) -> None:
     free = free_bytes(store)
     if SURELY * need > free:
         raise StoreError(
-            f"the study would write about {in_bytes(need)}, but {in_bytes(free)} are free on the disk that holds {store.root}; free some "
+            f"the study would write about {in_bytes(need)}, but {in_bytes(free)} are free on the disk that holds "
+            f"{store.root}; free some "
             "space, give another store (DISTILSCOPE_STORE), or lower --num-train or --horizon"
         )
 
@@ -121,13 +137,15 @@ def free_bytes(store: Store) -> int:
 def _warnings(rows: Iterable[Mapping[str, Any]], need: int, free: int, root: Path, gpu: GPU) -> Iterator[str]:
     if need > free:
         yield (
-            f"about {in_bytes(need)} would be written, but {in_bytes(free)} are free on the disk that holds {root}; free some space, "
+            f"about {in_bytes(need)} would be written, but {in_bytes(free)} are free on the disk that holds {root}; "
+            "free some space, "
             "or give another store (DISTILSCOPE_STORE)"
         )
     for row in rows:
         if row["memory_bytes"] > gpu.memory:
             knob = {"draws": "slots", "training": "training.microbatch_tokens"}.get(row["kind"], "tile")
             yield (
-                f"{row['stage']!r} would fill about {in_bytes(row['memory_bytes'])} of memory, but a GPU of the kind {gpu.name} has "
+                f"{row['stage']!r} would fill about {in_bytes(row['memory_bytes'])} of memory, but a GPU of the kind "
+                f"{gpu.name} has "
                 f"{in_bytes(gpu.memory)}; lower {knob}, or count with another --gpu"
             )

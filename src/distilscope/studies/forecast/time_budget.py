@@ -1,8 +1,9 @@
 """A study that fits into so many minutes: sizes chosen from measured rates, and what differences they can show.
 
-What is promised is the half-width of a 95% t-interval for the difference between two students. Assumptions, said with the result: a trained
-student's sequences scatter as those of the calibration and of p* did; two students' draws are independent; and training with another seed
-adds little to that. All seeds score the same draws of p*, so more seeds narrow precision, not recall.
+What is promised is the half-width of a 95% t-interval for the difference between two students. Assumptions, said with
+the result: a trained student's sequences scatter as those of the calibration and of p* did; two students' draws are
+independent; and training with another seed adds little to that. All seeds score the same draws of p*, so more seeds
+narrow precision, not recall.
 """
 
 from __future__ import annotations
@@ -47,11 +48,14 @@ class Chosen:
     predicted_minutes: float
     """The calibration included."""
     smallest_precision: float | None
-    """The smallest difference between two students that would be shown, nats per sequence; None where it cannot be said."""
+    """The smallest difference between two students that would be shown, nats per sequence; None where it cannot be
+    said."""
     smallest_recall: float | None
 
     def applied(self, config: Distillation) -> Distillation:
-        truth = replace(config.ground_truth, num_train=self.num_train, num_validation=self.num_validation, num_eval=self.num_eval)
+        truth = replace(
+            config.ground_truth, num_train=self.num_train, num_validation=self.num_validation, num_eval=self.num_eval
+        )
         return replace(config, ground_truth=truth, seeds=self.seeds)
 
     def said(self, minutes: float) -> str:
@@ -77,7 +81,8 @@ def fit(
     workers: int | None,
     say: Callable[[str], object],
 ) -> Distillation:
-    """The configuration with sizes that fit; `say` hears what was chosen. `fixed` names settings, by place, that were given and stay.
+    """The configuration with sizes that fit; `say` hears what was chosen. `fixed` names settings, by place, that were
+    given and stay.
 
     A run folder keeps its choice: the same settings with the same budget give the same sizes again, without measuring.
     Raises UsageError where even the smallest sensible study takes longer.
@@ -97,7 +102,13 @@ def fit(
     slots = side_by_side(workers)
     measured = calibrate(config, sources, workers=slots, say=say)
     chosen = choose(candidates, minutes, measured, predict=lambda one: measured.predict(plan(one, sources), slots))
-    record = {"schema_version": 1, "minutes": minutes, "given": _given(config), "fixed": sorted(fixed), "chosen": asdict(chosen)}
+    record = {
+        "schema_version": 1,
+        "minutes": minutes,
+        "given": _given(config),
+        "fixed": sorted(fixed),
+        "chosen": asdict(chosen),
+    }
     write_whole(folder / FILE, as_json(record))
     say(chosen.said(minutes))
     return chosen.applied(config)
@@ -106,8 +117,9 @@ def fit(
 def ladder(config: Distillation, fixed: Collection[str] = ()) -> Iterator[Distillation]:
     """The study at rising sizes, as far as `fixed` leaves them open.
 
-    The smallest at 2 seeds, then at 3 (the quantile of t falls from 12.7 to 4.3, which no number of sequences makes up for); then more
-    sequences, about 1.4 times as many each time, up to the study's own; then its other seeds; then more sequences again.
+    The smallest at 2 seeds, then at 3 (the quantile of t falls from 12.7 to 4.3, which no number of sequences makes up
+    for); then more sequences, about 1.4 times as many each time, up to the study's own; then its other seeds; then more
+    sequences again.
     """
     truth, before = config.ground_truth, None
     if config.num_distill or config.sweep.num_distill:  # these are stated relative to num_train
@@ -117,7 +129,9 @@ def ladder(config: Distillation, fixed: Collection[str] = ()) -> Iterator[Distil
         num_train, num_eval = (_scaled(getattr(truth, name), scale, LEAST[name]) for name in ("num_train", "num_eval"))
         sizes = {"num_train": num_train, "num_validation": max(1, round(num_train * share)), "num_eval": num_eval}
         open_ones = {name: value for name, value in sizes.items() if f"ground_truth.{name}" not in fixed}
-        found = replace(config, ground_truth=replace(truth, **open_ones), seeds=config.seeds if "seeds" in fixed else seeds)
+        found = replace(
+            config, ground_truth=replace(truth, **open_ones), seeds=config.seeds if "seeds" in fixed else seeds
+        )
         if found != before:
             yield found
         before = found
@@ -142,7 +156,9 @@ def fits_data(config: Distillation, rows: int) -> bool:
     return truth.num_train + truth.num_validation + truth.num_eval <= rows
 
 
-def choose(candidates: list[Distillation], minutes: float, measured: Calibration, *, predict: Callable[[Distillation], float]) -> Chosen:
+def choose(
+    candidates: list[Distillation], minutes: float, measured: Calibration, *, predict: Callable[[Distillation], float]
+) -> Chosen:
     """The largest of the candidates (rising) whose predicted seconds fit, the calibration's own counted."""
 
     def needs(one: Distillation) -> float:
@@ -152,7 +168,8 @@ def choose(candidates: list[Distillation], minutes: float, measured: Calibration
     if least > minutes:
         truth = candidates[0].ground_truth
         raise UsageError(
-            f"--budget is {minutes:g} minutes, but the smallest sensible study (num_train {truth.num_train:,}, num_eval "
+            f"--budget is {minutes:g} minutes, but the smallest sensible study (num_train {truth.num_train:,}, "
+            "num_eval "
             f"{truth.num_eval:,}, {candidates[0].seeds} seeds) needs about {least:.1f} on this machine; give at least "
             f"{math.ceil(least)}, a shorter horizon or fewer temperatures"
         )
@@ -171,8 +188,9 @@ def choose(candidates: list[Distillation], minutes: float, measured: Calibration
 def smallest_differences(measured: Calibration, *, num_eval: int, seeds: int) -> tuple[float | None, float | None]:
     """Half-widths of 95% t-intervals for a difference in P and in R, nats per sequence.
 
-    P: each seed's two students are drawn apart, so sd sqrt(2 / num_eval) per seed, df = seeds - 1. R: one set of p*'s draws serves all
-    seeds, so their error is not averaged, df = num_eval - 1; that two students score the same draws makes it less than this.
+    P: each seed's two students are drawn apart, so sd sqrt(2 / num_eval) per seed, df = seeds - 1. R: one set of p*'s
+    draws serves all seeds, so their error is not averaged, df = num_eval - 1; that two students score the same draws
+    makes it less than this.
     """
     from scipy import stats
 

@@ -1,9 +1,10 @@
-"""Draws of both sides in one Parquet file: written tile by tile as they are scored, read tile by tile to be scored again.
+"""Draws of both sides in one Parquet file: written tile by tile as they are scored, read tile by tile to be scored
+again.
 
-One row for each draw. Columns: side ("reference" or "candidate"), prompt_id (place among the prompts), ids, length, ended,
-token_log_prob (nats, as recorded while drawing), log_prob_reference and log_prob_candidate (nats, whole sequence; -inf where a side
-cannot make it). The file's metadata says what the draws are: see `About`. A row group is a tile, so that what is read is scored in the
-same batches and gives the same numbers.
+One row for each draw. Columns: side ("reference" or "candidate"), prompt_id (place among the prompts), ids, length,
+ended, token_log_prob (nats, as recorded while drawing), log_prob_reference and log_prob_candidate (nats, whole
+sequence; -inf where a side cannot make it). The file's metadata says what the draws are: see `About`. A row group is a
+tile, so that what is read is scored in the same batches and gives the same numbers.
 """
 
 from __future__ import annotations
@@ -100,12 +101,16 @@ class DrawsWriter:
         from pyarrow import parquet
 
         self._path, self._partial = path, path.with_name(f".{path.name}.partial")
-        self._schema = _schema().with_metadata({name: json.dumps(value, ensure_ascii=False) for name, value in asdict(about).items()})
+        self._schema = _schema().with_metadata(
+            {name: json.dumps(value, ensure_ascii=False) for name, value in asdict(about).items()}
+        )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = parquet.ParquetWriter(self._partial, self._schema, compression="zstd")
         except OSError as error:
-            raise UsageError(f"{path} cannot be written ({error.strerror or error}); give another --keep-draws") from None
+            raise UsageError(
+                f"{path} cannot be written ({error.strerror or error}); give another --keep-draws"
+            ) from None
 
     def write(self, side: str, draws: Sequences, log_prob: Mapping[str, Float[np.ndarray, " n"]]) -> None:
         """One tile of a side's draws, with each sequence's log-probability (nats) under both sides, by name."""
@@ -125,7 +130,9 @@ class DrawsWriter:
     def __enter__(self) -> DrawsWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             self._file.close()
             if kind is None:
@@ -136,7 +143,8 @@ class DrawsWriter:
 
 
 class DrawsFile:
-    """A file of draws that someone kept. UsageError where it is malformed; GateError where it belongs to other models."""
+    """A file of draws that someone kept. UsageError where it is malformed; GateError where it belongs to other
+    models."""
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
@@ -163,7 +171,9 @@ class DrawsFile:
         try:
             values = {name: json.loads(metadata[name]) for name in About.__dataclass_fields__}
             if values["schema_version"] != SCHEMA_VERSION:
-                raise self._malformed(f"is of schema version {values['schema_version']}, where {SCHEMA_VERSION} is read")
+                raise self._malformed(
+                    f"is of schema version {values['schema_version']}, where {SCHEMA_VERSION} is read"
+                )
             about = About(**values)
             whole = [about.horizon, about.num_samples, *(about.vocabulary[name] for name in SIDES)]
             sound = all(isinstance(number, int) and number > 0 for number in whole) and isinstance(about.seed, int)
@@ -176,7 +186,9 @@ class DrawsFile:
             sound &= all(isinstance(token, int) for name in SIDES for token in about.stopping[name])
             sound &= all(isinstance(about.selectivities[name], str) for name in SIDES)
         except (KeyError, TypeError, ValueError) as error:
-            raise self._malformed(f"does not say what its draws are ({type(error).__name__}: {one_line(error)})") from None
+            raise self._malformed(
+                f"does not say what its draws are ({type(error).__name__}: {one_line(error)})"
+            ) from None
         if not sound:
             raise self._malformed("says of its draws what cannot be (its metadata)")
         return about
@@ -186,11 +198,14 @@ class DrawsFile:
         for name, side in sides.items():
             theirs = (self.about.vocabulary[name], _prompts(self.about.prompt_ids[name]), self.about.stopping[name])
             ours = (side.model.network.vocabulary, side.prompts, sorted(side.model.stopping))
-            for what, recorded, found in zip(("vocabulary", "prompts' token ids", "stopping ids"), theirs, ours, strict=True):
+            for what, recorded, found in zip(
+                ("vocabulary", "prompts' token ids", "stopping ids"), theirs, ours, strict=True
+            ):
                 if recorded != found:
                     raise GateError(
                         f"the draws of the {name} in {self.path} belong to another model: its {what} "
-                        f"{'are' if what.endswith('s') else 'is'} {_short(found)}, not {_short(recorded)}; give the models that made them"
+                        f"{'are' if what.endswith('s') else 'is'} {_short(found)}, not {_short(recorded)}; give the "
+                        "models that made them"
                     )
 
     def tiles(self, side: str) -> Iterator[Sequences]:
@@ -231,7 +246,9 @@ class DrawsFile:
                 "likely causes are a stopping token that was dropped or added, or text that was tokenised again"
             )
         ended = table.column("ended").to_numpy().astype(bool)
-        return Sequences(ids.astype(id_dtype(vocabulary)), lengths, ended, prompts, vocabulary, recorded.astype(np.float32), which)
+        return Sequences(
+            ids.astype(id_dtype(vocabulary)), lengths, ended, prompts, vocabulary, recorded.astype(np.float32), which
+        )
 
 
 def _prompts(ids: list[list[int]]) -> Prompts:

@@ -51,16 +51,19 @@ class Measurement:
     per_token: PrecisionRecall | None
     """Nats per token: divided by the constant E_p[L]. None across tokenizers, whose tokens differ."""
     per_byte: PrecisionRecall | None
-    """Bits per byte: divided by the constant mean number of bytes in a text of the reference. None where those are empty."""
+    """Bits per byte: divided by the constant mean number of bytes in a text of the reference. None where those are
+    empty."""
     lengths: dict[str, dict[str, Any]]
     mean_length: dict[str, Estimate]
     """Tokens, a stopping token counted."""
     sampler_check: dict[str, float | str]
     variance_ratio: dict[str, float | None]
-    """By side: how many times as many draws plain Monte Carlo would need for the same error of that side's divergence."""
+    """By side: how many times as many draws plain Monte Carlo would need for the same error of that side's divergence.
+    """
     surprising: dict[str, list[dict[str, Any]]]
     canonical_mismatch: dict[str, float] | None
-    """Across tokenizers: share of a side's own draws that its tokenizer would write otherwise, encode(decode(ids)) != ids."""
+    """Across tokenizers: share of a side's own draws that its tokenizer would write otherwise, encode(decode(ids)) !=
+    ids."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -108,17 +111,24 @@ def measure(
     keep_draws: str | Path | None = None,
     draws: str | Path | None = None,
 ) -> Measurement:
-    """Measures `candidate` against `reference`, each named as `load` takes it, over the sequences that follow one prompt or several.
+    """Measures `candidate` against `reference`, each named as `load` takes it, over the sequences that follow one
+    prompt or several.
 
-    `num_samples` draws (256) of each side, of at most `max_new_tokens` (64), follow the `prompts` in turn, or the one `prompt` ("The");
-    with several prompts, draws after one count as dependent, and prompts count alike where their number divides `num_samples`.
-    The stopping ids are the reference's, for both (each its own where tokenizers differ). `keep_draws` names a Parquet file, or a folder
-    for `draws.parquet`, to write the draws to; `draws` one to take them from, with their prompts, number, horizon and seed, instead of
-    drawing; they pass the same gates. With unit "byte" the models may have different tokenizers (see `lm.across_tokenizers` for what is
-    then exact), and estimates are in bits per byte.
-    Raises UsageError for settings that cannot be measured, GateError where a gate does not pass.
+    `num_samples` draws (256) of each side, of at most `max_new_tokens` (64), follow the `prompts` in turn, or the one
+    `prompt` ("The"); with several prompts, draws after one count as dependent, and prompts count alike where their
+    number divides `num_samples`. The stopping ids are the reference's, for both (each its own where tokenizers differ).
+    `keep_draws` names a Parquet file, or a folder for `draws.parquet`, to write the draws to; `draws` one to take them
+    from, with their prompts, number, horizon and seed, instead of drawing; they pass the same gates. With unit "byte"
+    the models may have different tokenizers (see `lm.across_tokenizers` for what is then exact), and estimates are in
+    bits per byte. Raises UsageError for settings that cannot be measured, GateError where a gate does not pass.
     """
-    own = {"prompt": prompt, "prompts": prompts, "num_samples": num_samples, "max_new_tokens": max_new_tokens, "seed": seed}
+    own = {
+        "prompt": prompt,
+        "prompts": prompts,
+        "num_samples": num_samples,
+        "max_new_tokens": max_new_tokens,
+        "seed": seed,
+    }
     given = _kept(Path(draws), own) if draws is not None else None
     if given:
         texts_before, horizon = tuple(given.about.prompts), given.about.horizon
@@ -128,7 +138,9 @@ def measure(
         num_samples, seed = 256 if num_samples is None else num_samples, seed or 0
     _require_sizes(num_samples, texts_before, seed)
     if unit not in ("nat", "byte"):
-        raise UsageError(f"the unit is {unit!r}, but must be nat or byte; byte compares models with different tokenizers")
+        raise UsageError(
+            f"the unit is {unit!r}, but must be nat or byte; byte compares models with different tokenizers"
+        )
     dtype = _settled(dtype, reference_selectivity, candidate_selectivity)
     across = _pair(reference, candidate, unit)
     p = load(reference, dtype=dtype)
@@ -165,7 +177,9 @@ def measure(
 
 def _kept(draws: Path, own: dict[str, Any]) -> DrawsFile:
     if taken := next((name.replace("_", "-") for name, value in own.items() if value is not None), None):
-        raise UsageError(f"{taken} is given beside draws, but draws that were kept have their own; leave one of them out")
+        raise UsageError(
+            f"{taken} is given beside draws, but draws that were kept have their own; leave one of them out"
+        )
     return DrawsFile(draws_path(draws))
 
 
@@ -173,7 +187,9 @@ def _prompts(prompt: str | None, prompts: Sequence[str] | None) -> tuple[str, ..
     if prompt is not None and prompts is not None:
         raise UsageError("both prompt and prompts say what the draws follow; give one of them")
     if isinstance(prompts, str) or (prompts is not None and not prompts):
-        raise UsageError(f"prompts is {prompts!r}, but must be a list of at least one text; give a single text as prompt")
+        raise UsageError(
+            f"prompts is {prompts!r}, but must be a list of at least one text; give a single text as prompt"
+        )
     return ("The" if prompt is None else prompt,) if prompts is None else tuple(prompts)
 
 
@@ -185,7 +201,8 @@ def _require_sizes(num_samples: int, prompts: tuple[str, ...], seed: int) -> Non
         raise UsageError(f"num-samples is {num_samples}, but a standard error needs at least 2 draws of each side")
     if num_samples < len(prompts):
         raise UsageError(
-            f"num-samples is {num_samples}, but {len(prompts)} prompts need at least {len(prompts)}, a draw of each side after each"
+            f"num-samples is {num_samples}, but {len(prompts)} prompts need at least {len(prompts)}, a draw of each "
+            "side after each"
         )
     if seed < 0:
         raise UsageError(f"the seed is {seed}, but must be 0 or more")
@@ -210,7 +227,9 @@ def _pair(reference: str, candidate: str, unit: str) -> bool:
     return False
 
 
-def _tiles(sides: Mapping[str, _Side], number: int, seed: int, given: DrawsFile | None) -> Iterator[Callable[[], _Tile]]:
+def _tiles(
+    sides: Mapping[str, _Side], number: int, seed: int, given: DrawsFile | None
+) -> Iterator[Callable[[], _Tile]]:
     """What makes each tile of the sides' draws and scores it."""
     for name, side in sides.items():
         if given is not None:
@@ -237,14 +256,25 @@ class _Side:
     """One side's draws on their way through scoring, gates and what is kept of them."""
 
     def __init__(
-        self, name: str, sides: dict[str, PromptedLM], prompts: tuple[str, ...], *, dtype: str, across: bool, given: DrawsFile | None
+        self,
+        name: str,
+        sides: dict[str, PromptedLM],
+        prompts: tuple[str, ...],
+        *,
+        dtype: str,
+        across: bool,
+        given: DrawsFile | None,
     ) -> None:
         self.name, self.lm = name, sides[name]
         self.other = next(lm for side, lm in sides.items() if side != name)
-        self.whose = f"the {name}" + (f" in {given.path} (made with {given.about.selectivities[name]})" if given else "")
+        self.whose = f"the {name}" + (
+            f" in {given.path} (made with {given.about.selectivities[name]})" if given else ""
+        )
         self.tally = Tally(dtype=dtype, whose=self.whose, clustered=len(prompts) > 1)
         self.surprises = Surprises(prompts)
-        self.own_reader, self.reader = (Reader.of(lm, prompts) for lm in (self.lm, self.other)) if across else (None, None)
+        self.own_reader, self.reader = (
+            (Reader.of(lm, prompts) for lm in (self.lm, self.other)) if across else (None, None)
+        )
         self.bytes = self.mismatches = 0
 
     def drawn(self, prompt_of: Int[np.ndarray, " n"], key: Key) -> _Tile:
@@ -283,7 +313,9 @@ def _result(found: dict[str, _Side], settings: dict[str, Any], *, unit: str, acr
     text = found["reference"].bytes / len(lengths["reference"])
     per_byte = nats.per(text * math.log(2)) if text else None
     if unit == "byte" and per_byte is None:
-        raise UsageError("the reference's draws hold no text, so nothing can be counted per byte; give a larger --max-new-tokens")
+        raise UsageError(
+            "the reference's draws hold no text, so nothing can be counted per byte; give a larger --max-new-tokens"
+        )
     tokens = mean_length["reference"].mean
     assert tokens is not None
     return Measurement(
@@ -306,5 +338,7 @@ def _result(found: dict[str, _Side], settings: dict[str, Any], *, unit: str, acr
             "candidate_to_reference": found["candidate"].surprises.as_json(),
             "reference_to_candidate": found["reference"].surprises.as_json(),
         },
-        canonical_mismatch={name: side.mismatches / len(lengths[name]) for name, side in found.items()} if across else None,
+        canonical_mismatch={name: side.mismatches / len(lengths[name]) for name, side in found.items()}
+        if across
+        else None,
     )

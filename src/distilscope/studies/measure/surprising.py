@@ -21,7 +21,9 @@ class Surprises:
         self._heap: list[tuple[float, int, dict[str, Any]]] = []
         self._seen = 0
 
-    def offer(self, draws: Sequences, texts: list[str], own: Float[np.ndarray, " n"], other: Float[np.ndarray, " n"]) -> None:
+    def offer(
+        self, draws: Sequences, texts: list[str], own: Float[np.ndarray, " n"], other: Float[np.ndarray, " n"]
+    ) -> None:
         """A tile, with each draw's text and log-probabilities (nats)."""
         surprise = own - other  # infinite where the other side cannot make it
         for i in np.argsort(-surprise, kind="stable")[:KEPT].tolist():

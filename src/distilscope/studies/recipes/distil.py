@@ -10,10 +10,19 @@ _TUNING_RATE = 1e-4
 
 
 def distil(*, teacher: str = "", student: str = "") -> Distillation:
-    """The references decide how much is trained: a pretrained teacher stays as it is, a pretrained student learns D' gently, and
-    what starts from scratch (no reference, or scratch:WIDTHxLAYERS) is trained in full. p* has no default."""
-    trained = Training(epochs=0, learning_rate=_TUNING_RATE) if _pretrained(teacher) else Training(batch_sequences=32, learning_rate=3e-3)
-    taught = Training(epochs=1, learning_rate=_TUNING_RATE) if _pretrained(student) else Training(batch_sequences=32, learning_rate=3e-3)
+    """The references decide how much is trained: a pretrained teacher stays as it is, a pretrained student learns D'
+    gently, and what starts from scratch (no reference, or scratch:WIDTHxLAYERS) is trained in full. p* has no default.
+    """
+    trained = (
+        Training(epochs=0, learning_rate=_TUNING_RATE)
+        if _pretrained(teacher)
+        else Training(batch_sequences=32, learning_rate=3e-3)
+    )
+    taught = (
+        Training(epochs=1, learning_rate=_TUNING_RATE)
+        if _pretrained(student)
+        else Training(batch_sequences=32, learning_rate=3e-3)
+    )
     return Distillation(
         recipe="distil",
         ground_truth=GroundTruth(

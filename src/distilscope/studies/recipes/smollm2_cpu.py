@@ -20,7 +20,9 @@ def smollm2_cpu() -> Distillation:
             num_validation=256,
             num_eval=256,
         ),
-        teacher=Teacher(Size(128, 384, 3, 2, 2), Training(epochs=4, batch_sequences=32, learning_rate=3e-3), dtype="auto"),
+        teacher=Teacher(
+            Size(128, 384, 3, 2, 2), Training(epochs=4, batch_sequences=32, learning_rate=3e-3), dtype="auto"
+        ),
         student=Learner(Size(64, 192, 2, 2, 2), Training(epochs=3, batch_sequences=32, learning_rate=5e-3)),
         num_teacher_eval=64,
     )

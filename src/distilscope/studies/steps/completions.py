@@ -18,7 +18,8 @@ from distilscope.studies.artifacts import key_of, read_prompts
 
 
 def tokenise_data(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Path, scratch: Path) -> dict[str, int]:  # noqa: ARG001
-    """The `rows` rows of a file after the `first`, in the order that the key shuffles all of them into, as sequences."""
+    """The `rows` rows of a file after the `first`, in the order that the key shuffles all of them into, as
+    sequences."""
     examples = _examples(Path(config["file"]), config["sha256"], config["template"])
     order = key_of(config["key"]).generator().permutation(len(examples))
     prompts, stopping = read_prompts(inputs["prompts"])

@@ -21,7 +21,8 @@ from distilscope.studies.config import _BYTES, SEEDED, Size
 
 
 def make(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Path, scratch: Path) -> dict[str, int]:  # noqa: ARG001
-    """Writes p* as a model folder: the source's with its vocabulary cut, or a seeded one. Another model must have p*'s tokens."""
+    """Writes p* as a model folder: the source's with its vocabulary cut, or a seeded one. Another model must have p*'s
+    tokens."""
     dtype = getattr(torch, config["dtype"])
     if config["reference"] == SEEDED:
         _write_seeded(Size(**config["size"]), config["sharpness"], config["context"], output, dtype)
@@ -38,7 +39,9 @@ def _write_seeded(size: Size, sharpness: float, context: int, folder: Path, dtyp
     weights = Llama.from_config(config, Key(0, ("ground truth",))).to_hf()
     weights["model.norm.weight"] = weights["model.norm.weight"] * sharpness
     symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={"<|end|>": 0} | {symbol: i + 1 for i, symbol in enumerate(symbols)}, merges=[]))
+    tokenizer = Tokenizer(
+        models.BPE(vocab={"<|end|>": 0} | {symbol: i + 1 for i, symbol in enumerate(symbols)}, merges=[])
+    )
     tokenizer.add_special_tokens(["<|end|>"])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -11,8 +11,14 @@ from distilscope.lm.data.tokenizer import encode, read_tokenizer
 from distilscope.lm.models.model_folder import stopping_ids
 
 
-def encode_prompts(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Path, scratch: Path) -> dict[str, int]:  # noqa: ARG001
-    """Writes what all models share: the prompts' token ids, by p*'s tokenizer, and the ids that end a sequence, p*'s."""
+def encode_prompts(
+    config: Mapping[str, Any],
+    inputs: Mapping[str, Path],
+    output: Path,
+    scratch: Path,  # noqa: ARG001
+) -> dict[str, int]:
+    """Writes what all models share: the prompts' token ids, by p*'s tokenizer, and the ids that end a sequence,
+    p*'s."""
     tokenizer = read_tokenizer(inputs["tokenizer"])
     prompts = [encode(tokenizer, text) for text in json.loads(config["texts"])]
     record = {"prompts": prompts, "stopping": sorted(stopping_ids(inputs["tokenizer"]))}

@@ -15,9 +15,11 @@ from distilscope.studies.artifacts import _model, read_draws
 
 
 def score_draws(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Path, scratch: Path) -> dict[str, int]:  # noqa: ARG001
-    """Scores the first `first` draws of a tile under the model that drew them (`own`, none for data) and, in the same pass, under others.
+    """Scores the first `first` draws of a tile under the model that drew them (`own`, none for data) and, in the same
+    pass, under others.
 
-    `config["others"]` lists, for the inputs `other/0`, `other/1`, ..., a dtype and the selectivities that each is scored at.
+    `config["others"]` lists, for the inputs `other/0`, `other/1`, ..., a dtype and the selectivities that each is
+    scored at.
     """
     draws = read_draws(inputs, "draws")
     draws = draws.take(np.arange(min(len(draws), config["first"])))

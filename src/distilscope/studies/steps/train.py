@@ -22,8 +22,11 @@ from distilscope.studies.config import Size
 from distilscope.system.signals import told_to_end
 
 
-def train_model(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Path, scratch: Path) -> dict[str, int | float]:
-    """Trains on the first `sequences` draws of `data`, from scratch or from the model `start`, in as many processes as it says."""
+def train_model(
+    config: Mapping[str, Any], inputs: Mapping[str, Path], output: Path, scratch: Path
+) -> dict[str, int | float]:
+    """Trains on the first `sequences` draws of `data`, from scratch or from the model `start`, in as many processes as
+    it says."""
     _model.cache_clear()  # a training needs the memory more
     beside = _checkpoint_beside(scratch, config["alike"])
     processes = training_of(config).processes
@@ -40,9 +43,14 @@ def train_model(config: Mapping[str, Any], inputs: Mapping[str, Path], output: P
 
 
 def _checkpoint_beside(scratch: Path, alike: str) -> Path | None:
-    """Where the same training has left its latest checkpoint in another number of processes; marks ours for its likes to find."""
+    """Where the same training has left its latest checkpoint in another number of processes; marks ours for its likes
+    to find."""
     (scratch / "alike").write_text(alike, encoding="utf-8")
-    marks = [mark for mark in scratch.parent.glob("*/alike") if mark.parent != scratch and mark.read_text(encoding="utf-8") == alike]
+    marks = [
+        mark
+        for mark in scratch.parent.glob("*/alike")
+        if mark.parent != scratch and mark.read_text(encoding="utf-8") == alike
+    ]
     found = [file for mark in marks if (file := mark.with_name(checkpoint_file.NAME)).exists()]
     latest = max(found, key=lambda file: file.stat().st_mtime, default=None)
     return latest and latest.parent
@@ -65,7 +73,9 @@ def train_share(
     if "start" in inputs:
         network = _to_train(inputs["start"])
     else:
-        network = Llama.from_config(Size(**config["size"]).architecture(data.vocabulary, config["context"]), key.child("weights"))
+        network = Llama.from_config(
+            Size(**config["size"]).architecture(data.vocabulary, config["context"]), key.child("weights")
+        )
     with told_to_end() as told:
         trained = train(
             network,
@@ -95,7 +105,9 @@ def train_share(
 def _to_train(start: Path) -> Llama:
     network = load_llama(start, torch.float32)
     if network is None:
-        raise UsageError(f"the model in {start} is no plain Llama, and only those are trained here; start from one, or from scratch")
+        raise UsageError(
+            f"the model in {start} is no plain Llama, and only those are trained here; start from one, or from scratch"
+        )
     return network.requires_grad_(True)
 
 

@@ -1,4 +1,5 @@
-"""One of the processes that share a training, as torchrun starts it: `python -m distilscope.studies.steps.train_worker REQUEST.json`."""
+"""One of the processes that share a training, as torchrun starts it: `python -m distilscope.studies.steps.train_worker
+REQUEST.json`."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ from distilscope.studies.steps.train import train_share
 
 
 def main(file: Path) -> NoReturn:
-    """Ends the process without taking anything down: what it had to write is written, and threads that torch's libraries leave running can
-    abort a process that takes its time to end."""
+    """Ends the process without taking anything down: what it had to write is written, and threads that torch's
+    libraries leave running can abort a process that takes its time to end."""
     end_with_parent()
     request: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     scratch = Path(request["scratch"])

@@ -14,4 +14,6 @@ from distilscope.lm.sequences import Sequences
 
 def token_loss(network: Llama, batch: Sequences) -> Float[Tensor, " tokens"]:
     """Each generated token's negative log-probability, in nats."""
-    return negative_log_prob(network.rounded_scores(network.predicting(batch)), send(batch.ids.astype(np.int64), network.device))
+    return negative_log_prob(
+        network.rounded_scores(network.predicting(batch)), send(batch.ids.astype(np.int64), network.device)
+    )
