@@ -54,7 +54,7 @@ def document(students: list[dict[str, Any]], controls: list[dict[str, Any]] | No
 def study_document(
     *,
     temperatures: tuple[float, ...] = (0.7, 0.85, 1.0),
-    knobs: tuple[dict[str, Any], ...] = (),
+    sampling: tuple[dict[str, Any], ...] = (),
     seeds: int = 3,
     modelled: bool = True,
     sweep: bool = False,
@@ -63,7 +63,7 @@ def study_document(
     """A whole results.json as a run would write it, from made-up precisions and recalls that follow temperature;
     `modelled` is whether there is a p* to ask for probabilities. What a run computes from its students is computed here
     by the same code."""
-    settings = [*({"temperature": tau} for tau in temperatures), *knobs]
+    settings = [*({"temperature": tau} for tau in temperatures), *sampling]
     students, teachers, controls = [], [], []
     for seed in range(seeds):
         students.append(_measured(None, None, seed, precision=-200.0, recall=-150.0, modelled=modelled))

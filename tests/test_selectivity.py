@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distilscope.errors import UsageError
-from distilscope.selectivity import UNCHANGED, Chain, MinP, Power, Temperature, TopK, TopP, from_knobs
+from distilscope.selectivity import UNCHANGED, Chain, MinP, Power, Temperature, TopK, TopP, from_parameters
 
 logits = st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=12).map(
     lambda row: torch.tensor(row, dtype=torch.float64)
@@ -156,9 +156,9 @@ def test_bad_values_are_refused(make, value):
 
 
 def test_knobs_apply_in_the_order_of_samplers():
-    knobs = {"min_p": 0.1, "top_p": 0.9, "top_k": 5, "temperature": 0.8}
-    assert from_knobs(knobs) == Chain((Temperature(0.8), TopK(5), TopP(0.9), MinP(0.1)))
-    assert from_knobs({"top_k": 3, "top_p": None}) == TopK(3)
-    assert from_knobs({}) == from_knobs({"temperature": None}) == UNCHANGED
+    sampling = {"min_p": 0.1, "top_p": 0.9, "top_k": 5, "temperature": 0.8}
+    assert from_parameters(sampling) == Chain((Temperature(0.8), TopK(5), TopP(0.9), MinP(0.1)))
+    assert from_parameters({"top_k": 3, "top_p": None}) == TopK(3)
+    assert from_parameters({}) == from_parameters({"temperature": None}) == UNCHANGED
     with pytest.raises(UsageError, match="did you mean 'temperature'"):
-        from_knobs({"temprature": 1.0})
+        from_parameters({"temprature": 1.0})

@@ -132,14 +132,14 @@ class Chain:
 UNCHANGED = Temperature(1.0)
 
 
-def from_knobs(knobs: Mapping[str, float | int | None]) -> Selectivity:
+def from_parameters(sampling: Mapping[str, float | int | None]) -> Selectivity:
     """The selectivity that sampling options mean together: temperature, then top-k, top-p, min-p.
 
-    The order is that of Hugging Face's and vLLM's samplers. A knob that is None is left out.
+    The order is that of Hugging Face's and vLLM's samplers. A parameter that is None is left out.
     """
     makers = {"temperature": Temperature, "top_k": TopK, "top_p": TopP, "min_p": MinP}
-    for name in knobs:
+    for name in sampling:
         if name not in makers:
             raise unknown_name("selectivity", name, makers)
-    parts = tuple(make(knobs[name]) for name, make in makers.items() if knobs.get(name) is not None)
+    parts = tuple(make(sampling[name]) for name, make in makers.items() if sampling.get(name) is not None)
     return parts[0] if len(parts) == 1 else Chain(parts) if parts else UNCHANGED

@@ -1,4 +1,4 @@
-"""Knobs against temperature at equal entropy, on constructed studies where the answer is known."""
+"""SamplingParameters against temperature at equal entropy, on constructed studies where the answer is known."""
 
 import pytest
 

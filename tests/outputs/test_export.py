@@ -43,7 +43,7 @@ DISTILLED = {"training": "distilled"}
     ],
 )
 def test_a_setting_is_named_as_it_was_given_to_the_run(asked, setting):
-    results = study_document(knobs=({"top_k": 50}, {"top_p": 0.9, "min_p": 0.05}))
+    results = study_document(sampling=({"top_k": 50}, {"top_p": 0.9, "min_p": 0.05}))
     found = chosen_setting(results, asked)
     assert found == DISTILLED | setting
     assert chosen_setting(results, written(found)) == found
@@ -180,7 +180,7 @@ ORIGIN = Origin(
             {"temperature": 0.7},
             ["neither precision nor divergence", "not available", "`data.jsonl`"],
         ),
-        (study_document(knobs=({"top_k": 50},)), {"top_k": 50}, ["# Student distilled at top-k 50"]),
+        (study_document(sampling=({"top_k": 50},)), {"top_k": 50}, ["# Student distilled at top-k 50"]),
         (study_document(prompts=4), None, ["4 prompts in turn"]),
     ],
 )

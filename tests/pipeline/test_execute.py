@@ -22,7 +22,7 @@ from distilscope.pipeline.schedule import Schedule, makespan
 from distilscope.pipeline.step import Needs, Step, order
 from distilscope.pipeline.store import Store
 from distilscope.pipeline.task import Receipt, Task, perform
-from distilscope.system.signals import exit_on_sigterm, not_now, told_to_end
+from distilscope.system.signals import exit_on_sigterm, not_now, stop_requested
 from small_study import PLANTED, SECRETS
 
 SOURCES = os.pathsep.join([str(Path(distilscope.__file__).parents[1]), str(Path(__file__).parent)])
@@ -290,7 +290,7 @@ def test_a_handler_that_the_program_has_set_stays():
 
 def test_a_step_may_hear_of_sigterm_and_finish():
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    with told_to_end() as told:
+    with stop_requested() as told:
         assert not told()
         signal.raise_signal(signal.SIGTERM)
         assert told()

@@ -109,7 +109,7 @@ class TestOnACluster:
         assert (store.path(step) / "weights").read_text() == "half way"
 
     @pytest.mark.parametrize("kind", ["told", "terminated"])
-    def test_a_step_whose_process_was_told_to_end_is_done_by_another(self, store, kind):
+    def test_a_step_whose_process_was_stop_requested_is_done_by_another(self, store, kind):
         """As when its node is shut down: the run itself was not told."""
         step = lone(kind)
         assert len(run([step], store)) == 1

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from distilscope.errors import GateError, StoppedError
 from distilscope.pipeline.step import Step
-from distilscope.system.signals import told_to_end
+from distilscope.system.signals import stop_requested
 
 WORK = {
     "data": "work:write",
@@ -159,7 +159,7 @@ def resume(config, inputs, output, scratch):
 
 def told(config, inputs, output, scratch):
     """Is told to end in its first life, and stops with what it needs for the second."""
-    with told_to_end() as stopping:
+    with stop_requested() as stopping:
         if not (scratch / "first").exists():
             (scratch / "first").touch()
             os.kill(os.getpid(), signal.SIGTERM)

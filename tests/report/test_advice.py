@@ -11,7 +11,7 @@ import transformers
 
 from distilscope.evaluation.recommendation import recommend
 from distilscope.report.advice import advice, snippets
-from distilscope.selectivity import from_knobs
+from distilscope.selectivity import from_parameters
 from result_documents import document, student
 
 SETTINGS = [
@@ -91,7 +91,7 @@ def test_transformers_then_draws_what_the_study_drew(setting):
         drawn = model.generate(torch.tensor([[1, 2, 3]]), generation_config=config)
     assert drawn.sequences.shape == (1, 3 + 12)
     for logits, scores in zip(drawn.logits, drawn.scores, strict=True):
-        assert torch.allclose(scores.softmax(-1), from_knobs(setting)(logits.float()).softmax(-1), atol=1e-6)
+        assert torch.allclose(scores.softmax(-1), from_parameters(setting)(logits.float()).softmax(-1), atol=1e-6)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)

@@ -35,7 +35,7 @@ DOCUMENTS = {
     "a long name": lambda: named(
         study_document(), "A model whose name says whence it came, how it was made small, and what was cut away"
     ),
-    "knobs": lambda: study_document(knobs=KNOBS),
+    "sampling": lambda: study_document(sampling=KNOBS),
     "two seeds": lambda: study_document(seeds=2),
     "one seed": lambda: study_document(seeds=1, temperatures=(0.8,)),
     "data": lambda: study_document(modelled=False),
@@ -78,7 +78,7 @@ MANY = tuple(round(0.4 + 0.1 * at, 1) for at in range(7))
 MAPS = {
     "temperatures": lambda: map_of(study_document()),
     "more settings than there is room for": lambda: map_of(study_document(temperatures=MANY)),
-    "knobs": lambda: map_of(study_document(knobs=KNOBS)),
+    "sampling": lambda: map_of(study_document(sampling=KNOBS)),
     "one setting": lambda: map_of(study_document(temperatures=(0.8,), seeds=1)),
     "real data": lambda: map_of(study_document(modelled=False)),
 }
@@ -139,7 +139,7 @@ def test_marks_are_the_means_and_bars_their_intervals():
 
 
 def test_what_is_infinite_is_not_drawn():
-    precision, recall = figure4(study_document(knobs=KNOBS), 6.75).axes
+    precision, recall = figure4(study_document(sampling=KNOBS), 6.75).axes
     assert len(heights(precision, "s")) == 5
     assert len(heights(recall, "s")) == 3
 

@@ -39,8 +39,8 @@ CASES: dict[str, dict[str, Any]] = {
     "one seed": {"seeds": 1},
     "two temperatures, two seeds": {"temperatures": (0.8, 1.0), "seeds": 2},
     "six temperatures": {"temperatures": (0.5, 0.6, 0.7, 0.8, 0.9, 1.2)},
-    "top-k and top-p": {"temperatures": (0.8, 1.0), "knobs": ({"top_k": 5}, {"top_p": 0.9, "min_p": 0.1})},
-    "no temperature": {"temperatures": (), "knobs": ({"top_k": 5}, {"top_k": 50})},
+    "top-k and top-p": {"temperatures": (0.8, 1.0), "sampling": ({"top_k": 5}, {"top_p": 0.9, "min_p": 0.1})},
+    "no temperature": {"temperatures": (), "sampling": ({"top_k": 5}, {"top_k": 50})},
     "real data": {"modelled": False, "prompts": 2},
     "a sweep": {"temperatures": (0.8,), "sweep": True, "prompts": 2},
 }

@@ -39,9 +39,9 @@ def candidate(one: Measured, tile: int) -> tuple[object, dict[str, float]]:
     """Who stands at the index by which the scores of p*'s draws are read."""
     step = one.of_reference[tile]
     models = [
-        (step.inputs[f"other/{i}"], knobs)
+        (step.inputs[f"other/{i}"], sampling)
         for i, other in enumerate(step.config["others"])
-        for knobs in other["selectivities"]
+        for sampling in other["selectivities"]
     ]
     return models[one.index]
 

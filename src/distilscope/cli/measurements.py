@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def measure(options: argparse.Namespace) -> int:
-    from distilscope.selectivity import from_knobs
+    from distilscope.selectivity import from_parameters
 
-    knobs = ("temperature", "top_k", "top_p", "min_p")
+    sampling = ("temperature", "top_k", "top_p", "min_p")
     selected = {
-        side: from_knobs({knob: getattr(options, prefix + knob) for knob in knobs})
+        side: from_parameters({parameter: getattr(options, prefix + parameter) for parameter in sampling})
         for side, prefix in (("candidate", ""), ("reference", "reference_"))
     }
     if options.draws and options.chat_template:

@@ -21,7 +21,7 @@ Setting = Mapping[str, Any]
 DIRECT: Setting = {"training": "direct"}
 
 _WORDS = {"temperature": "temperature", "top_k": "top-k", "top_p": "top-p", "min_p": "min-p"}
-_WORDS |= {f"evaluation_{knob}": f"sampled at {word}" for knob, word in _WORDS.items()}
+_WORDS |= {f"evaluation_{parameter}": f"sampled at {word}" for parameter, word in _WORDS.items()}
 
 
 def setting_of(student: Mapping[str, Any]) -> Setting:
@@ -35,7 +35,7 @@ def setting_of(student: Mapping[str, Any]) -> Setting:
         temperature = student.get("temperature")
         setting["temperature"] = 1.0 if temperature is None else temperature
     return setting | {
-        f"evaluation_{knob}": value for knob, value in (student.get("evaluation_selectivity") or {}).items()
+        f"evaluation_{parameter}": value for parameter, value in (student.get("evaluation_selectivity") or {}).items()
     }
 
 

@@ -1,4 +1,5 @@
-"""Is it the knob or the entropy? Top-k, top-p and min-p against temperature, at the same entropy of the teacher.
+"""Is it the sampling parameter or the entropy? Top-k, top-p and min-p against temperature, at the same entropy of the
+teacher.
 
 The students of the temperature sweep give precision and recall as functions of their teacher's entropy per token;
 another setting's student is held against them at its own teacher's entropy, seed by seed.

@@ -89,10 +89,12 @@ def _text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _knobs(value: Any) -> bool:
+def _parameters(value: Any) -> bool:
     """A setting, whose values find their way into code that is shown."""
     known = {"temperature": _number, "top_k": _whole, "top_p": _number, "min_p": _number}
-    return isinstance(value, dict) and all(name in known and known[name](knob) for name, knob in value.items())
+    return isinstance(value, dict) and all(
+        name in known and known[name](parameter) for name, parameter in value.items()
+    )
 
 
 _STUDENT: dict[str, Any] = {
@@ -100,8 +102,8 @@ _STUDENT: dict[str, Any] = {
     "seed": _whole,
     "temperature": _number,
     "evaluation_temperature": _number,
-    "selectivity": _knobs,
-    "evaluation_selectivity": _knobs,
+    "selectivity": _parameters,
+    "evaluation_selectivity": _parameters,
     "variant": lambda value: isinstance(value, dict),
     "precision": {"mean": _number},
     "recall": {"mean": _number},
@@ -124,10 +126,10 @@ _MAP_SHAPE: dict[str, Any] = {
         "k": _whole,
         "n_reference": _whole,
         "n_candidate": _whole,
-        "groups": [{"role": _text, "selectivity": _knobs, **_INTERVALS}],
+        "groups": [{"role": _text, "selectivity": _parameters, **_INTERVALS}],
         "ceiling": _INTERVALS,
     },
-    "points": [{"role": _text, "selectivity": _knobs, "x": _number, "y": _number, "text": _text}],
+    "points": [{"role": _text, "selectivity": _parameters, "x": _number, "y": _number, "text": _text}],
 }
 """What commands read, where it stands: each value is of this kind, or null, or absent; a name not listed may hold
 anything."""

@@ -11,7 +11,7 @@ from distilscope.evaluation.estimate import Interval
 VLLM = """\
 from vllm import SamplingParams
 
-# For LLM.generate. Every knob that shapes the draws is written out.
+# For LLM.generate. Every parameter that shapes the draws is written out.
 # Keep output.token_ids, for text tokenised again is other tokens.
 sampling = SamplingParams(
     n=1,
@@ -33,7 +33,7 @@ TRANSFORMERS = """\
 from transformers import GenerationConfig
 
 # For model.generate, and for trainers that take one.
-# A knob left out would come from the model's own generation_config.json.
+# A parameter left out would come from the model's own generation_config.json.
 generation = GenerationConfig(
     do_sample=True,
     num_beams=1,
@@ -87,17 +87,17 @@ def snippets(setting: dict[str, Any] | None, *, horizon: int) -> dict[str, str] 
     """
     if setting is None or setting["training"] != "distilled":
         return None
-    knobs = {name: setting.get(name) for name in ("temperature", "top_k", "top_p", "min_p")}
+    sampling = {name: setting.get(name) for name in ("temperature", "top_k", "top_p", "min_p")}
     numbers: dict[str, Any] = {
-        "temperature": 1.0 if knobs["temperature"] is None else float(knobs["temperature"]),
-        "top_p": 1.0 if knobs["top_p"] is None else float(knobs["top_p"]),
-        "min_p": 0.0 if knobs["min_p"] is None else float(knobs["min_p"]),
+        "temperature": 1.0 if sampling["temperature"] is None else float(sampling["temperature"]),
+        "top_p": 1.0 if sampling["top_p"] is None else float(sampling["top_p"]),
+        "min_p": 0.0 if sampling["min_p"] is None else float(sampling["min_p"]),
         "horizon": horizon,
     }
-    top_k, all_tokens = knobs["top_k"], "  # every token"
+    top_k, all_tokens = sampling["top_k"], "  # every token"
     order = (
         "  # vLLM applies it before top_p, the study after it"
-        if knobs["top_p"] is not None and knobs["min_p"] is not None
+        if sampling["top_p"] is not None and sampling["min_p"] is not None
         else ""
     )
     numbers |= {"top_k_note": all_tokens if top_k is None else "", "min_p_note": order}

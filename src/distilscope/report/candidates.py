@@ -43,8 +43,8 @@ class Group:
     @property
     def temperature(self) -> float | None:
         """Where the setting is a temperature and nothing else."""
-        knobs = self.selectivity or {}
-        return float(knobs["temperature"]) if set(knobs) == {"temperature"} else None
+        sampling = self.selectivity or {}
+        return float(sampling["temperature"]) if set(sampling) == {"temperature"} else None
 
     @property
     def setting(self) -> dict[str, Any]:
@@ -110,9 +110,9 @@ class Cast:
         return (one for one in self.results["students"] if not one.get("variant"))
 
 
-def _grouped(role: str, records: Iterable[Record], knobs: str) -> list[Group]:
+def _grouped(role: str, records: Iterable[Record], sampling: str) -> list[Group]:
     found: dict[str, list[Record]] = {}
     for record in records:
-        found.setdefault(repr(record[knobs]), []).append(record)
-    groups = [Group(role, each[0][knobs], tuple(each)) for each in found.values()]
+        found.setdefault(repr(record[sampling]), []).append(record)
+    groups = [Group(role, each[0][sampling], tuple(each)) for each in found.values()]
     return sorted(groups, key=lambda group: (group.temperature is None, group.temperature or 0.0))

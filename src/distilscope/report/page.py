@@ -147,7 +147,7 @@ def _table(results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _matched(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What other knobs give beyond temperature at the same entropy of the teacher."""
+    """What other sampling parameters give beyond temperature at the same entropy of the teacher."""
     names = ("teacher_entropy_per_token", "precision_difference", "recall_difference")
     return [
         {

@@ -42,7 +42,7 @@ def setting_label(selectivity: Mapping[str, float | int] | None) -> str:
     if selectivity is None:
         return "direct"
     symbols = {"temperature": "τ = ", "top_k": "top-k ", "top_p": "top-p ", "min_p": "min-p "}
-    return ", ".join(f"{symbols[knob]}{value:g}" for knob, value in selectivity.items())
+    return ", ".join(f"{symbols[parameter]}{value:g}" for parameter, value in selectivity.items())
 
 
 def study_table(results: dict[str, Any]) -> Table:
@@ -70,21 +70,21 @@ def study_table(results: dict[str, Any]) -> Table:
 
 
 def matched_entropy_table(results: dict[str, Any]) -> Table:
-    """What other knobs give beyond temperature at the same entropy of the teacher; empty where only temperatures were
-    studied."""
+    """What other sampling parameters give beyond temperature at the same entropy of the teacher; empty where only
+    temperatures were studied."""
     caption = (
         "the student's difference from the temperature of the same teacher entropy per token, paired by seed; "
         "mean ± 95% t-interval"
     )
-    table = Table(title="Knobs at matched entropy", title_justify="left", caption=Text(caption))
+    table = Table(title="Sampling parameters at matched entropy", title_justify="left", caption=Text(caption))
     for column in ("teacher's setting", "teacher's entropy, nats per token", "difference in P", "difference in R"):
         table.add_column(Text(column), justify="left" if column == "teacher's setting" else "right")
     for one in results["matched_entropy"]:
-        knobs = {name: value for name, value in one["setting"].items() if name != "training"}
+        sampling = {name: value for name, value in one["setting"].items() if name != "training"}
         cells = [
             _interval(one[name]) for name in ("teacher_entropy_per_token", "precision_difference", "recall_difference")
         ]
-        table.add_row(setting_label(knobs), *cells)
+        table.add_row(setting_label(sampling), *cells)
     return table
 
 

@@ -23,7 +23,7 @@ from distilscope.lm.sequences import Sequences
 from distilscope.pipeline.step import Step
 from distilscope.pipeline.store import Store
 from distilscope.studies.artifacts import read_draws, read_other_scores, read_own_scores
-from distilscope.studies.config import Knobs
+from distilscope.studies.config import SamplingParameters
 from distilscope.studies.gated_scores import Tally
 from distilscope.studies.study import Measured, Study
 
@@ -235,12 +235,12 @@ class _Collector:
         return asdict(verdict)
 
 
-def _temperature(setting: Knobs | None) -> float | int | None:
+def _temperature(setting: SamplingParameters | None) -> float | int | None:
     """Where the setting is a temperature and nothing else."""
     return setting["temperature"] if setting and set(setting) == {"temperature"} else None
 
 
-def _named(setting: Knobs | None) -> str:
+def _named(setting: SamplingParameters | None) -> str:
     return (
         "direct"
         if setting is None

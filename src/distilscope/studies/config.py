@@ -12,7 +12,7 @@ from distilscope.lm.dtypes import require_dtype
 from distilscope.lm.loading import public_name
 from distilscope.lm.models.llama_config import LlamaConfig
 from distilscope.lm.training.config import Training
-from distilscope.selectivity import Temperature, from_knobs
+from distilscope.selectivity import Temperature, from_parameters
 
 SEEDED = "seeded"
 """The reference of a p* that needs no file: a small Llama over bytes with seeded weights."""
@@ -144,8 +144,8 @@ def described(before: GroundTruth, after: GroundTruth) -> GroundTruth:
 SCRATCH = "scratch:"
 
 
-Knobs = Mapping[str, float | int]
-"""A selectivity by its sampling options, as `from_knobs` takes it."""
+SamplingParameters = Mapping[str, float | int]
+"""A selectivity by its sampling options, as `from_parameters` takes it."""
 
 
 @dataclass(frozen=True)
@@ -178,27 +178,27 @@ class Teacher(Learner):
     """p', and the settings at which it makes D' beside the temperatures."""
 
     selectivity: tuple[str, ...] = ()
-    """Each like top_k=50, top_p=0.9 or min_p=0.05; several knobs are joined by commas: top_k=50,temperature=0.9."""
+    """Each like top_k=50, top_p=0.9 or min_p=0.05; several are joined by commas: top_k=50,temperature=0.9."""
 
     @property
-    def settings(self) -> tuple[Knobs, ...]:
-        return tuple(_knobs(text) for text in self.selectivity)
+    def settings(self) -> tuple[SamplingParameters, ...]:
+        return tuple(_parameters(text) for text in self.selectivity)
 
 
-def _knobs(text: str) -> Knobs:
-    knobs: dict[str, float | int] = {}
+def _parameters(text: str) -> SamplingParameters:
+    sampling: dict[str, float | int] = {}
     for part in text.split(","):
         name, _, value = part.partition("=")
         name = name.strip().replace("-", "_")
         try:
-            knobs[name] = int(value) if name == "top_k" else float(value)
+            sampling[name] = int(value) if name == "top_k" else float(value)
         except ValueError:
             raise UsageError(
                 f"teacher.selectivity has {text!r}, but each setting is written name=number, such as top_k=50 or "
                 "top_p=0.9"
             ) from None
-    from_knobs(knobs)
-    return knobs
+    from_parameters(sampling)
+    return sampling
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ class Distillation:
             Temperature(temperature)
         if len(set(self.temperatures)) < len(self.temperatures):
             raise UsageError(f"temperatures {' '.join(map(str, self.temperatures))} name one twice; give each once")
-        if len({tuple(sorted(knobs.items())) for knobs in self.settings}) < len(self.settings):
+        if len({tuple(sorted(sampling.items())) for sampling in self.settings}) < len(self.settings):
             raise UsageError(
                 f"teacher.selectivity {' '.join(self.teacher.selectivity)} repeats a setting; give each once"
             )
@@ -293,6 +293,6 @@ class Distillation:
         return self.num_distill or self.ground_truth.num_train
 
     @property
-    def settings(self) -> tuple[Knobs, ...]:
-        """The teacher's, when it makes D': the temperatures, then the other knobs."""
+    def settings(self) -> tuple[SamplingParameters, ...]:
+        """The teacher's, when it makes D': the temperatures, then the other settings."""
         return (*({"temperature": tau} for tau in self.temperatures), *self.teacher.settings)

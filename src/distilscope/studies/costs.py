@@ -84,7 +84,7 @@ def of_training(
     layer = width * (34 * architecture.hidden_size + 5 * architecture.num_heads * positions)
     at_once = min(training.microbatch_tokens, training.batch_sequences * positions)
     return Cost(
-        3 * training.epochs * epoch + len(training.looks(sequences)) * look,
+        3 * training.epochs * epoch + len(training.evaluation_steps(sequences)) * look,
         tokens,
         disk=4 * architecture.parameters,
         # weights, two moments and the best weights so far

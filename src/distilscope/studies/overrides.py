@@ -1,6 +1,6 @@
 """Settings by dotted name: defaults < YAML < command line, each key known and each value of its type.
 
-The main knobs have flat names (`FLAT`); everything else is named by its place, as in `teacher.training.epochs`.
+The main sampling have flat names (`FLAT`); everything else is named by its place, as in `teacher.training.epochs`.
 """
 
 from __future__ import annotations

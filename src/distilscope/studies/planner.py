@@ -18,7 +18,7 @@ from distilscope.errors import UsageError
 from distilscope.lm.dtypes import AutoDtypes
 from distilscope.pipeline.step import Needs, Step
 from distilscope.studies import costs
-from distilscope.studies.config import SEEDED, Distillation, Knobs, Learner
+from distilscope.studies.config import SEEDED, Distillation, Learner, SamplingParameters
 from distilscope.studies.costs import Cost
 from distilscope.studies.inputs import Source, Sources
 from distilscope.studies.study import Measured, Study, Variant
@@ -94,8 +94,8 @@ class _Candidate:
     seed: int
     role: str
     training: str
-    setting: Knobs | None
-    evaluation: Knobs
+    setting: SamplingParameters | None
+    evaluation: SamplingParameters
     variant: Variant | None
     model: Step
     draws: tuple[Step, ...]
@@ -216,17 +216,17 @@ class _Planner:
                 self.evaluated("direct", None, {"temperature": config.evaluation_temperature}, variant, model, seed)
             )
             if variant == base:  # the mandatory control
-                others = [knobs for knobs in config.settings if knobs != found[-1].evaluation]
-                found += [self.evaluated("direct", None, knobs, variant, model, seed) for knobs in others]
-        for knobs in config.settings:
-            distilled = self.draw("teacher", teacher, key.child("distil"), knobs, config.distil_draws, "draw D'")
+                others = [sampling for sampling in config.settings if sampling != found[-1].evaluation]
+                found += [self.evaluated("direct", None, sampling, variant, model, seed) for sampling in others]
+        for sampling in config.settings:
+            distilled = self.draw("teacher", teacher, key.child("distil"), sampling, config.distil_draws, "draw D'")
             number = min(config.num_teacher_eval, config.distil_draws)
-            found.append(_Candidate(seed, "teacher", "teacher", knobs, knobs, None, teacher, distilled, number))
+            found.append(_Candidate(seed, "teacher", "teacher", sampling, sampling, None, teacher, distilled, number))
             for variant in (base, *sizes, *amounts):
                 model = self.student(variant.size, distilled, variant.num_distill, key)
                 found.append(
                     self.evaluated(
-                        "distilled", knobs, {"temperature": config.evaluation_temperature}, variant, model, seed
+                        "distilled", sampling, {"temperature": config.evaluation_temperature}, variant, model, seed
                     )
                 )
         return found
@@ -235,7 +235,13 @@ class _Planner:
         return self.learner("student", size, data, number, key.child("student"), "train students")
 
     def evaluated(
-        self, training: str, setting: Knobs | None, at: Knobs, variant: Variant, model: Step, seed: int
+        self,
+        training: str,
+        setting: SamplingParameters | None,
+        at: SamplingParameters,
+        variant: Variant,
+        model: Step,
+        seed: int,
     ) -> _Candidate:
         number = self.config.ground_truth.num_eval
         draws = self.draw("student", model, Key(seed).child("evaluate"), at, number, "draw students")
@@ -254,14 +260,14 @@ class _Planner:
 
     def scored(self, found: Sequence[_Candidate]) -> list[Measured]:
         """One pass over p*'s test draws scores them by all these candidates."""
-        by_model: dict[Step, tuple[str, list[Knobs]]] = {}
+        by_model: dict[Step, tuple[str, list[SamplingParameters]]] = {}
         for one in found:
             _, settings = by_model.setdefault(one.model, (one.role, []))
             if one.evaluation not in settings:
                 settings.append(one.evaluation)
         others = [(role, model, settings) for model, (role, settings) in by_model.items()]
-        places = [(model, knobs) for _, model, settings in others for knobs in settings]
-        plain: Knobs = {"temperature": 1.0}
+        places = [(model, sampling) for _, model, settings in others for sampling in settings]
+        plain: SamplingParameters = {"temperature": 1.0}
         number = self.config.ground_truth.num_eval
         truth = None if self.truth is None else ("ground_truth", self.truth, plain)
         of_reference = self.score(truth, self.test, number, others, "score p*'s draws" if truth else "score the data")
@@ -304,7 +310,9 @@ class _Planner:
         self.costs[step] = cost
         return step
 
-    def draw(self, role: str, model: Step, key: Key, knobs: Knobs, number: int, stage: str) -> tuple[Step, ...]:
+    def draw(
+        self, role: str, model: Step, key: Key, sampling: SamplingParameters, number: int, stage: str
+    ) -> tuple[Step, ...]:
         config, truth = self.config, self.config.ground_truth
         tiles = []
         for tile in range(math.ceil(number / config.tile)):
@@ -316,7 +324,7 @@ class _Planner:
                 "draws": draws,
                 "slots": config.slots,
                 "horizon": truth.horizon,
-                "selectivity": knobs,
+                "selectivity": sampling,
                 "dtype": self.dtypes[role],
             }
             cost = costs.of_draws(
@@ -373,10 +381,10 @@ class _Planner:
 
     def score(
         self,
-        own: tuple[str, Step, Knobs] | None,
+        own: tuple[str, Step, SamplingParameters] | None,
         draws: tuple[Step, ...],
         number: int,
-        others: Sequence[tuple[str, Step, Sequence[Knobs]]],
+        others: Sequence[tuple[str, Step, Sequence[SamplingParameters]]],
         stage: str,
     ) -> tuple[Step, ...]:
         """The first `number` draws of `own` (data, where that is None), tile by tile, under it and the others at each
@@ -385,9 +393,9 @@ class _Planner:
         whose: dict[str, Any] = {}
         inputs = _numbered("other", tuple(step for _, step, _ in others))
         if own is not None:
-            role, model, knobs = own
+            role, model, sampling = own
             whose, inputs, roles = (
-                {"own": {"selectivity": knobs, "dtype": self.dtypes[role]}},
+                {"own": {"selectivity": sampling, "dtype": self.dtypes[role]}},
                 inputs | {"own": model},
                 [role, *roles],
             )

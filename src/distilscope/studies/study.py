@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distilscope.pipeline.step import Step, order
-from distilscope.studies.config import Distillation, Knobs, Size
+from distilscope.studies.config import Distillation, SamplingParameters, Size
 from distilscope.studies.costs import Cost
 
 
@@ -25,9 +25,9 @@ class Measured:
 
     training: str
     """`teacher`, `direct` or `distilled`."""
-    setting: Knobs | None
+    setting: SamplingParameters | None
     """The teacher's when it made D' (for a teacher: its own, when drawn from); None for a direct student."""
-    evaluation: Knobs
+    evaluation: SamplingParameters
     """What the candidate is drawn at."""
     seed: int
     variant: Variant | None

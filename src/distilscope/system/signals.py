@@ -48,7 +48,7 @@ def not_now() -> Iterator[None]:
 
 
 @contextmanager
-def told_to_end() -> Iterator[Callable[[], bool]]:
+def stop_requested() -> Iterator[Callable[[], bool]]:
     """Inside, SIGTERM ends nothing by itself; the value says whether one came, so that a step can keep a checkpoint
     first.
 

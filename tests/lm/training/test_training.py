@@ -307,10 +307,10 @@ def test_a_resumed_training_ends_with_the_same_bytes(tmp_path, undisturbed, stop
 
 
 @pytest.mark.parametrize("asked", [1, 4, 5, 11])
-def test_told_to_end_it_keeps_a_checkpoint_of_that_very_step(tmp_path, undisturbed, asked):
+def test_stop_requested_it_keeps_a_checkpoint_of_that_very_step(tmp_path, undisturbed, asked):
     steps = iter(range(1, STEPS + 1))
     with pytest.raises(StoppedError, match=f"after step {asked} of 12; run again to go on"):
-        trained(tmp_path / "scratch", told_to_end=lambda: next(steps) == asked)
+        trained(tmp_path / "scratch", stop_requested=lambda: next(steps) == asked)
     seen: list[int] = []
     found = trained(tmp_path / "scratch", after_step=seen.append)
     assert seen == list(range(asked + 1, STEPS + 1))
@@ -318,9 +318,9 @@ def test_told_to_end_it_keeps_a_checkpoint_of_that_very_step(tmp_path, undisturb
     assert found.exact_resume
 
 
-def test_told_to_end_in_its_last_step_it_ends_as_ever(tmp_path, undisturbed):
+def test_stop_requested_in_its_last_step_it_ends_as_ever(tmp_path, undisturbed):
     steps = iter(range(1, STEPS + 1))
-    assert weights_of(trained(tmp_path, told_to_end=lambda: next(steps) == STEPS).network) == weights_of(
+    assert weights_of(trained(tmp_path, stop_requested=lambda: next(steps) == STEPS).network) == weights_of(
         undisturbed.network
     )
 

@@ -60,7 +60,7 @@ class Training:
     def steps(self, sequences: int) -> int:
         return self.epochs * math.ceil(sequences / self.batch_sequences)
 
-    def looks(self, sequences: int) -> frozenset[int]:
+    def evaluation_steps(self, sequences: int) -> frozenset[int]:
         """After which steps held-out sequences are looked at; the last step is one of them."""
         steps = self.steps(sequences)
         return frozenset(math.ceil(steps * (i + 1) / self.evaluations) for i in range(self.evaluations))

@@ -67,18 +67,18 @@ def train(
     beside: Path | None = None,
     after_step: Callable[[int], object] | None = None,
     group: Group = ALONE,
-    told_to_end: Callable[[], bool] = lambda: False,
+    stop_requested: Callable[[], bool] = lambda: False,
 ) -> Trained:
     """Trains `network` in place on `data`; checkpoints live in the folder `scratch` and are taken up from there.
 
     Where it holds none, that of the folder `beside` is taken up, left by the same training in another number of
     processes. Every process of the `group` calls this with the same arguments; the first one writes. As soon as
-    `told_to_end` says so in one of them, all save and end. Raises StoppedError then, and DistilscopeError where the
+    `stop_requested` says so in one of them, all save and end. Raises StoppedError then, and DistilscopeError where the
     loss stops being a number; the last checkpoint stays in `scratch`.
     """
     network.to(device())
     steps = training.steps(len(data))
-    looks = training.looks(len(data))
+    evaluation_steps = training.evaluation_steps(len(data))
     optimizer = torch.optim.AdamW(
         network.parameters(),
         lr=training.learning_rate,
@@ -96,7 +96,7 @@ def train(
             settings["lr"] = training.rate(step, steps)
         batch = data.take(order.rows(step))
         loss = _backward(network, group.share(batch), training.microbatch_tokens, precision, scaler)
-        loss, stopping = group.totals(loss, float(told_to_end()))
+        loss, stopping = group.totals(loss, float(stop_requested()))
         if gradient is not None:
             group.add_up(gradient)
         loss /= len(batch.ids)
@@ -121,7 +121,7 @@ def train(
         scaler.update()
         optimizer.zero_grad(set_to_none=gradient is None)
         progress.count(loss, len(batch.ids))
-        if step + 1 in looks:
+        if step + 1 in evaluation_steps:
             progress.evaluated(network, held_out_loss(network, validation, group))
         if ((step + 1) % training.checkpoint_every == 0 or stopping) and step + 1 < steps and _finite(network):
             progress.save(network, optimizer, scaler)

@@ -18,7 +18,7 @@ from typing import Any
 from distilscope import errors
 from distilscope.errors import DistilscopeError
 from distilscope.lm.device import require_devices
-from distilscope.system.signals import told_to_end
+from distilscope.system.signals import stop_requested
 
 PATIENCE = 20.0
 """Seconds that processes which were asked to end may take: a step, and a checkpoint."""
@@ -49,7 +49,7 @@ def launch(program: str, request: Mapping[str, Any], *, processes: int, scratch:
         program,
         str(file),
     ]
-    with told_to_end() as stopping, open(log, "wb") as output:
+    with stop_requested() as stopping, open(log, "wb") as output:
         torchrun = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=_environment())
         try:
             while not stopping():

@@ -108,6 +108,6 @@ def _over_seeds(
 
 
 def _who(one: Speaker) -> dict[str, Any]:
-    knobs = None if one.selectivity is None else dict(one.selectivity)
-    temperature = knobs["temperature"] if knobs and set(knobs) == {"temperature"} else None
-    return {"role": one.role, "selectivity": knobs, "temperature": temperature}
+    sampling = None if one.selectivity is None else dict(one.selectivity)
+    temperature = sampling["temperature"] if sampling and set(sampling) == {"temperature"} else None
+    return {"role": one.role, "selectivity": sampling, "temperature": temperature}

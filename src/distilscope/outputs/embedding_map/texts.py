@@ -14,7 +14,7 @@ from distilscope.lm.data.tokenizer import read_tokenizer
 from distilscope.pipeline.step import Step
 from distilscope.pipeline.store import Store
 from distilscope.studies.artifacts import read_draws
-from distilscope.studies.config import Knobs
+from distilscope.studies.config import SamplingParameters
 from distilscope.studies.study import Study
 
 
@@ -24,7 +24,7 @@ class Speaker:
 
     role: str
     """`reference` (p*), `teacher`, `distilled` or `direct`."""
-    selectivity: Knobs | None
+    selectivity: SamplingParameters | None
     """The teacher's, when it was drawn or made D'; None for p* and the direct student."""
     seed: int | None
     """None for p*, which all seeds share."""

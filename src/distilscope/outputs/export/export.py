@@ -17,7 +17,7 @@ from distilscope.lm.models.model_folder import stopping_ids
 from distilscope.lm.sequences import Sequences
 from distilscope.outputs.export.dataset import write_teacher_data
 from distilscope.outputs.export.owned_folder import require_ours, whole_folder
-from distilscope.outputs.export.setting import chosen_setting, knobs
+from distilscope.outputs.export.setting import chosen_setting, sampling
 from distilscope.outputs.export.student_folder import write_student
 from distilscope.pipeline.store import Store
 from distilscope.report.hub_cards import Origin, data_card, model_card
@@ -82,7 +82,7 @@ class _Exporter:
         )
 
     def write(self, folder: Path, chosen: Setting) -> Exported:
-        taught = knobs(chosen)
+        taught = sampling(chosen)
         about = {
             "made_by": f"distilscope {__version__}",
             "recipe": self.results["recipe"],

@@ -36,7 +36,7 @@ def written(setting: Setting) -> str:
     return ",".join(f"{name}={value:g}" for name, value in setting.items() if name != "training")
 
 
-def knobs(setting: Setting) -> dict[str, float | int] | None:
+def sampling(setting: Setting) -> dict[str, float | int] | None:
     """The teacher's selectivity; None where there is no teacher."""
     return None if setting == DIRECT else {name: value for name, value in setting.items() if name != "training"}
 

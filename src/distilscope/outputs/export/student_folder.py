@@ -8,10 +8,10 @@ from pathlib import Path
 
 from distilscope.lm.data.tokenizer import read_tokenizer
 from distilscope.lm.models.model_folder import copy_model, read_config, stopping_ids, write_json
-from distilscope.studies.config import Knobs
+from distilscope.studies.config import SamplingParameters
 
 
-def write_student(folder: Path, model: Path, *, drawn_at: Knobs, horizon: int, card: str) -> None:
+def write_student(folder: Path, model: Path, *, drawn_at: SamplingParameters, horizon: int, card: str) -> None:
     """Writes the model of an artifact: weights and tokenizer as they are, and what a run keeps elsewhere.
 
     `drawn_at` is the selectivity, and `horizon` the most tokens, at which the student was measured: they go into

@@ -85,11 +85,11 @@ def padded_choice(material: Material) -> Finding:
     length = max(map(len, material.prompts)) + material.horizon
     pad, kept = min(material.stopping), list[tuple[float, Llama]]()
     validation = padded(material.validation, pad, length)
-    looks = material.training.looks(len(material.train))
+    evaluation_steps = material.training.evaluation_steps(len(material.train))
     start = Llama.from_config(material.architecture, material.learning_key.child("weights"))
 
     def look(step: int) -> None:
-        if step in looks:
+        if step in evaluation_steps:
             copy = Llama(material.architecture)
             copy.load_state_dict(start.state_dict())
             kept.append((held_out_loss(start, validation), copy.requires_grad_(False)))

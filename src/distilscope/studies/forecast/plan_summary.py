@@ -143,9 +143,9 @@ def _warnings(rows: Iterable[Mapping[str, Any]], need: int, free: int, root: Pat
         )
     for row in rows:
         if row["memory_bytes"] > gpu.memory:
-            knob = {"draws": "slots", "training": "training.microbatch_tokens"}.get(row["kind"], "tile")
+            parameter = {"draws": "slots", "training": "training.microbatch_tokens"}.get(row["kind"], "tile")
             yield (
                 f"{row['stage']!r} would fill about {in_bytes(row['memory_bytes'])} of memory, but a GPU of the kind "
                 f"{gpu.name} has "
-                f"{in_bytes(gpu.memory)}; lower {knob}, or count with another --gpu"
+                f"{in_bytes(gpu.memory)}; lower {parameter}, or count with another --gpu"
             )

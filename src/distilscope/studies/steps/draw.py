@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distilscope.lm.samplers import decoder_sampler
-from distilscope.selectivity import from_knobs
+from distilscope.selectivity import from_parameters
 from distilscope.studies.artifacts import _model, key_of, read_prompts
 
 
@@ -17,7 +17,7 @@ def draw_tile(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Pat
     model, first = _model(inputs["model"], config["dtype"]), config["first"]
     prompts, stopping = read_prompts(inputs["prompts"])
     draws = (
-        replace(model, stopping=stopping, selectivity=from_knobs(config["selectivity"]))
+        replace(model, stopping=stopping, selectivity=from_parameters(config["selectivity"]))
         .after(*prompts, horizon=config["horizon"])
         .sample_after(
             decoder_sampler.in_turn(first, config["draws"], len(prompts)),

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from distilscope.lm import scoring
-from distilscope.selectivity import from_knobs
+from distilscope.selectivity import from_parameters
 from distilscope.studies.artifacts import _model, read_draws
 
 
@@ -26,10 +26,10 @@ def score_draws(config: Mapping[str, Any], inputs: Mapping[str, Path], output: P
     others: list[scoring.Model] = []
     for i, other in enumerate(config["others"]):
         network = _model(inputs[f"other/{i}"], other["dtype"]).network
-        others += [(network, from_knobs(knobs)) for knobs in other["selectivities"]]
+        others += [(network, from_parameters(sampling)) for sampling in other["selectivities"]]
     arrays: dict[str, np.ndarray] = {}
     if "own" in config:
-        own = _model(inputs["own"], config["own"]["dtype"]).network, from_knobs(config["own"]["selectivity"])
+        own = _model(inputs["own"], config["own"]["dtype"]).network, from_parameters(config["own"]["selectivity"])
         mine, theirs = scoring.score(own, draws, others)
         arrays = {f"own/{name}": array for name, array in vars(mine).items()}
     else:  # real data: no model here made it

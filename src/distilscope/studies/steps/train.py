@@ -19,7 +19,7 @@ from distilscope.lm.training.loop import chosen_loss, train
 from distilscope.lm.training.process_group import ALONE, Group
 from distilscope.studies.artifacts import _model, key_of, read_draws
 from distilscope.studies.config import Size
-from distilscope.system.signals import told_to_end
+from distilscope.system.signals import stop_requested
 
 
 def train_model(
@@ -76,7 +76,7 @@ def train_share(
         network = Llama.from_config(
             Size(**config["size"]).architecture(data.vocabulary, config["context"]), key.child("weights")
         )
-    with told_to_end() as told:
+    with stop_requested() as told:
         trained = train(
             network,
             training_of(config),
@@ -86,7 +86,7 @@ def train_share(
             scratch=scratch,
             beside=beside,
             group=group,
-            told_to_end=told,
+            stop_requested=told,
         )
     if not group.writes:
         return
