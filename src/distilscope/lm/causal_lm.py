@@ -15,10 +15,10 @@ from distilscope.distribution import Key
 from distilscope.errors import UsageError
 from distilscope.lm import scoring
 from distilscope.lm.data import tokenizer as vocabulary
-from distilscope.lm.device import device
-from distilscope.lm.models.model_folder import load_llama, stopping_ids
+from distilscope.lm.models.architectures import read_network
+from distilscope.lm.models.model_folder import stopping_ids
 from distilscope.lm.network import Network
-from distilscope.lm.samplers import decoder_sampler
+from distilscope.lm.samplers import Sampler, decoder_sampler
 from distilscope.lm.sequences import Prompts, Sequences
 from distilscope.selectivity import UNCHANGED, Chain, Selectivity
 
@@ -28,23 +28,19 @@ SLOTS = 256
 
 @dataclass(frozen=True)
 class CausalLM:
-    """A network, its tokenizer, the ids that end a sequence, and the selectivity at each next-token choice."""
+    """A network, the ids that end a sequence, its tokenizer, the selectivity at each next-token choice, and what draws
+    from it."""
 
     network: Network
     stopping: frozenset[int]
     tokenizer: Tokenizer | None = None
     selectivity: Selectivity = UNCHANGED
+    sampler: Sampler = decoder_sampler.draw
 
     @classmethod
     def from_folder(cls, folder: Path, *, dtype: torch.dtype = torch.float32) -> CausalLM:
         """Loads a folder in Hugging Face's layout; architectures other than Llama's by a slower generic path."""
-        llama = load_llama(folder, dtype)
-        if llama is None:
-            from distilscope.lm.models.transformers_model import TransformersNetwork
-
-            network = TransformersNetwork.from_folder(folder, dtype)
-        else:
-            network = llama.to(device())
+        network = read_network(folder, dtype)
         return cls(network, stopping_ids(folder), vocabulary.read_tokenizer(folder))
 
     def select(self, by: Selectivity) -> CausalLM:
@@ -113,7 +109,7 @@ class PromptedLM:
 
     def sample_after(self, prompt_of: Int[np.ndarray, " n"], key: Key, *, slots: int = SLOTS) -> Sequences:
         """One draw after each prompt named, by its place among `prompts`."""
-        return decoder_sampler.draw(
+        return self.model.sampler(
             self.model.network,
             prompts=self.prompts,
             prompt_of=prompt_of,

@@ -1,15 +1,16 @@
-"""What drawing and scoring need of a neural network: logits for whole sequences, and one step at a time."""
+"""What drawing, scoring and training need of a neural network, as protocols: `Network`, its `Decoder`, `Trainable`."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from distilscope.lm.sequences import Prompts, Sequences
 from distilscope.system.thread_pool import Part, Result, in_threads
@@ -58,6 +59,46 @@ class Network(Protocol):
         ...
 
     def decoder(self, prompts: Prompts, slots: int, horizon: int) -> Decoder: ...
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """A network whose weights are learnt. An `nn.Module` lacks only the two properties and the last three methods."""
+
+    @property
+    def vocabulary(self) -> int: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def to(self, device: torch.device, /) -> object:
+        """Moves the weights, in place."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The weights that are learnt, always in the same order."""
+        ...
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """The weights by name, as a checkpoint keeps them."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> object: ...
+
+    def training_logits(self, batch: Sequences) -> Float[Tensor, "rows v"]:
+        """Logits, with a gradient, that predict each token of the batch in order. They may be written over.
+
+        Further rows may follow, which mean nothing and which no loss counts: a matrix product can be faster with them.
+        """
+        ...
+
+    def frozen(self) -> Network:
+        """The network as it is now, on the same weights in memory, to draw and score with."""
+        ...
+
+    def write(self, folder: Path, *, stopping: frozenset[int], tokenizer: str | None) -> None:
+        """Writes a model folder that `CausalLM.from_folder` reads; `tokenizer` is the text of tokenizer.json."""
+        ...
 
 
 def threads_for(networks: Iterable[Network]) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from distilscope.lm.kernels.rms_norm import add_and_norm, rms_norm
 from distilscope.lm.kernels.rotary import rotated
 from distilscope.lm.kernels.swiglu import gated
 from distilscope.lm.models.llama_config import LlamaConfig
+from distilscope.lm.models.model_folder import read_config, read_weights, write_model
 from distilscope.lm.network import PIECE, Next
 from distilscope.lm.sequences import Prompts, Sequences
 from distilscope.lm.shared_prefixes import Prefixes, distinct
@@ -218,6 +220,15 @@ class Llama(nn.Module):
     def decoder(self, prompts: Prompts, slots: int, horizon: int) -> LlamaDecoder:
         return LlamaDecoder(self, prompts, slots, horizon)
 
+    def training_logits(self, batch: Sequences) -> Float[Tensor, "rows v"]:
+        return self.rounded_scores(self.predicting(batch))
+
+    @classmethod
+    def from_folder(cls, folder: Path, dtype: torch.dtype) -> Llama | None:
+        """The network of a model folder, frozen; None where it is of another architecture."""
+        config = LlamaConfig.from_hf(read_config(folder))
+        return None if config is None else cls.from_hf(config, read_weights(folder), dtype)
+
     @classmethod
     def from_config(cls, config: LlamaConfig, key: Key) -> Llama:
         """Fresh weights as `transformers` initialises this architecture: N(0, initializer_range), gains 1."""
@@ -279,6 +290,10 @@ class Llama(nn.Module):
             sizes = {1: [len(weight)], 2: [c.intermediate_size] * 2, 3: heads}[len(theirs)]
             weights |= {name: part.contiguous() for name, part in zip(theirs, weight.split(sizes), strict=True)}
         return weights
+
+    def write(self, folder: Path, *, stopping: frozenset[int], tokenizer: str | None) -> None:
+        """A model folder in Hugging Face's layout; `tokenizer` is the text of tokenizer.json."""
+        write_model(folder, self.config, self.to_hf(), stopping=stopping, tokenizer=tokenizer)
 
 
 def _hf_names(config: LlamaConfig) -> dict[str, tuple[str, ...]]:

@@ -9,13 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from distilscope.errors import UsageError, one_line, shown
-from distilscope.lm.models.llama import Llama
 from distilscope.lm.models.llama_config import LlamaConfig
 
 
@@ -156,12 +154,6 @@ def copy_model(source: Path, folder: Path) -> None:
     ]
     for path in [*(path for path in named if path.exists()), *weight_files(source)]:
         shutil.copyfile(path, folder / path.name)
-
-
-def load_llama(folder: Path, dtype: torch.dtype) -> Llama | None:
-    """The network of a model folder, or None where it is of another architecture."""
-    config = LlamaConfig.from_hf(read_config(folder))
-    return None if config is None else Llama.from_hf(config, read_weights(folder), dtype)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
