@@ -9,9 +9,10 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 
-from distilscope.lm.kernels.numba_cache import FLOAT, INTEGER, Typed, alike, compiled, instruction
+from distilscope.lm.kernels.llvm import FLOAT, INTEGER, Typed, alike, instruction
+from distilscope.lm.kernels.numba_cache import compiled
 
-PER_NAT = np.float32(1.4426950408889634)
+LOG2_E = np.float32(1.4426950408889634)
 """log2 of e."""
 
 _SMALLEST, _LARGEST = -126.0, 127.0
@@ -20,7 +21,7 @@ _6, _5, _4, _3, _2, _1, _0 = _SERIES
 
 
 @compiled
-def power_of_two(x: Any) -> Any:
+def exp2(x: Any) -> Any:
     """2^x to 4e-7 of itself, by Taylor's series about the nearest whole number; 0 below 2^-126, the smallest normal,
     and at most 2^127."""
     within = _within(x)

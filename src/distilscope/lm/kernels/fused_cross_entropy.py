@@ -13,10 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from distilscope.lm.device import fetch
-from distilscope.lm.kernels.exp2 import PER_NAT, power_of_two
-from distilscope.lm.kernels.logsumexp import largest
-from distilscope.lm.kernels.numba_cache import array, compiled, element, fits, number
-from distilscope.lm.kernels.simd import BLOCK, lanes, put, spread, total
+from distilscope.lm.kernels.bfloat16 import element, number
+from distilscope.lm.kernels.exp2 import LOG2_E, exp2
+from distilscope.lm.kernels.logsumexp import row_max
+from distilscope.lm.kernels.numba_cache import compiled
+from distilscope.lm.kernels.simd import LANES, broadcast, load, store, sum_lanes
+from distilscope.lm.kernels.tensor_arrays import array, fits
 
 
 def negative_log_prob(logits: Float[Tensor, "rows v"], targets: Int[Tensor, " t"]) -> Float[Tensor, " t"]:
@@ -74,23 +76,23 @@ def _softmax(logits: Any, targets: Any, losses: Any) -> None:
     """Turns the logits of each target into probabilities."""
     vocabulary, logits = logits.shape[1], logits.reshape(-1)
     powers = np.empty(vocabulary, np.float32)
-    whole = vocabulary - vocabulary % BLOCK
+    whole = vocabulary - vocabulary % LANES
     for i in range(len(targets)):
         first = i * vocabulary
-        top = largest(logits, first, first + vocabulary)
+        top = row_max(logits, first, first + vocabulary)
         losses[i] = top - number(logits[first + targets[i]])
-        several, rest = spread(np.float32(0), BLOCK), np.float32(0)
-        for j in range(0, whole, BLOCK):
-            block = power_of_two((lanes(logits, first + j, BLOCK) - top) * PER_NAT)
-            put(block, powers, j)
+        several, rest = broadcast(np.float32(0), LANES), np.float32(0)
+        for j in range(0, whole, LANES):
+            block = exp2((load(logits, first + j, LANES) - top) * LOG2_E)
+            store(block, powers, j)
             several = several + block
         for j in range(whole, vocabulary):
-            powers[j] = power_of_two((number(logits[first + j]) - top) * PER_NAT)
+            powers[j] = exp2((number(logits[first + j]) - top) * LOG2_E)
             rest += powers[j]
-        mass = total(several) + rest
+        mass = sum_lanes(several) + rest
         losses[i] += np.float32(math.log(mass))
         scale = np.float32(1) / mass
-        for j in range(0, whole, BLOCK):
-            put(lanes(powers, j, BLOCK) * scale, logits, first + j)
+        for j in range(0, whole, LANES):
+            store(load(powers, j, LANES) * scale, logits, first + j)
         for j in range(whole, vocabulary):
             logits[first + j] = element(powers[j] * scale, logits)

@@ -15,9 +15,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from distilscope.lm.device import fetch, send
-from distilscope.lm.kernels.exp2 import PER_NAT, power_of_two
-from distilscope.lm.kernels.logsumexp import largest, mass
-from distilscope.lm.kernels.numba_cache import array, compiled, fits, in_rows, number
+from distilscope.lm.kernels.bfloat16 import number
+from distilscope.lm.kernels.exp2 import LOG2_E, exp2
+from distilscope.lm.kernels.logsumexp import row_max, sum_exp
+from distilscope.lm.kernels.numba_cache import compiled
+from distilscope.lm.kernels.tensor_arrays import array, fits, in_rows
 
 
 def invert_cdf(
@@ -44,11 +46,11 @@ def _width(vocabulary: int) -> int:
 
 
 SOME = 2048
-"""Tokens whose largest logit all are exponentiated over, unless another is far larger: the largest of all would cost a
+"""Tokens whose largest logit all are exponentiated over, unless another is far maximum: the largest of all would cost a
 pass over them."""
 
 ENOUGH = 2.0**40
-"""A mass over that of this logit that shows another to be far larger, or this one to be no number."""
+"""A mass over that of this logit that shows another to be far maximum, or this one to be no number."""
 
 
 @compiled
@@ -57,7 +59,7 @@ def _sum_up(logits: Any, first: Any, end: Any, width: Any, top: Any, sums: Any) 
     all_mass = 0.0
     for k in range(len(sums)):
         start = first + k * width
-        all_mass += mass(logits, start, min(start + width, end), top)
+        all_mass += sum_exp(logits, start, min(start + width, end), top)
         sums[k] = all_mass
     return all_mass
 
@@ -69,10 +71,10 @@ def _invert(logits: Any, vocabulary: Any, rows: Any, uniforms: Any, width: Any, 
     for i in range(len(rows)):
         first = rows[i] * apart
         end = first + vocabulary
-        top = largest(logits, first, min(first + SOME, end))
+        top = row_max(logits, first, min(first + SOME, end))
         all_mass = _sum_up(logits, first, end, width, top, sums)
         if not all_mass < ENOUGH:
-            top = largest(logits, first, end)
+            top = row_max(logits, first, end)
             all_mass = _sum_up(logits, first, end, width, top, sums)
         target, k = uniforms[i] * all_mass, 0
         while sums[k] <= target and sums[k] < all_mass:  # at most the last block that adds anything
@@ -80,7 +82,7 @@ def _invert(logits: Any, vocabulary: Any, rows: Any, uniforms: Any, width: Any, 
         start = first + k * width
         before, found = sums[k - 1] if k else 0.0, start
         for j in range(start, min(start + width, end)):
-            added = power_of_two((number(logits[j]) - top) * PER_NAT)
+            added = exp2((number(logits[j]) - top) * LOG2_E)
             if added > 0:
                 found = j
                 before += added

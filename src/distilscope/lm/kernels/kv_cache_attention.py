@@ -14,10 +14,11 @@ from torch import Tensor
 
 from distilscope.lm.device import send
 from distilscope.lm.kernels.attention import weigh
-from distilscope.lm.kernels.exp2 import PER_NAT, power_of_two
-from distilscope.lm.kernels.numba_cache import array, compiled, fits
+from distilscope.lm.kernels.exp2 import LOG2_E, exp2
+from distilscope.lm.kernels.numba_cache import compiled
 from distilscope.lm.kernels.rotary import rotated, turned
-from distilscope.lm.kernels.simd import BLOCK, fetch_ahead, lanes, put, spread, total
+from distilscope.lm.kernels.simd import LANES, broadcast, load, prefetch, store, sum_lanes
+from distilscope.lm.kernels.tensor_arrays import array, fits
 
 
 class CachedAttention:
@@ -111,11 +112,11 @@ def _compiled_for(shared: int, width: int) -> Callable[..., None]:
         heads, cos, sin, keys, values, found = (
             heads.reshape(-1), cos.reshape(-1), sin.reshape(-1), keys.reshape(-1), values.reshape(-1), found.reshape(-1)
         )  # fmt: skip
-        scale = np.float32(PER_NAT / math.sqrt(width))
-        most = room + BLOCK  # of the last block, some weights are of no meaning and not read
+        scale = np.float32(LOG2_E / math.sqrt(width))
+        most = room + LANES  # of the last block, some weights are of no meaning and not read
         highest, weights = np.empty(shared, np.float32), np.zeros(shared * most, np.float32)
         for i in range(len(slot)):
-            seen, c, z = position[i] + 1, lanes(cos, i * width, width), lanes(sin, i * width, width)
+            seen, c, z = position[i] + 1, load(cos, i * width, width), load(sin, i * width, width)
             first = i * kv * (shared + 2)
             for g in range(kv):
                 cached = (slot[i] * kv + g) * room * width
@@ -123,35 +124,35 @@ def _compiled_for(shared: int, width: int) -> Callable[..., None]:
                 # arrive one by one
                 after = cached + room * width if g + 1 < kv else slot[min(i + 1, len(slot) - 1)] * kv * room * width
                 latest = cached + position[i] * width
-                put(turned(lanes(heads, (first + shared * kv + g) * width, width), c, z), keys, latest)
-                put(lanes(heads, (first + (shared + 1) * kv + g) * width, width), values, latest)
+                store(turned(load(heads, (first + shared * kv + g) * width, width), c, z), keys, latest)
+                store(load(heads, (first + (shared + 1) * kv + g) * width, width), values, latest)
                 for m in range(shared):
-                    query = turned(lanes(heads, (first + g * shared + m) * width, width), c, z) * scale
+                    query = turned(load(heads, (first + g * shared + m) * width, width), c, z) * scale
                     largest = np.float32(-np.inf)
                     for t in range(seen):
                         if m == shared - 1:
-                            fetch_ahead(keys, after + t * width, width)
-                        product = total(query * lanes(keys, cached + t * width, width))
+                            prefetch(keys, after + t * width, width)
+                        product = sum_lanes(query * load(keys, cached + t * width, width))
                         weights[m * most + t] = product
                         largest = product if product > largest else largest
                     highest[m] = largest
                 for m in range(shared):
-                    for start in range(m * most, m * most + seen, BLOCK):
-                        put(power_of_two(lanes(weights, start, BLOCK) - highest[m]), weights, start)
+                    for start in range(m * most, m * most + seen, LANES):
+                        store(exp2(load(weights, start, LANES) - highest[m]), weights, start)
                 for m in range(shared):
-                    mass, sums = np.float32(0), spread(np.float32(0), width)
+                    mass, sums = np.float32(0), broadcast(np.float32(0), width)
                     for t in range(seen):
                         weight = weights[m * most + t]
                         mass += weight
                         if m == shared - 1:
-                            fetch_ahead(values, after + t * width, width)
-                        sums = sums + lanes(values, cached + t * width, width) * weight
-                    put(sums * (np.float32(1) / mass), found, ((i * kv + g) * shared + m) * width)
+                            prefetch(values, after + t * width, width)
+                        sums = sums + load(values, cached + t * width, width) * weight
+                    store(sums * (np.float32(1) / mass), found, ((i * kv + g) * shared + m) * width)
         for j in range(len(others)):
             i = of[j]
             for g in range(kv):
                 latest, same = (slot[i] * kv + g) * room + position[i], (others[j] * kv + g) * room + position[i]
-                put(lanes(keys, latest * width, width), keys, same * width)
-                put(lanes(values, latest * width, width), values, same * width)
+                store(load(keys, latest * width, width), keys, same * width)
+                store(load(values, latest * width, width), values, same * width)
 
     return attend

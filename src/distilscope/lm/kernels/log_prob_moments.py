@@ -15,10 +15,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from distilscope.lm.device import fetch
-from distilscope.lm.kernels.exp2 import PER_NAT, power_of_two
-from distilscope.lm.kernels.logsumexp import largest, mass
-from distilscope.lm.kernels.numba_cache import array, compiled, number
-from distilscope.lm.kernels.simd import BLOCK, lanes, larger, spread, total, weighted
+from distilscope.lm.kernels.bfloat16 import number
+from distilscope.lm.kernels.exp2 import LOG2_E, exp2
+from distilscope.lm.kernels.logsumexp import row_max, sum_exp
+from distilscope.lm.kernels.numba_cache import compiled
+from distilscope.lm.kernels.simd import LANES, broadcast, load, maximum, sum_lanes, weighted
+from distilscope.lm.kernels.tensor_arrays import array
 
 Numbers = Float[np.ndarray, " m"]
 
@@ -83,8 +85,10 @@ def _log_prob(logits: Any, targets: Any, log_prob: Any) -> None:
     vocabulary, logits = logits.shape[1], logits.reshape(-1)
     for i in range(len(targets)):
         start = i * vocabulary
-        top = largest(logits, start, start + vocabulary)
-        log_prob[i] = number(logits[start + targets[i]]) - top - math.log(mass(logits, start, start + vocabulary, top))
+        top = row_max(logits, start, start + vocabulary)
+        log_prob[i] = (
+            number(logits[start + targets[i]]) - top - math.log(sum_exp(logits, start, start + vocabulary, top))
+        )
 
 
 @compiled
@@ -92,25 +96,25 @@ def _own(logits: Any, targets: Any, log_prob: Any, expected: Any, variance: Any)
     vocabulary, logits = logits.shape[1], logits.reshape(-1)
     for i in range(len(targets)):
         start, end = i * vocabulary, (i + 1) * vocabulary
-        whole = end - vocabulary % BLOCK
-        top = largest(logits, start, end)
-        all_mass = mass(logits, start, end, top)
-        firsts, seconds = spread(np.float32(0), BLOCK), spread(np.float32(0), BLOCK)
+        whole = end - vocabulary % LANES
+        top = row_max(logits, start, end)
+        all_mass = sum_exp(logits, start, end, top)
+        firsts, seconds = broadcast(np.float32(0), LANES), broadcast(np.float32(0), LANES)
         first, second = np.float32(0), np.float32(0)
-        for j in range(start, whole, BLOCK):  # below the top: where there is little variance, nothing cancels
-            below = lanes(logits, j, BLOCK) - top
-            weight = power_of_two(below * PER_NAT)
+        for j in range(start, whole, LANES):  # below the top: where there is little variance, nothing cancels
+            below = load(logits, j, LANES) - top
+            weight = exp2(below * LOG2_E)
             firsts = firsts + weighted(weight, below)
             seconds = seconds + weighted(weight, below * below)
         for j in range(whole, end):
             below = number(logits[j]) - top
-            weight = power_of_two(below * PER_NAT)
+            weight = exp2(below * LOG2_E)
             first += weighted(weight, below)
             second += weighted(weight, below * below)
-        mean = (total(firsts) + first) / all_mass
+        mean = (sum_lanes(firsts) + first) / all_mass
         log_prob[i] = number(logits[start + targets[i]]) - top - math.log(all_mass)
         expected[i] = mean - math.log(all_mass)
-        variance[i] = larger(np.float32(0), (total(seconds) + second) / all_mass - mean * mean)
+        variance[i] = maximum(np.float32(0), (sum_lanes(seconds) + second) / all_mass - mean * mean)
 
 
 @compiled
@@ -118,18 +122,18 @@ def _of_other(own: Any, logits: Any, targets: Any, log_prob: Any, expected: Any)
     vocabulary, own, logits = logits.shape[1], own.reshape(-1), logits.reshape(-1)
     for i in range(len(targets)):
         start, end = i * vocabulary, (i + 1) * vocabulary
-        whole = end - vocabulary % BLOCK
-        own_top, top = largest(own, start, end), largest(logits, start, end)
-        all_mass = mass(logits, start, end, top)
-        masses, firsts = spread(np.float32(0), BLOCK), spread(np.float32(0), BLOCK)
+        whole = end - vocabulary % LANES
+        own_top, top = row_max(own, start, end), row_max(logits, start, end)
+        all_mass = sum_exp(logits, start, end, top)
+        masses, firsts = broadcast(np.float32(0), LANES), broadcast(np.float32(0), LANES)
         own_mass, first = np.float32(0), np.float32(0)
-        for j in range(start, whole, BLOCK):
-            weight = power_of_two((lanes(own, j, BLOCK) - own_top) * PER_NAT)
+        for j in range(start, whole, LANES):
+            weight = exp2((load(own, j, LANES) - own_top) * LOG2_E)
             masses = masses + weight
-            firsts = firsts + weighted(weight, lanes(logits, j, BLOCK) - top)
+            firsts = firsts + weighted(weight, load(logits, j, LANES) - top)
         for j in range(whole, end):
-            weight = power_of_two((number(own[j]) - own_top) * PER_NAT)
+            weight = exp2((number(own[j]) - own_top) * LOG2_E)
             own_mass += weight
             first += weighted(weight, number(logits[j]) - top)
         log_prob[i] = number(logits[start + targets[i]]) - top - math.log(all_mass)
-        expected[i] = (total(firsts) + first) / (total(masses) + own_mass) - math.log(all_mass)
+        expected[i] = (sum_lanes(firsts) + first) / (sum_lanes(masses) + own_mass) - math.log(all_mass)

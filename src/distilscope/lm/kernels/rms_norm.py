@@ -12,7 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from distilscope.lm.kernels.numba_cache import array, compiled, element, fits, number
+from distilscope.lm.kernels.bfloat16 import element, number
+from distilscope.lm.kernels.numba_cache import compiled
+from distilscope.lm.kernels.tensor_arrays import array, fits
 
 _NOT_KEPT = np.empty(0, dtype=np.float32)
 """Where nobody asks for rows' scales."""

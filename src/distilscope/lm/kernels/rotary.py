@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from distilscope.lm.kernels.numba_cache import array, compiled, fits
-from distilscope.lm.kernels.simd import halves_swapped, lanes, put
+from distilscope.lm.kernels.numba_cache import compiled
+from distilscope.lm.kernels.simd import load, store, swap_halves
+from distilscope.lm.kernels.tensor_arrays import array, fits
 
 
 def rotated(
@@ -52,7 +53,7 @@ class _Rotated(torch.autograd.Function):
 @compiled
 def turned(x: Any, cos: Any, sin: Any) -> Any:
     """A row of one head in lanes."""
-    return x * cos + halves_swapped(x) * sin
+    return x * cos + swap_halves(x) * sin
 
 
 @cache
@@ -73,24 +74,24 @@ def _compiled_for(width: int, back: bool) -> Callable[..., None]:
         )
         at = 0  # where the next head stands among all of them
         for i in range(rows):
-            c, z = lanes(cos, i * width, width), lanes(sin, i * width, width)
+            c, z = load(cos, i * width, width), load(sin, i * width, width)
             for h in range(i * queries, (i + 1) * queries):
                 if back:
-                    put(turned(lanes(q, h * width, width), c, z), heads, at)
+                    store(turned(load(q, h * width, width), c, z), heads, at)
                 else:
-                    put(turned(lanes(heads, at, width), c, z), q, h * width)
+                    store(turned(load(heads, at, width), c, z), q, h * width)
                 at += width
             for h in range(i * kv, (i + 1) * kv):
                 if back:
-                    put(turned(lanes(k, h * width, width), c, z), heads, at)
+                    store(turned(load(k, h * width, width), c, z), heads, at)
                 else:
-                    put(turned(lanes(heads, at, width), c, z), k, h * width)
+                    store(turned(load(heads, at, width), c, z), k, h * width)
                 at += width
             for h in range(i * kv, (i + 1) * kv):
                 if back:
-                    put(lanes(v, h * width, width), heads, at)
+                    store(load(v, h * width, width), heads, at)
                 else:
-                    put(lanes(heads, at, width), v, h * width)
+                    store(load(heads, at, width), v, h * width)
                 at += width
 
     return rotate

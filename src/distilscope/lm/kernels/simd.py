@@ -16,33 +16,25 @@ from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.core.typing import templates
 
-from distilscope.lm.kernels.numba_cache import (
-    FLOAT,
-    INTEGER,
-    SHORT,
-    Typed,
-    alike,
-    bits_of_bfloat16,
-    instruction,
-    meant_by_bfloat16,
-)
+from distilscope.lm.kernels.bfloat16 import narrowed, widened
+from distilscope.lm.kernels.llvm import FLOAT, INTEGER, SHORT, Typed, alike, instruction
 
-BLOCK = 16
+LANES = 16
 """Elements that a loop over a row of any length works on at once: as many as the widest registers hold."""
 
-LINE = 64
+CACHE_LINE = 64
 """Bytes that come from memory together."""
 
 
-class Lanes(types.Type):
+class Vector(types.Type):
     """So many of them."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        super().__init__(name=f"Lanes({count})")
+        super().__init__(name=f"Vector({count})")
 
 
-@extending.register_model(Lanes)
+@extending.register_model(Vector)
 class _Model(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
         super().__init__(manager, kind, ir.VectorType(FLOAT, kind.count))
@@ -59,7 +51,7 @@ def _kept_as(array: Any) -> ir.Type:
 
 
 @instruction
-def lanes(_context: Any, array: Any, _start: Any, count: Any) -> Typed:
+def load(_context: Any, array: Any, _start: Any, count: Any) -> Typed:
     """`count` elements of an array of one dimension in one piece, from `start` on."""
     number = count.literal_value
 
@@ -68,13 +60,13 @@ def lanes(_context: Any, array: Any, _start: Any, count: Any) -> Typed:
         read = builder.load(
             _address(context, builder, kind, values[0], values[1], number), align=kind.dtype.bitwidth // 8
         )
-        return read if kind.dtype == numba.float32 else meant_by_bfloat16(builder, read)
+        return read if kind.dtype == numba.float32 else widened(builder, read)
 
-    return Lanes(number)(array, numba.int64, count), write
+    return Vector(number)(array, numba.int64, count), write
 
 
 @instruction
-def fetch_ahead(_context: Any, array: Any, _start: Any, count: Any) -> Typed:
+def prefetch(_context: Any, array: Any, _start: Any, count: Any) -> Typed:
     """Asks for the memory of `count` elements of an array of one dimension in one piece, soon to be read; nothing waits
     for it.
 
@@ -88,7 +80,7 @@ def fetch_ahead(_context: Any, array: Any, _start: Any, count: Any) -> Typed:
         prefetch = cgutils.get_or_insert_function(builder.module, takes, "llvm.prefetch.p0")
         to_read, into_second_cache, of_data = INTEGER(0), INTEGER(2), INTEGER(1)
         first = builder.bitcast(_address(context, builder, kind, values[0], values[1], number), anything)
-        for byte in range(0, number * kind.dtype.bitwidth // 8, LINE):
+        for byte in range(0, number * kind.dtype.bitwidth // 8, CACHE_LINE):
             builder.call(prefetch, [builder.gep(first, [INTEGER(byte)]), to_read, into_second_cache, of_data])
         return context.get_dummy_value()
 
@@ -96,12 +88,12 @@ def fetch_ahead(_context: Any, array: Any, _start: Any, count: Any) -> Typed:
 
 
 @instruction
-def put(_context: Any, these: Any, array: Any, _start: Any) -> Typed:
+def store(_context: Any, these: Any, array: Any, _start: Any) -> Typed:
     """Writes them to an array of one dimension in one piece, from `start` on, rounded to its format."""
 
     def write(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         kind = signature.args[1]
-        kept = values[0] if kind.dtype == numba.float32 else bits_of_bfloat16(builder, values[0])
+        kept = values[0] if kind.dtype == numba.float32 else narrowed(builder, values[0])
         builder.store(
             kept, _address(context, builder, kind, values[1], values[2], these.count), align=kind.dtype.bitwidth // 8
         )
@@ -111,16 +103,16 @@ def put(_context: Any, these: Any, array: Any, _start: Any) -> Typed:
 
 
 @instruction
-def spread(_context: Any, _x: Any, count: Any) -> Typed:
+def broadcast(_context: Any, _x: Any, count: Any) -> Typed:
     """A number in each of `count` lanes."""
     number = count.literal_value
-    return Lanes(number)(numba.float32, count), lambda _context, builder, _signature, values: _spread(
+    return Vector(number)(numba.float32, count), lambda _context, builder, _signature, values: _spread(
         builder, values[0], number
     )
 
 
 @instruction
-def halves_swapped(_context: Any, these: Any) -> Typed:
+def swap_halves(_context: Any, these: Any) -> Typed:
     """The second half before the first."""
 
     def write(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
@@ -132,7 +124,7 @@ def halves_swapped(_context: Any, these: Any) -> Typed:
 
 
 @instruction
-def total(_context: Any, these: Any) -> Typed:
+def sum_lanes(_context: Any, these: Any) -> Typed:
     """Their sum, in whichever order is fastest."""
 
     def write(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
@@ -145,8 +137,8 @@ def total(_context: Any, these: Any) -> Typed:
 
 
 @instruction
-def larger(_context: Any, one: Any, _other: Any) -> Typed:
-    """The larger of two numbers, or of those in each lane; no number where one of them is none."""
+def maximum(_context: Any, one: Any, _other: Any) -> Typed:
+    """The maximum of two numbers, or of those in each lane; no number where one of them is none."""
 
     def write(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
         one, other = values
@@ -174,7 +166,7 @@ class _ByLane(templates.AbstractTemplate):
 
     def generic(self, args: Any, kws: Any) -> Any:
         one, other = args
-        if kws or not isinstance(one, Lanes) or not (one == other or isinstance(other, types.Float)):
+        if kws or not isinstance(one, Vector) or not (one == other or isinstance(other, types.Float)):
             return None
         return one(one, one if one == other else numba.float32)
 
@@ -194,5 +186,5 @@ for _operator, _name in ((operator.mul, "fmul"), (operator.add, "fadd"), (operat
             other = _spread(builder, other, signature.return_type.count)
         return getattr(builder, name)(one, other, flags=("contract", "reassoc", "nsz"))
 
-    for _other in (Lanes, types.Float):
-        extending.lower_builtin(_operator, Lanes, _other)(_write)
+    for _other in (Vector, types.Float):
+        extending.lower_builtin(_operator, Vector, _other)(_write)

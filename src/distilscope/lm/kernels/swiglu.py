@@ -10,11 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from distilscope.lm.kernels.exp2 import PER_NAT, power_of_two
-from distilscope.lm.kernels.numba_cache import array, compiled, element, fits, number
+from distilscope.lm.kernels.bfloat16 import element, number
+from distilscope.lm.kernels.exp2 import LOG2_E, exp2
+from distilscope.lm.kernels.numba_cache import compiled
+from distilscope.lm.kernels.tensor_arrays import array, fits
 
 
-def gated(gate_up: Float[Tensor, "t d2"]) -> Float[Tensor, "t d"]:
+def swiglu(gate_up: Float[Tensor, "t d2"]) -> Float[Tensor, "t d"]:
     """silu(gate) * up, where gate is the first half of each row and up the second; on a processor rounded once."""
     if fits(gate_up):
         return _Gated.apply(gate_up) if gate_up.requires_grad else _forward(gate_up)  # type: ignore[no-any-return]
@@ -49,7 +51,7 @@ def _gated(gate_up: Any, result: Any) -> None:
         gate, up, into = gate_up[i, :width], gate_up[i, width:], result[i]
         for j in range(width):
             x = number(gate[j])
-            into[j] = element(x / (np.float32(1) + power_of_two(-x * PER_NAT)) * number(up[j]), result)
+            into[j] = element(x / (np.float32(1) + exp2(-x * LOG2_E)) * number(up[j]), result)
 
 
 @compiled
@@ -65,6 +67,6 @@ def _slope(gate_up: Any, gradient: Any, slope: Any) -> None:
         )
         for j in range(width):
             x, y = number(gate[j]), number(along[j])
-            sigmoid = np.float32(1) / (np.float32(1) + power_of_two(-x * PER_NAT))
+            sigmoid = np.float32(1) / (np.float32(1) + exp2(-x * LOG2_E))
             of_gate[j] = element(y * number(up[j]) * sigmoid * (np.float32(1) + x * (np.float32(1) - sigmoid)), slope)
             of_up[j] = element(y * x * sigmoid, slope)

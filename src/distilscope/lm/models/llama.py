@@ -27,7 +27,7 @@ from distilscope.lm.kernels.kv_cache_attention import CachedAttention
 from distilscope.lm.kernels.onednn_weights import linear, packed, with_spare
 from distilscope.lm.kernels.rms_norm import add_and_norm, rms_norm
 from distilscope.lm.kernels.rotary import rotated
-from distilscope.lm.kernels.swiglu import gated
+from distilscope.lm.kernels.swiglu import swiglu
 from distilscope.lm.models.llama_config import LlamaConfig
 from distilscope.lm.models.model_folder import read_config, read_weights, write_model
 from distilscope.lm.network import PIECE, Next
@@ -60,7 +60,7 @@ class _Block(nn.Module):
         with the next gain."""
         eps = self.config.rms_norm_eps
         x, normed = add_and_norm(x, linear(attended, self.output), self.post_norm, eps)
-        return add_and_norm(x, linear(gated(linear(normed, self.gate_up)), self.down), gain, eps)
+        return add_and_norm(x, linear(swiglu(linear(normed, self.gate_up)), self.down), gain, eps)
 
     def packed(self) -> _Block:
         """The same block with its matrices packed, for inference only."""

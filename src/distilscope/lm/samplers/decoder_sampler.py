@@ -18,7 +18,7 @@ from torch import Tensor
 
 from distilscope.distribution import Key
 from distilscope.lm.kernels.inverse_cdf import invert_cdf
-from distilscope.lm.kernels.numba_cache import fits, in_rows
+from distilscope.lm.kernels.tensor_arrays import fits, in_rows
 from distilscope.lm.network import Network, in_pieces
 from distilscope.lm.sequences import Prompts, Sequences, id_dtype
 from distilscope.selectivity import UNCHANGED, Selectivity
