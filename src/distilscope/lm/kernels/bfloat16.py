@@ -10,12 +10,12 @@ from typing import Any
 
 import numba
 
-from distilscope.lm.kernels.llvm import FLOAT, INTEGER, SHORT, Typed, alike, instruction
+from distilscope.lm.kernels.llvm import FLOAT, INTEGER, SHORT, Typed, instruction, shaped_like
 
 
 @instruction
 def number(_context: Any, x: Any) -> Typed:
-    """An element as float32: itself, or what bfloat16's bits mean."""
+    """An element of an array as float32."""
     if x == numba.float32:
         return numba.float32(x), lambda _context, _builder, _signature, values: values[0]
 
@@ -24,8 +24,7 @@ def number(_context: Any, x: Any) -> Typed:
 
 @instruction
 def element(_context: Any, _x: Any, into: Any) -> Typed:
-    """A float32 as an element of the array `into`: itself, or the bits of the nearest bfloat16 (of two, the even
-    one)."""
+    """A float32 as an element of the array `into`, rounded to its format."""
     if into.dtype == numba.float32:
         return numba.float32(numba.float32, into), lambda _context, _builder, _signature, values: values[0]
 
@@ -33,15 +32,18 @@ def element(_context: Any, _x: Any, into: Any) -> Typed:
 
 
 def widened(builder: Any, bits: Any) -> Any:
-    """The float32 that these 16 bits mean, or a vector of them."""
-    return builder.bitcast(
-        builder.shl(builder.zext(bits, alike(bits, INTEGER)), alike(bits, INTEGER, 16)), alike(bits, FLOAT)
-    )
+    """LLVM's instructions from the 16 bits of a bfloat16, or a vector of them, to float32: shifted left by 16."""
+    high = builder.shl(builder.zext(bits, shaped_like(bits, INTEGER)), shaped_like(bits, INTEGER, 16))
+    return builder.bitcast(high, shaped_like(bits, FLOAT))
 
 
 def narrowed(builder: Any, x: Any) -> Any:
-    """Of the nearest one (of two, the even one), for a float32 or a vector of them."""
-    bits = builder.bitcast(x, alike(x, INTEGER))
-    odd = builder.and_(builder.lshr(bits, alike(x, INTEGER, 16)), alike(x, INTEGER, 1))
-    rounded = builder.add(builder.add(bits, alike(x, INTEGER, 0x7FFF)), odd)
-    return builder.trunc(builder.lshr(rounded, alike(x, INTEGER, 16)), alike(x, SHORT))
+    """LLVM's instructions from a float32, or a vector of them, to the 16 bits of the nearest bfloat16.
+
+    Half of the last bit that stays is added, less one unit if that bit is even, before the lower half is cut off: ties
+    then go to the even one.
+    """
+    bits = builder.bitcast(x, shaped_like(x, INTEGER))
+    odd = builder.and_(builder.lshr(bits, shaped_like(x, INTEGER, 16)), shaped_like(x, INTEGER, 1))
+    rounded = builder.add(builder.add(bits, shaped_like(x, INTEGER, 0x7FFF)), odd)
+    return builder.trunc(builder.lshr(rounded, shaped_like(x, INTEGER, 16)), shaped_like(x, SHORT))

@@ -16,7 +16,7 @@ from distilscope.lm.device import send
 from distilscope.lm.kernels.attention import weigh
 from distilscope.lm.kernels.exp2 import LOG2_E, exp2
 from distilscope.lm.kernels.numba_cache import compiled
-from distilscope.lm.kernels.rotary import rotated, turned
+from distilscope.lm.kernels.rotary import rotate_head, rotated
 from distilscope.lm.kernels.simd import LANES, broadcast, load, prefetch, store, sum_lanes
 from distilscope.lm.kernels.tensor_arrays import array, fits
 
@@ -124,10 +124,10 @@ def _compiled_for(shared: int, width: int) -> Callable[..., None]:
                 # arrive one by one
                 after = cached + room * width if g + 1 < kv else slot[min(i + 1, len(slot) - 1)] * kv * room * width
                 latest = cached + position[i] * width
-                store(turned(load(heads, (first + shared * kv + g) * width, width), c, z), keys, latest)
+                store(rotate_head(load(heads, (first + shared * kv + g) * width, width), c, z), keys, latest)
                 store(load(heads, (first + (shared + 1) * kv + g) * width, width), values, latest)
                 for m in range(shared):
-                    query = turned(load(heads, (first + g * shared + m) * width, width), c, z) * scale
+                    query = rotate_head(load(heads, (first + g * shared + m) * width, width), c, z) * scale
                     largest = np.float32(-np.inf)
                     for t in range(seen):
                         if m == shared - 1:

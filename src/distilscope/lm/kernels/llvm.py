@@ -20,7 +20,7 @@ def instruction(typed: Callable[..., Typed]) -> Callable[..., Any]:
     return extending.intrinsic(prefer_literal=True)(inspect.unwrap(typed))
 
 
-def alike(x: Any, kind: ir.Type, value: Any = None) -> Any:
+def shaped_like(x: Any, kind: ir.Type, value: Any = None) -> Any:
     """The type `kind`, or a constant of it, in the shape of x: a vector of as many lanes, or a scalar."""
     count = getattr(x.type, "count", None)
     kind = kind if count is None else ir.VectorType(kind, count)
