@@ -52,11 +52,11 @@ class _NegativeLogProb(torch.autograd.Function):
         t, rows = len(targets), torch.arange(len(targets), device=targets.device)
         at_targets = ((probs[rows, targets].float() - 1) * gradient).to(probs.dtype)
         if fetch(gradient == 1).all():  # of a plain sum: the probabilities, not needed again, need no copy
-            of_logits = probs
+            grad_logits = probs
         else:
-            of_logits = (probs * F.pad(gradient, (0, len(probs) - t))[:, None]).to(probs.dtype)
-        of_logits[rows, targets], of_logits[t:] = at_targets, 0
-        return of_logits, None
+            grad_logits = (probs * F.pad(gradient, (0, len(probs) - t))[:, None]).to(probs.dtype)
+        grad_logits[rows, targets], grad_logits[t:] = at_targets, 0
+        return grad_logits, None
 
 
 def _by_torch(logits: Float[Tensor, "t v"], targets: Int[Tensor, " t"]) -> Float[Tensor, " t"]:

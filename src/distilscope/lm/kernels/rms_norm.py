@@ -72,9 +72,9 @@ class _Norm(torch.autograd.Function):
         return normed
 
     @staticmethod
-    def backward(ctx: Any, of_normed: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad_normed: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
         x, scale, gain = ctx.saved_tensors
-        return *_gradients(x, scale, gain, of_normed, torch.zeros_like(x)), None, None
+        return *_gradients(x, scale, gain, grad_normed, torch.zeros_like(x)), None, None
 
 
 class _AddAndNorm(torch.autograd.Function):
@@ -90,10 +90,10 @@ class _AddAndNorm(torch.autograd.Function):
         return total, normed
 
     @staticmethod
-    def backward(ctx: Any, of_total: Tensor, of_normed: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad_total: Tensor, grad_normed: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # type: ignore[override]
         total, scale, gain = ctx.saved_tensors
-        of_x, of_gain = _gradients(total, scale, gain, of_normed, of_total)
-        return of_x, of_x.to(ctx.addend_dtype), of_gain, None, None
+        grad_x, grad_gain = _gradients(total, scale, gain, grad_normed, grad_total)
+        return grad_x, grad_x.to(ctx.addend_dtype), grad_gain, None, None
 
 
 def _norm(
@@ -109,12 +109,14 @@ def _norm(
     return normed
 
 
-def _gradients(x: Tensor, scale: Tensor, gain: Tensor, of_normed: Tensor, of_total: Tensor) -> tuple[Tensor, Tensor]:
+def _gradients(
+    x: Tensor, scale: Tensor, gain: Tensor, grad_normed: Tensor, grad_total: Tensor
+) -> tuple[Tensor, Tensor]:
     """The gradients of x and of the gain, from that of the norm of x and that of x itself (the residual stream)."""
-    of_x, of_gain = torch.empty_like(x), torch.zeros_like(gain, dtype=torch.float32)
-    tensors = (x, scale, gain, of_normed.contiguous(), of_total.contiguous(), of_x, of_gain)
+    grad_x, grad_gain = torch.empty_like(x), torch.zeros_like(gain, dtype=torch.float32)
+    tensors = (x, scale, gain, grad_normed.contiguous(), grad_total.contiguous(), grad_x, grad_gain)
     _gradient_rows(*map(array, tensors))
-    return of_x, of_gain.to(gain.dtype)
+    return grad_x, grad_gain.to(gain.dtype)
 
 
 @compiled
@@ -148,16 +150,18 @@ def _norm_row(row: Any, gain: Any, eps: Any, normed: Any) -> np.float32:
 
 
 @compiled
-def _gradient_rows(x: Any, scale: Any, gain: Any, of_normed: Any, of_total: Any, of_x: Any, of_gain: Any) -> None:
+def _gradient_rows(
+    x: Any, scale: Any, gain: Any, grad_normed: Any, grad_total: Any, grad_x: Any, grad_gain: Any
+) -> None:
     width = x.shape[1]
     for i in range(len(x)):
-        row, up, extra, into = x[i], of_normed[i], of_total[i], of_x[i]
+        row, up, extra, into = x[i], grad_normed[i], grad_total[i], grad_x[i]
         length = np.float32(0)  # of the gradient along the row: normalisation takes it away
         for j in range(width):
             length += number(row[j]) * number(up[j]) * number(gain[j])
         length *= scale[i] * scale[i] * scale[i] / np.float32(width)
         for j in range(width):
-            of_gain[j] += number(row[j]) * scale[i] * number(up[j])
+            grad_gain[j] += number(row[j]) * scale[i] * number(up[j])
             into[j] = element(
                 number(up[j]) * number(gain[j]) * scale[i] - number(row[j]) * length + number(extra[j]), into
             )

@@ -36,9 +36,9 @@ class _SwiGLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
         (gate_up,) = ctx.saved_tensors
-        of_gate_up = torch.empty_like(gate_up)
-        _gradient(array(gate_up), array(gradient.contiguous()), array(of_gate_up))
-        return of_gate_up
+        grad_gate_up = torch.empty_like(gate_up)
+        _gradient(array(gate_up), array(gradient.contiguous()), array(grad_gate_up))
+        return grad_gate_up
 
 
 def _forward(gate_up: Tensor) -> Tensor:
@@ -58,20 +58,20 @@ def _activate(gate_up: Any, result: Any) -> None:
 
 
 @compiled
-def _gradient(gate_up: Any, gradient: Any, of_gate_up: Any) -> None:
+def _gradient(gate_up: Any, gradient: Any, grad_gate_up: Any) -> None:
     width = gradient.shape[1]
     for i in range(len(gate_up)):
-        gate, up, along, of_gate, of_up = (
+        gate, up, along, grad_gate, grad_up = (
             gate_up[i, :width],
             gate_up[i, width:],
             gradient[i],
-            of_gate_up[i, :width],
-            of_gate_up[i, width:],
+            grad_gate_up[i, :width],
+            grad_gate_up[i, width:],
         )
         for j in range(width):
             x, y = number(gate[j]), number(along[j])
             sigmoid = np.float32(1) / (np.float32(1) + exp2(-x * LOG2_E))
-            of_gate[j] = element(
-                y * number(up[j]) * sigmoid * (np.float32(1) + x * (np.float32(1) - sigmoid)), of_gate_up
+            grad_gate[j] = element(
+                y * number(up[j]) * sigmoid * (np.float32(1) + x * (np.float32(1) - sigmoid)), grad_gate_up
             )
-            of_up[j] = element(y * x * sigmoid, of_gate_up)
+            grad_up[j] = element(y * x * sigmoid, grad_gate_up)
