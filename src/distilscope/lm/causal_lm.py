@@ -1,4 +1,4 @@
-"""A causal language model as a value; bound to a prompt and a horizon it is a `Distribution` over sequences."""
+"""A causal language model as a value; bound to prompts and a horizon it is a `Distribution` over sequences."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class PromptedLM:
         return self.sample_after(decoder_sampler.in_turn(0, n, len(self.prompts)), key)
 
     def sample_after(self, prompt_of: Int[np.ndarray, " n"], key: Key, *, slots: int = SLOTS) -> Sequences:
-        """One draw after each prompt named, by its place among `prompts`."""
+        """One draw after each prompt that `prompt_of` names by its place among `prompts`."""
         return self.model.sampler(
             self.model.network,
             prompts=self.prompts,
@@ -127,13 +127,13 @@ class PromptedLM:
         return scoring.score(self._scorer, draws, [other._scorer for other in others])
 
     def log_prob(self, x: Sequences) -> Float[Tensor, " n"]:
-        """Nats per sequence; -inf for one that this distribution cannot make."""
+        """Nats per sequence; -inf for one that cannot be drawn here."""
         self._require_prompts(x)
         total = x.sum_per_sequence(scoring.log_prob(self._scorer, x))
         return torch.from_numpy(np.where(self.possible(x), total, -np.inf))
 
     def possible(self, x: Sequences) -> Bool[np.ndarray, " n"]:
-        """Whether each sequence is one that can be made here: not too long, cut short, or going on after a stop."""
+        """Whether each sequence can be drawn here: it ends with its first stopping token, or is cut at the horizon."""
         stops = np.isin(x.ids, sorted(self.model.stopping))
         ends, number = stops[x.offsets[1:] - 1], x.sum_per_sequence(stops.astype(np.float64))
         return (x.lengths <= self.horizon) & (ends | (x.lengths == self.horizon)) & (number == ends)

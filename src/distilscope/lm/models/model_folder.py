@@ -18,6 +18,7 @@ from distilscope.lm.models.llama_config import LlamaConfig
 
 
 def read_config(folder: Path) -> dict[str, Any]:
+    """config.json; UsageError unless the folder is a model's, whole and without code of its own."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -81,6 +82,7 @@ def _shards(index: Path) -> list[str]:
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
+    """All weights of a model folder, by their names in it."""
     weights: dict[str, Tensor] = {}
     for path in weight_files(folder):
         try:
@@ -157,5 +159,5 @@ def copy_model(source: Path, folder: Path) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """As every JSON file of a model folder is written: the same value gives the same bytes."""
+    """Writes a JSON file of a model folder; equal values give equal bytes."""
     path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -21,7 +21,7 @@ from distilscope.lm.sequences import Sequences
 
 @dataclass(frozen=True)
 class Group:
-    """A process's place among them: number `rank` of `size`."""
+    """A process's place among those that train together: number `rank` of `size`."""
 
     rank: int = 0
     size: int = 1
@@ -38,7 +38,7 @@ class Group:
         )
 
     def add_up(self, tensor: Tensor) -> None:
-        """Puts the sum over all processes in its place, to the last bit the same for each."""
+        """Sums a tensor over all processes, in place; the result is the same for each, to the last bit."""
         if self.size > 1:
             torch.distributed.all_reduce(tensor)
 
@@ -56,7 +56,7 @@ ALONE = Group()
 
 @contextmanager
 def joined() -> Iterator[Group]:
-    """Inside, this process is one of those that torchrun has started."""
+    """Joins the processes that torchrun has started, and leaves them at the end."""
     where = device()
     if where.type == "cuda":
         torch.cuda.set_device(where)
