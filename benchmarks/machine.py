@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from distilscope.lm.kernels.onednn_weights import linear, packed
+from distilscope.lm.kernels.onednn_weights import linear, reordered
 from distilscope.lm.models.llama_config import LlamaConfig
 
 PASSES = 5
@@ -73,7 +73,7 @@ class Stage:
         if self.trains:
             ways = [_seconds(lambda: _there_and_back(inputs, weights))]
         else:
-            plain, laid_out = (F.linear, weights), (linear, [packed(weight) for weight in weights])
+            plain, laid_out = (F.linear, weights), (linear, [reordered(weight) for weight in weights])
             with torch.inference_mode():
                 ways = [_seconds(lambda way=way: _there(inputs, *way)) for way in (plain, laid_out)]
         return [self.rows / self.rows_per_token / seconds for seconds in min(ways, key=statistics.median)]
@@ -115,7 +115,7 @@ def peak(dtype: torch.dtype) -> float:
 
 def _square(size: int, dtype: torch.dtype) -> float:
     a = torch.randn(size, size).to(dtype)
-    laid_out = packed(a)
+    laid_out = reordered(a)
     with torch.inference_mode():
         return 2 * size**3 / min(_seconds(lambda: a @ a) + _seconds(lambda: linear(a, laid_out)))
 

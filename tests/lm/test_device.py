@@ -29,8 +29,15 @@ def network(monkeypatch) -> Llama:
         return np.zeros(tensor.shape, dtype=np.float32 if tensor.is_floating_point() else np.int64)
 
     uses = {
-        send: ("attention", "cached_attention", "inversion", "llama", "scoring", "training"),
-        fetch: ("inversion", "loss", "moments"),
+        send: (
+            "kernels.attention",
+            "kernels.inverse_cdf",
+            "kernels.kv_cache_attention",
+            "models.llama",
+            "scoring",
+            "training.objectives.cross_entropy",
+        ),
+        fetch: ("kernels.fused_cross_entropy", "kernels.inverse_cdf", "kernels.log_prob_moments"),
     }
     for function, modules in uses.items():
         for module in modules:

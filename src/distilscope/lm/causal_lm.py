@@ -1,4 +1,4 @@
-"""A causal language model as a value; bound to a prompt and a horizon it is a `Distribution` over sequences."""
+"""A causal language model as a value; bound to prompts and a horizon it is a `Distribution` over sequences."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from distilscope.distribution import Key
 from distilscope.errors import UsageError
 from distilscope.lm import scoring
 from distilscope.lm.data import tokenizer as vocabulary
-from distilscope.lm.device import device
-from distilscope.lm.models.model_folder import load_llama, stopping_ids
+from distilscope.lm.models.architectures import read_network
+from distilscope.lm.models.model_folder import stopping_ids
 from distilscope.lm.network import Network
-from distilscope.lm.samplers import decoder_sampler
+from distilscope.lm.samplers import Sampler, decoder_sampler
 from distilscope.lm.sequences import Prompts, Sequences
 from distilscope.selectivity import UNCHANGED, Chain, Selectivity
 
@@ -28,23 +28,19 @@ SLOTS = 256
 
 @dataclass(frozen=True)
 class CausalLM:
-    """A network, its tokenizer, the ids that end a sequence, and the selectivity at each next-token choice."""
+    """A network, the ids that end a sequence, its tokenizer, the selectivity at each next-token choice, and what draws
+    from it."""
 
     network: Network
     stopping: frozenset[int]
     tokenizer: Tokenizer | None = None
     selectivity: Selectivity = UNCHANGED
+    sampler: Sampler = decoder_sampler.draw
 
     @classmethod
     def from_folder(cls, folder: Path, *, dtype: torch.dtype = torch.float32) -> CausalLM:
         """Loads a folder in Hugging Face's layout; architectures other than Llama's by a slower generic path."""
-        llama = load_llama(folder, dtype)
-        if llama is None:
-            from distilscope.lm.models.transformers_model import TransformersNetwork
-
-            network = TransformersNetwork.from_folder(folder, dtype)
-        else:
-            network = llama.to(device())
+        network = read_network(folder, dtype)
         return cls(network, stopping_ids(folder), vocabulary.read_tokenizer(folder))
 
     def select(self, by: Selectivity) -> CausalLM:
@@ -112,8 +108,8 @@ class PromptedLM:
         return self.sample_after(decoder_sampler.in_turn(0, n, len(self.prompts)), key)
 
     def sample_after(self, prompt_of: Int[np.ndarray, " n"], key: Key, *, slots: int = SLOTS) -> Sequences:
-        """One draw after each prompt named, by its place among `prompts`."""
-        return decoder_sampler.draw(
+        """One draw after each prompt that `prompt_of` names by its place among `prompts`."""
+        return self.model.sampler(
             self.model.network,
             prompts=self.prompts,
             prompt_of=prompt_of,
@@ -131,13 +127,13 @@ class PromptedLM:
         return scoring.score(self._scorer, draws, [other._scorer for other in others])
 
     def log_prob(self, x: Sequences) -> Float[Tensor, " n"]:
-        """Nats per sequence; -inf for one that this distribution cannot make."""
+        """Nats per sequence; -inf for one that cannot be drawn here."""
         self._require_prompts(x)
         total = x.sum_per_sequence(scoring.log_prob(self._scorer, x))
         return torch.from_numpy(np.where(self.possible(x), total, -np.inf))
 
     def possible(self, x: Sequences) -> Bool[np.ndarray, " n"]:
-        """Whether each sequence is one that can be made here: not too long, cut short, or going on after a stop."""
+        """Whether each sequence can be drawn here: it ends with its first stopping token, or is cut at the horizon."""
         stops = np.isin(x.ids, sorted(self.model.stopping))
         ends, number = stops[x.offsets[1:] - 1], x.sum_per_sequence(stops.astype(np.float64))
         return (x.lengths <= self.horizon) & (ends | (x.lengths == self.horizon)) & (number == ends)

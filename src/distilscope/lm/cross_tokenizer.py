@@ -1,16 +1,15 @@
-"""One side's draws read by a model with another tokenizer: through their text, the only thing that both sides share.
+"""Scores one model's draws under a model with another tokenizer, through their text, which is all that both share.
 
 A side's own log-probability is exact: of the tokens as they were drawn. The other side's is that of the tokens its own
 tokenizer writes the text with (the canonical ones), after its own tokens of the prompt, with a stopping token where the
 draw ended.
 
 - Other tokens could make the same text, so this is a lower bound of the other side's probability of that text: tight
-  where
-  sequences are canonical. How often a side's own draws are not is measured (`canonical`).
+  where sequences are canonical. How often a side's own draws are not is measured (`canonical`).
 - A draw cut at the horizon is read as the beginning of a text, whatever follows; a character cut in two is left out.
 - So the two sides give probabilities to different sets of sequences, and a divergence near zero can come out below it.
-- The stopping token is the one of the same name, or else the first that the other side has; without any it ends
-  nothing.
+- The stopping token is the one of the same name, or else the first that the other side has; a side without any gives
+  probability zero to a draw that ended.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from distilscope.lm.sequences import Sequences, id_dtype
 
 @dataclass(frozen=True)
 class Reader:
-    """A model bound to prompts, and how its tokenizer goes on from them."""
+    """A model bound to prompts, with its tokenizer's way of continuing their text."""
 
     lm: PromptedLM
     continuations: Continuations

@@ -1,5 +1,4 @@
-"""What this machine computes on and what its hardware is good at: the one place where device and number format are
-chosen."""
+"""The device and number format of this process: the one place where both are chosen."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from distilscope.errors import UsageError
 
 
 def device() -> torch.device:
-    """Where networks live: the first GPU that this process may see (CUDA_VISIBLE_DEVICES says which), else the
+    """Where networks are: the first GPU that this process may see (CUDA_VISIBLE_DEVICES says which), else the
     processor.
 
     Of processes that train together each has the GPU of its own number, as torchrun's LOCAL_RANK counts them.
@@ -27,7 +26,7 @@ def device() -> torch.device:
 
 
 def collectives(where: torch.device) -> str:
-    """The library by which processes whose networks live there add up tensors."""
+    """The backend of torch.distributed for processes whose networks are on this device."""
     return "nccl" if where.type == "cuda" else "gloo"
 
 
@@ -48,7 +47,7 @@ def send(array: np.ndarray, where: torch.device) -> Tensor:
 
 
 def fetch(tensor: Tensor) -> Any:
-    """A tensor's values as an array of numpy, wherever it lives."""
+    """A tensor's values as an array of numpy, from whichever device."""
     return tensor.cpu().numpy()
 
 

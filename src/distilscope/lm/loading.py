@@ -61,7 +61,7 @@ def model_folder(reference: str) -> Path:
 
 
 def public_name(reference: str) -> str:
-    """A model's name without the place where it lies on this machine."""
+    """A model's name without its path on this machine."""
     return reference if reference.startswith(("hf:", "package:")) else Path(reference).name
 
 
@@ -72,7 +72,7 @@ def licence(reference: str) -> str | None:
         if reference.startswith("package:"):
             name = reference.removeprefix("package:")
             package = importlib.metadata.metadata(importlib.metadata.packages_distributions()[name][0]).json
-            return _said(
+            return _short_text(
                 _gguf_licence(_in_package(name)) or package.get("license_expression") or package.get("license")
             )
         path = (
@@ -80,12 +80,12 @@ def licence(reference: str) -> str | None:
             if reference.startswith("hf:")
             else Path(reference).expanduser()
         )
-        return _said(_gguf_licence(path) if path.suffix == ".gguf" else _card_licence(path))
+        return _short_text(_gguf_licence(path) if path.suffix == ".gguf" else _card_licence(path))
     except (DistilscopeError, OSError, ValueError, KeyError):
         return None
 
 
-def _said(licence: object) -> str | None:
+def _short_text(licence: object) -> str | None:
     return licence.strip() if isinstance(licence, str) and licence.strip() and len(licence) < 60 else None
 
 
@@ -115,6 +115,7 @@ def digest(folder: Path) -> str:
 
 
 def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -191,7 +192,7 @@ def _from_hub(name: str, *, fetch: bool = True) -> Path:
 
 @contextmanager
 def _asking_hub(name: str) -> Iterator[None]:
-    """Turns what the hub or the way to it says into an error with a remedy."""
+    """Turns an error of the hub, or of the network, into one with a remedy."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:

@@ -1,11 +1,11 @@
-"""Scores draws in one pass: under the model that drew them and, beside it, under others.
+"""Scores draws in one pass: under the model that drew them and under others.
 
 Each side gives every token's log-probability and its expectation under what drew the draws, v ~ q(.|x_<t). The
 difference of the two is a martingale difference: its sum over a sequence has mean zero, whichever side it is of. The
-sampler check (`gates`) and the control variates (`comparison`) are made of these.
+sampler check (`evaluation.gates`) and the control variates (`evaluation.control_variates`) are made of these.
 
 Logits over the whole vocabulary exist for a few hundred positions at a time, never for the whole batch.
-Sequences of like length run together, so that attention pads little, and what they have in common is computed once.
+Sequences of about the same length run together, so that attention pads little, and equal prefixes are computed once.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from distilscope.selectivity import Selectivity
 from distilscope.system.thread_pool import keep_on
 
 BATCH_TOKENS = 4096
-"""Most tokens run through the network at once; fewer where several threads shall end together."""
+"""Most tokens run through the network at once; fewer where several threads compute, so that they end together."""
 
-PARTS = 2
-"""Batches for each of several threads, at least: a long one and a short one take about as long as two others."""
+BATCHES_PER_THREAD = 2
+"""At least, where there are several threads: one with a long batch then takes a short one, and all end together."""
 
-FEW = 512
-"""Tokens of a batch that is not made smaller for that: its matrix products would be slower."""
+LEAST_BATCH_TOKENS = 512
+"""A batch is not made smaller than this for the threads' sake: its matrix products would be slower."""
 
 Model = tuple[Network, Selectivity]
 """A network and the selectivity of its next-token choices."""
@@ -42,7 +42,7 @@ Model = tuple[Network, Selectivity]
 Places = Int[np.ndarray, " m"]
 Targets = Int[Tensor, " m"]
 Logits = Iterator[tuple[Network, Float[Tensor, "m v"]]]
-"""Each network's in turn, computed when they are asked for: of many networks only two at a time have any."""
+"""Each network with its logits, computed when asked for: of many networks only two at a time have logits in memory."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class TokenScores:
 
     log_prob: Float[np.ndarray, " tokens"]
     expected: Float[np.ndarray, " tokens"]
-    """E_v log-probability of v, v ~ q(.|x_<t) with q what drew the draws; -inf where q can make what this side cannot.
-    """
+    """E_v log-probability of v, v ~ q(.|x_<t), q being the model that drew; -inf where q can draw what this side
+    cannot."""
 
     def totals(self, draws: Sequences) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
         """Per sequence: log-probability, and its deviation from the sum of its step-by-step expectations (NaN where not
@@ -86,7 +86,7 @@ class OwnScores(TokenScores):
 
 
 def score(own: Model, draws: Sequences, others: Sequence[Model] = ()) -> tuple[OwnScores, tuple[TokenScores, ...]]:
-    """Scores draws of `own` under itself and under each of `others`; a network that stands in several runs once.
+    """Scores draws of `own` under itself and under each of `others`; a network that is in several of them runs once.
 
     Every network is over the same token ids (ValueError otherwise).
     """
@@ -112,7 +112,7 @@ def score(own: Model, draws: Sequences, others: Sequence[Model] = ()) -> tuple[O
 
 
 def score_data(data: Sequences, others: Sequence[Model]) -> tuple[TokenScores, ...]:
-    """Scores sequences that no model here made: there is nothing to take expectations under, so these are NaN."""
+    """Scores data that no model here drew. There is no q to take expectations under, so these are NaN."""
     theirs = tuple(
         TokenScores(_empty(len(data.ids), 1)[0], np.full(len(data.ids), np.nan, dtype=np.float32)) for _ in others
     )
@@ -128,14 +128,14 @@ def score_data(data: Sequences, others: Sequence[Model]) -> tuple[TokenScores, .
 
 
 def log_prob(model: Model, sequences: Sequences) -> Float[np.ndarray, " tokens"]:
-    """Each token's log-probability (nats) and nothing else: sequences from anywhere."""
+    """Each token's log-probability (nats) and nothing else; the sequences may come from anywhere."""
     return score_data(sequences, [model])[0].log_prob
 
 
 def _by_network(
     models: Sequence[Model], results: Sequence[TokenScores]
 ) -> dict[Network, list[tuple[Selectivity, TokenScores]]]:
-    """Under what selectivities each network scores, and where its results go."""
+    """For each network the selectivities that it is scored at, with the arrays that take the results."""
     sides: dict[Network, list[tuple[Selectivity, TokenScores]]] = {}
     for (network, selectivity), result in zip(models, results, strict=True):
         sides.setdefault(network, []).append((selectivity, result))
@@ -163,13 +163,12 @@ def _for_each_piece(
             take(piece, send(sequences.ids[piece].astype(np.int64), held.device), logits)
 
     threads = threads_for(distinct)
-    share = BATCH_TOKENS if threads == 1 else -(-int(sequences.positions.sum()) // (PARTS * threads))
+    share = BATCH_TOKENS if threads == 1 else -(-int(sequences.positions.sum()) // (BATCHES_PER_THREAD * threads))
     ids = [row.tobytes() for row in sequences]
-    alike = sorted(
-        range(len(sequences)), key=lambda row: (sequences.prompt_of[row], ids[row])
-    )  # what begins alike, side by side
-    together = np.array(alike, dtype=np.int64)
-    lengths, most = sequences.positions[together], min(BATCH_TOKENS, max(FEW, share))
+    # sequences with a common beginning next to each other, so that a batch computes it once
+    by_prefix = sorted(range(len(sequences)), key=lambda row: (sequences.prompt_of[row], ids[row]))
+    together = np.array(by_prefix, dtype=np.int64)
+    lengths, most = sequences.positions[together], min(BATCH_TOKENS, max(LEAST_BATCH_TOKENS, share))
     batches = [together[rows] for rows in batches_of_like_length(lengths, most)]
     for _ in over_threads(distinct, run, batches, len(batches)):
         pass

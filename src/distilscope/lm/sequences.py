@@ -58,7 +58,7 @@ class Sequences:
 
     @property
     def positions(self) -> Int[np.ndarray, " n"]:
-        """How many tokens a network reads to predict each sequence: its prompt and all its ids but the last."""
+        """How many tokens a network reads to predict each sequence: its prompt and all its ids but the last one."""
         return self.contexts + self.lengths - 1
 
     def read(self) -> list[Integer[np.ndarray, " positions"]]:
@@ -70,12 +70,12 @@ class Sequences:
 
     @cached_property
     def prefixes(self) -> Prefixes:
-        """The distinct prefixes of those tokens. Kept: every network that scores a batch asks for them."""
+        """The distinct prefixes of those tokens. Cached: every network that scores a batch asks for them."""
         return Prefixes.among(self.read())
 
     @cached_property
     def offsets(self) -> Int[np.ndarray, " n_plus_1"]:
-        """Where each sequence begins among `ids`, and at last where they end. Kept: every batch asks for it."""
+        """Where each sequence begins among `ids`, and their total. Cached: every batch asks for it."""
         return np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)])
 
     def __iter__(self) -> Iterator[np.ndarray]:

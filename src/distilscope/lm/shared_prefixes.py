@@ -1,5 +1,5 @@
-"""What sequences have in common: positions that end the same prefix have the same hidden state, which need be computed
-only once.
+"""Equal prefixes of several sequences: positions that end the same prefix have the same hidden state, which is then
+computed once.
 
 All sequences after one prompt share at least that.
 """
@@ -18,9 +18,9 @@ class Prefixes:
     """The distinct prefixes of sequences that lie end to end, numbered in the order in which they first occur."""
 
     of: Int[np.ndarray, " t"]
-    """Which of them each position ends."""
+    """The number of the prefix that each position ends."""
     first: Int[np.ndarray, " n"]
-    """The first position that ends each."""
+    """The first position that ends each prefix."""
 
     @classmethod
     def among(cls, rows: Sequence[Integer[np.ndarray, " _"]]) -> Prefixes:
@@ -30,7 +30,7 @@ class Prefixes:
         tokens[real] = np.concatenate(rows)
         most = int(tokens.max()) + 1
         found, ends, known = np.zeros(real.shape, dtype=np.int64), np.zeros(len(rows), dtype=np.int64), 0
-        for at in range(real.shape[1]):  # a prefix is one that is shorter by a token, and that token
+        for at in range(real.shape[1]):  # a prefix is named by the prefix one token shorter, and that token
             alive = np.flatnonzero(real[:, at])
             numbers = np.unique(ends[alive] * most + tokens[alive, at], return_inverse=True)[1]
             ends[alive] = found[alive, at] = known + numbers
@@ -39,8 +39,8 @@ class Prefixes:
 
 
 def distinct(values: Int[np.ndarray, " t"]) -> tuple[Int[np.ndarray, " t"], Int[np.ndarray, " n"]]:
-    """Which of the distinct values each is, in the order in which they first occur; and where each of these occurs
-    first."""
+    """For each value its number among the distinct ones, in the order in which they first occur; and the place of each
+    one's first occurrence."""
     _, first, of = np.unique(values, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty_like(order)

@@ -142,10 +142,10 @@ def test_some_rows_of_many_are_drawn_from(invert, dtype):
 def test_wherever_the_largest_logits_stand(invert, higher):
     """The last tokens far likelier than the first ones, or the other way round."""
     logits, u = (
-        np.random.default_rng(0).normal(0, 2, (40, 2 * inverse_cdf.SOME)).astype(np.float32),
+        np.random.default_rng(0).normal(0, 2, (40, 2 * inverse_cdf.HEAD)).astype(np.float32),
         (np.arange(40) + 0.5) / 40,
     )
-    logits[:, inverse_cdf.SOME :] += higher
+    logits[:, inverse_cdf.HEAD :] += higher
     exact = torch.from_numpy(logits).double().log_softmax(-1).numpy()
     tokens, log_prob = invert(torch.from_numpy(logits), u)
     np.testing.assert_allclose(log_prob, exact[np.arange(40), tokens], atol=2e-6, rtol=2e-6)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from distilscope.distribution import Key
-from distilscope.lm.kernels.onednn_weights import linear, packed, with_spare
+from distilscope.lm.kernels.onednn_weights import linear, reordered, with_spare_rows
 from distilscope.lm.models.llama import Llama
 from distilscope.lm.models.llama_config import LlamaConfig
 from fake_models import tiny_llama
@@ -12,16 +12,16 @@ from fake_models import tiny_llama
 @pytest.mark.parametrize(("dtype", "within"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
 @pytest.mark.parametrize("rows", [1, 64, 100])
 @torch.inference_mode()
-def test_a_packed_product_is_the_exact_one_to_rounding(rows, dtype, within):
+def test_a_product_by_a_reordered_matrix_is_the_exact_one_to_rounding(rows, dtype, within):
     random = torch.Generator().manual_seed(0)
     x, weight = (torch.randn(shape, generator=random).to(dtype) for shape in [(rows, 96), (160, 96)])
     exact = x.double() @ weight.double().T
-    torch.testing.assert_close(linear(x, packed(weight)).double(), exact, rtol=within, atol=10 * within)
+    torch.testing.assert_close(linear(x, reordered(weight)).double(), exact, rtol=within, atol=10 * within)
 
 
-def test_a_network_in_training_is_not_packed():
+def test_a_network_in_training_has_no_reordered_weights():
     with pytest.raises(ValueError, match="its weights change"):
-        _ = tiny_llama().requires_grad_(True).packed
+        _ = tiny_llama().requires_grad_(True).reordered
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_a_network_in_training_is_not_packed():
 )
 def test_only_where_rows_of_a_product_would_be_whole_pages_are_there_spare_ones(dtype, rows, spare):
     weight = torch.ones(rows, 3, dtype=dtype)
-    roomy = with_spare(weight)
+    roomy = with_spare_rows(weight)
     assert torch.equal(roomy[:rows], weight)
     assert roomy[rows:].shape == (spare, 3)
     assert not roomy[rows:].any()

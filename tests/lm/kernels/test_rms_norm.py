@@ -66,3 +66,20 @@ def test_without_a_gradient_it_is_rounded_once(dtype):
     assert ours.dtype == dtype
     torch.testing.assert_close(ours.double(), exact, atol=1e-7, rtol=0.51 * torch.finfo(dtype).eps + 1e-6)
     assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_sum_and_its_norm(dtype):
+    random = torch.Generator().manual_seed(0)
+    x, more, gain = (torch.randn(shape, generator=random).to(dtype) for shape in ((5, 37), (5, 37), (37,)))
+    total = x + more
+    found, normed = add_and_norm(x.clone(), more, gain, 1e-5)
+    assert torch.equal(found, total)
+    torch.testing.assert_close(normed, rms_norm(total, gain, 1e-5), rtol=0, atol=0)
+
+
+def test_with_a_gradient_nothing_is_overwritten():
+    x, more, gain = torch.ones(2, 4, requires_grad=True), torch.ones(2, 4, requires_grad=True), torch.ones(4)
+    add_and_norm(x, more, gain, 0.0)[1].sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x, torch.ones(2, 4))

@@ -13,7 +13,7 @@ from distilscope.errors import UsageError
 from distilscope.lm.causal_lm import CausalLM
 from distilscope.lm.models.llama import Llama
 from distilscope.lm.models.llama_config import LlamaConfig
-from distilscope.lm.models.model_folder import load_llama, write_model
+from distilscope.lm.models.model_folder import write_model
 from distilscope.lm.models.transformers_model import TransformersNetwork
 from distilscope.lm.scoring import score
 from distilscope.selectivity import UNCHANGED, Temperature, TopK
@@ -119,7 +119,10 @@ def test_weights_and_configuration_make_the_round_trip(changes, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
     assert not any(weight.requires_grad for weight in again.parameters())
     write_model(tmp_path, network.config, network.to_hf(), stopping=frozenset([0]), tokenizer=None)
-    loaded, theirs = load_llama(tmp_path, torch.float32), transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    loaded, theirs = (
+        Llama.from_folder(tmp_path, torch.float32),
+        transformers.AutoModelForCausalLM.from_pretrained(tmp_path),
+    )
     sequences = ragged(LENGTHS, network.vocabulary)
     with torch.inference_mode():
         ours = torch.cat(list(loaded.logits(sequences)))

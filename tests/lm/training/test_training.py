@@ -21,6 +21,7 @@ from distilscope.lm.models.llama import Llama
 from distilscope.lm.models.model_folder import write_model
 from distilscope.lm.sequences import Sequences
 from distilscope.lm.training import loop as training_module
+from distilscope.lm.training.batches import Epochs
 from distilscope.lm.training.config import Training
 from distilscope.lm.training.loop import Trained, held_out_loss, train
 from distilscope.lm.training.objectives.cross_entropy import token_loss
@@ -248,10 +249,10 @@ def test_every_epoch_is_a_permutation_from_the_key_alone(sequences, batch, epoch
     steps = range(epoch * per_epoch, (epoch + 1) * per_epoch)
 
     def rows(key: Key, seen: list[int]) -> list[int]:
-        order = training_module._Order(sequences, batch, key)
+        source = Epochs(ragged([1] * sequences, 5), Training(batch_sequences=batch), key)
         for step in seen:
-            order.rows(step)
-        return np.concatenate([order.rows(step) for step in steps]).tolist()
+            source.rows(step)
+        return np.concatenate([source.rows(step) for step in steps]).tolist()
 
     found = rows(KEY, [])
     assert sorted(found) == list(range(sequences))
@@ -261,8 +262,8 @@ def test_every_epoch_is_a_permutation_from_the_key_alone(sequences, batch, epoch
 
 
 def test_epochs_differ_from_one_another():
-    order = training_module._Order(30, 30, KEY)
-    assert len({tuple(order.rows(epoch).tolist()) for epoch in range(4)}) == 4
+    source = Epochs(ragged([1] * 30, 5), Training(batch_sequences=30), KEY)
+    assert len({tuple(source.rows(epoch).tolist()) for epoch in range(4)}) == 4
 
 
 def test_training_is_a_function_of_the_key(tmp_path, undisturbed):

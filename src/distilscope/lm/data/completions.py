@@ -1,7 +1,7 @@
-"""Real text in place of a model's draws: prompts and completions from a file, tokenised once.
+"""Prompts and completions from a file, tokenised once: real data in place of p*'s draws.
 
-What comes of it is data, not draws: no model made it, so there is nothing that its log-probabilities could be held
-against, and neither gate applies. A completion is tokenised by itself and put behind its prompt's tokens. It ends with
+No model drew them, so no log-probabilities were recorded and neither gate applies. A completion is tokenised by itself
+and put behind its prompt's tokens. It ends with
 its first stopping token; where it has none, one is appended, unless the sequence then exceeds the horizon, at which it
 is cut.
 """

@@ -1,5 +1,5 @@
-"""Draws as text: for eyes, for counting bytes, and for a model with another tokenizer to read. Never for scoring what
-drew them."""
+"""Draws as text: to be read, to count bytes, and to score under a model with another tokenizer; never under the model
+that drew them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _beyond_first(tokenizer: Tokenizer, rows: list[list[int]]) -> list[str | Non
 
 
 class Continuations:
-    """How one tokenizer writes text that goes on from a prompt (its text and its ids, which stay as they are)."""
+    """Tokenises texts that continue a prompt whose own ids stay as they are."""
 
     def __init__(
         self, tokenizer: Tokenizer | None, prompts: tuple[str, ...], prompt_ids: tuple[tuple[int, ...], ...]
@@ -58,7 +58,7 @@ class Continuations:
         ]
 
     def _with_prompt(self, text: str, which: int) -> list[int] | None:
-        """Written in one piece with its prompt, for tokenizers that mark the beginning of a text."""
+        """Tokenised together with its prompt, for tokenizers that mark the beginning of a text."""
         prompt = list(self.prompt_ids[which])
         ids = self.tokenizer.encode(self.prompts[which] + text, add_special_tokens=False).ids
         rest = ids[len(prompt) :]

@@ -1,7 +1,11 @@
 """Draws tokens by inversion: the token at which a cumulative distribution passes a uniform number.
 
-Sums run in two levels, the upper one in double precision: first the block of tokens, then the token within it. A token
-of probability zero is never drawn.
+The cumulative sum has two levels, the upper one in double precision: first the block of tokens, then the token within
+it. So it is exact enough for any vocabulary, and only one block is searched token by token. A token of probability zero
+is never drawn.
+
+The loop reads the logits where they lie and writes a sum per block; torch writes probabilities and cumulative sums as
+large as the logits.
 """
 
 from __future__ import annotations
@@ -15,9 +19,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from distilscope.lm.device import fetch, send
-from distilscope.lm.kernels.exp2 import PER_NAT, power_of_two
-from distilscope.lm.kernels.logsumexp import largest, mass
-from distilscope.lm.kernels.numba_cache import array, compiled, fits, in_rows, number
+from distilscope.lm.kernels.bfloat16 import number
+from distilscope.lm.kernels.exp2 import LOG2_E, exp2
+from distilscope.lm.kernels.logsumexp import row_max, sum_exp
+from distilscope.lm.kernels.numba_cache import compiled
+from distilscope.lm.kernels.tensor_arrays import array, fits, in_rows
 
 
 def invert_cdf(
@@ -29,73 +35,74 @@ def invert_cdf(
     if not fits(whole):
         found = _by_torch(logits.index_select(0, send(rows, logits.device)).float(), send(uniforms, logits.device))
         return fetch(found[0]), fetch(found[1])
-    tokens, log_prob, vocabulary = (
-        np.empty(len(rows), dtype=np.int64),
-        np.empty(len(rows), dtype=np.float32),
-        logits.shape[1],
-    )
-    _invert(array(whole), vocabulary, rows, uniforms, _width(vocabulary), tokens, log_prob)
+    tokens, log_prob = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.float32)
+    vocabulary = logits.shape[1]
+    _invert(array(whole), vocabulary, rows, uniforms, _block_size(vocabulary), tokens, log_prob)
     return tokens, log_prob
 
 
-def _width(vocabulary: int) -> int:
-    """Tokens of a block: about the square root of all."""
+def _block_size(vocabulary: int) -> int:
+    """About the square root of the vocabulary: then finding the block and the token within it cost the same."""
     return 2 ** math.ceil(math.log2(max(2, vocabulary)) / 2)
 
 
-SOME = 2048
-"""Tokens whose largest logit all are exponentiated over, unless another is far larger: the largest of all would cost a
-pass over them."""
+HEAD = 2048
+"""Tokens whose largest logit stands in for the largest of all, which would cost another pass over them: exponentials
+need only be relative to one that is not far smaller."""
 
-ENOUGH = 2.0**40
-"""A mass over that of this logit that shows another to be far larger, or this one to be no number."""
+TOO_MUCH = 2.0**40
+"""A sum of exponentials that shows that another logit is far larger (or NaN): they are then summed again, relative to
+the largest of all."""
 
 
 @compiled
-def _sum_up(logits: Any, first: Any, end: Any, width: Any, top: Any, sums: Any) -> Any:
-    """The mass of all, over that of `top`, and what each block adds it up to."""
-    all_mass = 0.0
+def _block_sums(logits: Any, first: Any, end: Any, width: Any, top: Any, sums: Any) -> Any:
+    """Writes to `sums` the cumulative sum of exp(logits - top) up to each block's end; returns the whole sum."""
+    total = 0.0
     for k in range(len(sums)):
         start = first + k * width
-        all_mass += mass(logits, start, min(start + width, end), top)
-        sums[k] = all_mass
-    return all_mass
+        total += sum_exp(logits, start, min(start + width, end), top)
+        sums[k] = total
+    return total
 
 
 @compiled
 def _invert(logits: Any, vocabulary: Any, rows: Any, uniforms: Any, width: Any, tokens: Any, log_prob: Any) -> None:
-    apart, logits = logits.shape[1], logits.reshape(-1)
+    """Finds for each uniform number first the block of `width` tokens and then the token; rows may be further apart in
+    memory than the vocabulary is long."""
+    stride, logits = logits.shape[1], logits.reshape(-1)
     sums = np.empty(-(-vocabulary // width), np.float64)
     for i in range(len(rows)):
-        first = rows[i] * apart
+        first = rows[i] * stride
         end = first + vocabulary
-        top = largest(logits, first, min(first + SOME, end))
-        all_mass = _sum_up(logits, first, end, width, top, sums)
-        if not all_mass < ENOUGH:
-            top = largest(logits, first, end)
-            all_mass = _sum_up(logits, first, end, width, top, sums)
-        target, k = uniforms[i] * all_mass, 0
-        while sums[k] <= target and sums[k] < all_mass:  # at most the last block that adds anything
+        top = row_max(logits, first, min(first + HEAD, end))
+        total = _block_sums(logits, first, end, width, top, sums)
+        if not total < TOO_MUCH:
+            top = row_max(logits, first, end)
+            total = _block_sums(logits, first, end, width, top, sums)
+        target, k = uniforms[i] * total, 0
+        while sums[k] <= target and sums[k] < total:  # not past the last block that adds anything
             k += 1
         start = first + k * width
+        # `before`: the cumulative sum before a token; `found`: the last token of any probability up to it
         before, found = sums[k - 1] if k else 0.0, start
         for j in range(start, min(start + width, end)):
-            added = power_of_two((number(logits[j]) - top) * PER_NAT)
+            added = exp2((number(logits[j]) - top) * LOG2_E)
             if added > 0:
                 found = j
                 before += added
                 if before > target:
                     break
         tokens[i] = found - first
-        log_prob[i] = np.float64(number(logits[found])) - np.float64(top) - math.log(all_mass)
+        log_prob[i] = np.float64(number(logits[found])) - np.float64(top) - math.log(total)
 
 
 def _by_torch(
     logits: Float[Tensor, "n v"], uniforms: Float[Tensor, " n"]
 ) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
-    """The same by torch's operations, on the device where the logits are."""
+    """As `_invert`, by torch's operations, on the device where the logits are."""
     probs = logits.softmax(-1)
-    width = _width(probs.shape[-1])
+    width = _block_size(probs.shape[-1])
     missing = -probs.shape[-1] % width
     blocks = (torch.nn.functional.pad(probs, (0, missing)) if missing else probs).unflatten(-1, (-1, width))
     rows = torch.arange(len(probs), device=probs.device)

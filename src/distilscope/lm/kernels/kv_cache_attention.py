@@ -1,4 +1,10 @@
-"""Attention of new tokens over their slots' caches of keys and values: a decoding step's own."""
+"""A decoding step's attention: one new token per slot, over that slot's cache of keys and values.
+
+Memory bandwidth is what such a step costs: every cached key and value is read once. The loop rotates, writes the new
+key and value into the cache, and attends, head by head, with all queries that share a key-value head at once, and asks
+for the next head's memory in the meantime. torch gathers the slots' caches into a copy first, whenever not all slots
+are stepped in order.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +19,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from distilscope.lm.device import send
-from distilscope.lm.kernels.attention import weigh
-from distilscope.lm.kernels.exp2 import PER_NAT, power_of_two
-from distilscope.lm.kernels.numba_cache import array, compiled, fits
-from distilscope.lm.kernels.rotary import rotated, turned
-from distilscope.lm.kernels.simd import BLOCK, fetch_ahead, lanes, put, spread, total
+from distilscope.lm.kernels.attention import softmax_times_values
+from distilscope.lm.kernels.exp2 import LOG2_E, exp2
+from distilscope.lm.kernels.numba_cache import compiled
+from distilscope.lm.kernels.rotary import rotate_head, rotated
+from distilscope.lm.kernels.simd import LANES, broadcast, load, prefetch, store, sum_lanes
+from distilscope.lm.kernels.tensor_arrays import array, fits
 
 
 class CachedAttention:
-    """For all layers of one step: in which slot and where each new token stands, and how queries and keys there are
-    rotated.
+    """One step's attention, for all layers: the slot and position of each new token, and its rotary tables.
 
-    `also`: slots whose caches take the same new keys and values, and of which token.
+    `also` names slots whose caches take the same new keys and values, and of which token: slots whose sequences are
+    still equal are computed once.
     """
 
     def __init__(
@@ -48,7 +55,7 @@ class CachedAttention:
         self.rows, self.columns, *self.shared = (send(part, where) for part in (slot, position, *self.also))
         self.all_in_order = np.array_equal(slot, np.arange(len(slot)))
         unseen = torch.arange(room, device=where) > self.columns[:, None]
-        self.bias = torch.zeros(unseen.shape, device=where).masked_fill_(unseen, -math.inf)[:, None, None]
+        self.mask = torch.zeros(unseen.shape, device=where).masked_fill_(unseen, -math.inf)[:, None, None]
 
     def __call__(
         self,
@@ -56,10 +63,10 @@ class CachedAttention:
         keys: Float[Tensor, "slots kv room d"],
         values: Float[Tensor, "slots kv room d"],
     ) -> Float[Tensor, "n qd"]:
-        """Writes the new keys and values into the cache; what the queries then find there, which the next call may
-        write over.
+        """Writes the new keys and values into the cache; returns what the queries then attend to, in memory that the
+        next call may write over.
 
-        `heads`: queries, keys, values, not rotated.
+        `heads` holds queries, keys and values, not yet rotated.
         """
         n, total, width = heads.shape
         kv = keys.shape[1]
@@ -81,17 +88,17 @@ class CachedAttention:
                 all_of_them[others, :, self.columns[of]] = new[of]
         if not (self.all_in_order and len(self.rows) == len(keys)):
             keys, values = keys.index_select(0, self.rows), values.index_select(0, self.rows)
-        # queries that share a key-value head stand together, so that neither is ever repeated in memory
+        # queries that share a key-value head are multiplied with it together, so that neither is repeated in memory
         products = torch.matmul(q.unflatten(1, (keys.shape[1], -1)), keys.transpose(-1, -2))
-        return weigh(products, values, self.bias).flatten(1)
+        return softmax_times_values(products, values, self.mask).flatten(1)
 
 
 @cache
 def _compiled_for(shared: int, width: int) -> Callable[..., None]:
-    """The loop for so many queries to a key-value head of this width, which must be known for a row to be in lanes.
+    """The loop for `shared` queries to a key-value head of this width, which is a vector's number of lanes.
 
-    A slice in a loop would be counted as a reference, which costs more than reading it: arrays are of one dimension,
-    and places computed.
+    Arrays are made flat and places computed: a slice in a loop would count references, which costs more than reading
+    it.
     """
 
     @compiled
@@ -111,47 +118,47 @@ def _compiled_for(shared: int, width: int) -> Callable[..., None]:
         heads, cos, sin, keys, values, found = (
             heads.reshape(-1), cos.reshape(-1), sin.reshape(-1), keys.reshape(-1), values.reshape(-1), found.reshape(-1)
         )  # fmt: skip
-        scale = np.float32(PER_NAT / math.sqrt(width))
-        most = room + BLOCK  # of the last block, some weights are of no meaning and not read
+        scale = np.float32(LOG2_E / math.sqrt(width))  # log2(e) is put into the queries: exp(x) is then one 2^x
+        most = room + LANES  # per query; the last vector may reach past `seen`, where nothing is read
         highest, weights = np.empty(shared, np.float32), np.zeros(shared * most, np.float32)
         for i in range(len(slot)):
-            seen, c, z = position[i] + 1, lanes(cos, i * width, width), lanes(sin, i * width, width)
+            seen, c, z = position[i] + 1, load(cos, i * width, width), load(sin, i * width, width)
             first = i * kv * (shared + 2)
             for g in range(kv):
                 cached = (slot[i] * kv + g) * room * width
-                # where the next one's are; the last query that reads a place here asks for them there, so that they
-                # arrive one by one
+                # the next head's cache: while the last query here reads a row, the same row there is prefetched, so
+                # that memory is never asked for all at once and never idle
                 after = cached + room * width if g + 1 < kv else slot[min(i + 1, len(slot) - 1)] * kv * room * width
                 latest = cached + position[i] * width
-                put(turned(lanes(heads, (first + shared * kv + g) * width, width), c, z), keys, latest)
-                put(lanes(heads, (first + (shared + 1) * kv + g) * width, width), values, latest)
-                for m in range(shared):
-                    query = turned(lanes(heads, (first + g * shared + m) * width, width), c, z) * scale
+                store(rotate_head(load(heads, (first + shared * kv + g) * width, width), c, z), keys, latest)
+                store(load(heads, (first + (shared + 1) * kv + g) * width, width), values, latest)
+                for m in range(shared):  # scores, and each query's largest
+                    query = rotate_head(load(heads, (first + g * shared + m) * width, width), c, z) * scale
                     largest = np.float32(-np.inf)
                     for t in range(seen):
                         if m == shared - 1:
-                            fetch_ahead(keys, after + t * width, width)
-                        product = total(query * lanes(keys, cached + t * width, width))
+                            prefetch(keys, after + t * width, width)
+                        product = sum_lanes(query * load(keys, cached + t * width, width))
                         weights[m * most + t] = product
                         largest = product if product > largest else largest
                     highest[m] = largest
-                for m in range(shared):
-                    for start in range(m * most, m * most + seen, BLOCK):
-                        put(power_of_two(lanes(weights, start, BLOCK) - highest[m]), weights, start)
-                for m in range(shared):
-                    mass, sums = np.float32(0), spread(np.float32(0), width)
+                for m in range(shared):  # exponentials relative to it
+                    for start in range(m * most, m * most + seen, LANES):
+                        store(exp2(load(weights, start, LANES) - highest[m]), weights, start)
+                for m in range(shared):  # the weighted sum of values, divided once at the end
+                    total, sums = np.float32(0), broadcast(np.float32(0), width)
                     for t in range(seen):
                         weight = weights[m * most + t]
-                        mass += weight
+                        total += weight
                         if m == shared - 1:
-                            fetch_ahead(values, after + t * width, width)
-                        sums = sums + lanes(values, cached + t * width, width) * weight
-                    put(sums * (np.float32(1) / mass), found, ((i * kv + g) * shared + m) * width)
-        for j in range(len(others)):
+                            prefetch(values, after + t * width, width)
+                        sums = sums + load(values, cached + t * width, width) * weight
+                    store(sums * (np.float32(1) / total), found, ((i * kv + g) * shared + m) * width)
+        for j in range(len(others)):  # slots with the same tokens take copies
             i = of[j]
             for g in range(kv):
                 latest, same = (slot[i] * kv + g) * room + position[i], (others[j] * kv + g) * room + position[i]
-                put(lanes(keys, latest * width, width), keys, same * width)
-                put(lanes(values, latest * width, width), values, same * width)
+                store(load(keys, latest * width, width), keys, same * width)
+                store(load(values, latest * width, width), values, same * width)
 
     return attend

@@ -1,7 +1,7 @@
 """Moments of log-probabilities under what drew the draws, v ~ q(.|x_<t), for the positions of one piece of logits.
 
-On a processor each logit is read where it stands, a few times in a row, by one thread; torch makes some twenty passes
-over arrays of all.
+A loop goes over a row two or three times while it is in the processor's cache: for the maximum, for the sum of
+exponentials, for the moments. torch makes some twenty passes over arrays as large as all the logits.
 """
 
 from __future__ import annotations
@@ -15,22 +15,24 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from distilscope.lm.device import fetch
-from distilscope.lm.kernels.exp2 import PER_NAT, power_of_two
-from distilscope.lm.kernels.logsumexp import largest, mass
-from distilscope.lm.kernels.numba_cache import array, compiled, number
-from distilscope.lm.kernels.simd import BLOCK, lanes, larger, spread, total, weighted
+from distilscope.lm.kernels.bfloat16 import number
+from distilscope.lm.kernels.exp2 import LOG2_E, exp2
+from distilscope.lm.kernels.logsumexp import row_max, sum_exp
+from distilscope.lm.kernels.numba_cache import compiled
+from distilscope.lm.kernels.simd import LANES, broadcast, load, maximum, sum_lanes, weighted
+from distilscope.lm.kernels.tensor_arrays import array
 
 Numbers = Float[np.ndarray, " m"]
 
 
 def loops_fit(logits: Float[Tensor, "m v"]) -> bool:
-    """Whether the compiled loops are for it; unlike others they win beside torch's operations on several threads,
-    too."""
+    """Whether the compiled loops are for it. Unlike `fits`, whatever torch's threads: one thread in these
+    loops is faster than several in torch's operations."""
     return logits.is_cpu and logits.dtype == torch.float32
 
 
 class Moments:
-    """q at these positions, of whose tokens the targets are one each; in nats."""
+    """The moments under q = softmax(logits) at these positions, and log-probabilities of one target each; in nats."""
 
     def __init__(self, logits: Float[Tensor, "m v"], targets: Int[Tensor, " m"]) -> None:
         self.targets = targets
@@ -67,7 +69,7 @@ class Moments:
 
 def log_prob_at(logits: Float[Tensor, "m v"], targets: Int[Tensor, " m"]) -> Numbers:
     """log softmax(logits) at the targets."""
-    if not loops_fit(logits) or torch.get_num_threads() > 1:  # for one pass two threads of torch do as well
+    if not loops_fit(logits) or torch.get_num_threads() > 1:  # torch needs few passes for it: two threads are as fast
         return _at(logits.log_softmax(-1), targets)
     found = np.empty(len(logits), np.float32)
     _log_prob(array(logits.contiguous()), targets.numpy(), found)
@@ -83,53 +85,61 @@ def _log_prob(logits: Any, targets: Any, log_prob: Any) -> None:
     vocabulary, logits = logits.shape[1], logits.reshape(-1)
     for i in range(len(targets)):
         start = i * vocabulary
-        top = largest(logits, start, start + vocabulary)
-        log_prob[i] = number(logits[start + targets[i]]) - top - math.log(mass(logits, start, start + vocabulary, top))
+        top = row_max(logits, start, start + vocabulary)
+        log_prob[i] = (
+            number(logits[start + targets[i]]) - top - math.log(sum_exp(logits, start, start + vocabulary, top))
+        )
 
 
 @compiled
 def _own(logits: Any, targets: Any, log_prob: Any, expected: Any, variance: Any) -> None:
+    """log q(target), E_q log q and Var_q log q of each row.
+
+    The moments are of log q relative to its maximum, of which the logarithm of the sum is subtracted at the end: where
+    q is nearly a point mass these are near 0, so that the difference E[x^2] - E[x]^2 loses no digits.
+    """
     vocabulary, logits = logits.shape[1], logits.reshape(-1)
     for i in range(len(targets)):
         start, end = i * vocabulary, (i + 1) * vocabulary
-        whole = end - vocabulary % BLOCK
-        top = largest(logits, start, end)
-        all_mass = mass(logits, start, end, top)
-        firsts, seconds = spread(np.float32(0), BLOCK), spread(np.float32(0), BLOCK)
+        whole = end - vocabulary % LANES
+        top = row_max(logits, start, end)
+        total = sum_exp(logits, start, end, top)
+        firsts, seconds = broadcast(np.float32(0), LANES), broadcast(np.float32(0), LANES)
         first, second = np.float32(0), np.float32(0)
-        for j in range(start, whole, BLOCK):  # below the top: where there is little variance, nothing cancels
-            below = lanes(logits, j, BLOCK) - top
-            weight = power_of_two(below * PER_NAT)
+        for j in range(start, whole, LANES):
+            below = load(logits, j, LANES) - top
+            weight = exp2(below * LOG2_E)
             firsts = firsts + weighted(weight, below)
             seconds = seconds + weighted(weight, below * below)
         for j in range(whole, end):
             below = number(logits[j]) - top
-            weight = power_of_two(below * PER_NAT)
+            weight = exp2(below * LOG2_E)
             first += weighted(weight, below)
             second += weighted(weight, below * below)
-        mean = (total(firsts) + first) / all_mass
-        log_prob[i] = number(logits[start + targets[i]]) - top - math.log(all_mass)
-        expected[i] = mean - math.log(all_mass)
-        variance[i] = larger(np.float32(0), (total(seconds) + second) / all_mass - mean * mean)
+        mean = (sum_lanes(firsts) + first) / total
+        log_prob[i] = number(logits[start + targets[i]]) - top - math.log(total)
+        expected[i] = mean - math.log(total)
+        variance[i] = maximum(np.float32(0), (sum_lanes(seconds) + second) / total - mean * mean)
 
 
 @compiled
 def _of_other(own: Any, logits: Any, targets: Any, log_prob: Any, expected: Any) -> None:
+    """log p(target) and E_q log p of each row, with q = softmax(own) and p = softmax(logits)."""
     vocabulary, own, logits = logits.shape[1], own.reshape(-1), logits.reshape(-1)
     for i in range(len(targets)):
         start, end = i * vocabulary, (i + 1) * vocabulary
-        whole = end - vocabulary % BLOCK
-        own_top, top = largest(own, start, end), largest(logits, start, end)
-        all_mass = mass(logits, start, end, top)
-        masses, firsts = spread(np.float32(0), BLOCK), spread(np.float32(0), BLOCK)
-        own_mass, first = np.float32(0), np.float32(0)
-        for j in range(start, whole, BLOCK):
-            weight = power_of_two((lanes(own, j, BLOCK) - own_top) * PER_NAT)
-            masses = masses + weight
-            firsts = firsts + weighted(weight, lanes(logits, j, BLOCK) - top)
+        whole = end - vocabulary % LANES
+        own_top, top = row_max(own, start, end), row_max(logits, start, end)
+        total = sum_exp(logits, start, end, top)
+        own_sums, firsts = broadcast(np.float32(0), LANES), broadcast(np.float32(0), LANES)
+        own_rest, first = np.float32(0), np.float32(0)
+        for j in range(start, whole, LANES):
+            weight = exp2((load(own, j, LANES) - own_top) * LOG2_E)
+            own_sums = own_sums + weight
+            firsts = firsts + weighted(weight, load(logits, j, LANES) - top)
         for j in range(whole, end):
-            weight = power_of_two((number(own[j]) - own_top) * PER_NAT)
-            own_mass += weight
+            weight = exp2((number(own[j]) - own_top) * LOG2_E)
+            own_rest += weight
             first += weighted(weight, number(logits[j]) - top)
-        log_prob[i] = number(logits[start + targets[i]]) - top - math.log(all_mass)
-        expected[i] = (total(firsts) + first) / (total(masses) + own_mass) - math.log(all_mass)
+        log_prob[i] = number(logits[start + targets[i]]) - top - math.log(total)
+        expected[i] = (sum_lanes(firsts) + first) / (sum_lanes(own_sums) + own_rest) - math.log(total)

@@ -1,4 +1,4 @@
-"""What logits are normalised by, in compiled loops: the largest of a row and the sum of its exponentials over that."""
+"""The two parts of log-sum-exp, for compiled loops: a row's maximum, and the sum of exponentials relative to it."""
 
 from __future__ import annotations
 
@@ -6,39 +6,37 @@ from typing import Any
 
 import numpy as np
 
-from distilscope.lm.kernels.exp2 import PER_NAT, power_of_two
-from distilscope.lm.kernels.numba_cache import compiled, number
-from distilscope.lm.kernels.simd import BLOCK, lanes, larger, put, spread, total
+from distilscope.lm.kernels.bfloat16 import number
+from distilscope.lm.kernels.exp2 import LOG2_E, exp2
+from distilscope.lm.kernels.numba_cache import compiled
+from distilscope.lm.kernels.simd import LANES, broadcast, load, maximum, store, sum_lanes
 
-SEVERAL = 4 * BLOCK
-"""Elements whose maxima are found side by side: each waits for the one before it, a few instructions long."""
+MAX_LANES = 4 * LANES
+"""A maximum waits for the one before it, a few cycles long; four vectors side by side keep the processor busy."""
 
 
 @compiled
-def largest(logits: Any, start: Any, end: Any) -> Any:
-    """Of these elements of an array of one dimension in one piece; no number where one of them is none."""
-    whole, several, edge = (
-        end - (end - start) % SEVERAL,
-        spread(np.float32(-np.inf), SEVERAL),
-        np.empty(SEVERAL, np.float32),
-    )
-    for j in range(start, whole, SEVERAL):
-        several = larger(several, lanes(logits, j, SEVERAL))
-    put(several, edge, 0)
-    top = edge[0]
-    for one in edge:
-        top = larger(top, one)
+def row_max(logits: Any, start: Any, end: Any) -> Any:
+    """The maximum of logits[start:end], an array of one dimension; NaN where one of them is NaN."""
+    whole = end - (end - start) % MAX_LANES  # where full vectors end
+    lane_max, last = broadcast(np.float32(-np.inf), MAX_LANES), np.empty(MAX_LANES, np.float32)
+    for j in range(start, whole, MAX_LANES):
+        lane_max = maximum(lane_max, load(logits, j, MAX_LANES))
+    store(lane_max, last, 0)
+    top = last[0]
+    for one in last:
+        top = maximum(top, one)
     for j in range(whole, end):
-        top = larger(top, number(logits[j]))
+        top = maximum(top, number(logits[j]))
     return top
 
 
 @compiled
-def mass(logits: Any, start: Any, end: Any, top: Any) -> Any:
-    """The sum of their exponentials, over that of `top`."""
-    whole, several, rest = end - (end - start) % BLOCK, spread(np.float32(0), BLOCK), np.float32(0)
-    for j in range(start, whole, BLOCK):
-        several = several + power_of_two((lanes(logits, j, BLOCK) - top) * PER_NAT)
+def sum_exp(logits: Any, start: Any, end: Any, top: Any) -> Any:
+    """The sum of exp(logits[start:end] - top)."""
+    whole, sums, rest = end - (end - start) % LANES, broadcast(np.float32(0), LANES), np.float32(0)
+    for j in range(start, whole, LANES):
+        sums = sums + exp2((load(logits, j, LANES) - top) * LOG2_E)
     for j in range(whole, end):
-        rest += power_of_two((number(logits[j]) - top) * PER_NAT)
-    return total(several) + rest
+        rest += exp2((number(logits[j]) - top) * LOG2_E)
+    return sum_lanes(sums) + rest

@@ -1,5 +1,9 @@
-"""Rotary position embedding (Su et al. 2104.09864), in the layout of halves: the tables' `sin` carries the minus of its
-first half."""
+"""Rotary position embedding (Su et al. 2104.09864), in Hugging Face's layout: element i of a head is rotated with
+element i + d/2.
+
+The first half of the tables' `sin` has a minus, so that a rotation is x * cos + swapped halves of x * sin. The loop
+splits queries, keys and values and rotates them in one pass; torch makes a copy for each of these steps.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +15,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from distilscope.lm.kernels.numba_cache import array, compiled, fits
-from distilscope.lm.kernels.simd import halves_swapped, lanes, put
+from distilscope.lm.kernels.numba_cache import compiled
+from distilscope.lm.kernels.simd import load, store, swap_halves
+from distilscope.lm.kernels.tensor_arrays import array, fits
 
 
 def rotated(
     heads: Float[Tensor, "t h d"], cos: Float[Tensor, "t d"], sin: Float[Tensor, "t d"], kv: int
 ) -> tuple[Float[Tensor, "t q d"], Float[Tensor, "t kv d"], Float[Tensor, "t kv d"]]:
-    """Queries and keys rotated, and values, of heads that hold one after another; the last `kv` are values, as many
-    before them keys."""
+    """Rotated queries, rotated keys, and values, from heads that hold them in this order: the last `kv` are values, the
+    `kv` before them keys."""
     sizes = (heads.shape[1] - 2 * kv, kv, kv)
     if fits(heads):
         return _Rotated.apply(heads, cos, sin, sizes)  # type: ignore[no-any-return]
@@ -50,47 +55,42 @@ class _Rotated(torch.autograd.Function):
 
 
 @compiled
-def turned(x: Any, cos: Any, sin: Any) -> Any:
-    """A row of one head in lanes."""
-    return x * cos + halves_swapped(x) * sin
+def rotate_head(x: Any, cos: Any, sin: Any) -> Any:
+    """One head of one token, as a vector, rotated."""
+    return x * cos + swap_halves(x) * sin
 
 
 @cache
 def _compiled_for(width: int, back: bool) -> Callable[..., None]:
-    """The loop for heads of this width, which must be known for a row to be in lanes: from `heads` to their parts, or
-    back."""
+    """The loop for heads of this width, which is a vector's number of lanes: from `heads` to their parts, or back (the
+    gradient: the same with -sin)."""
 
     @compiled
     def rotate(heads: Any, cos: Any, sin: Any, q: Any, k: Any, v: Any) -> None:
         rows, queries, kv = heads.shape[0], q.shape[1], k.shape[1]
-        heads, cos, sin, q, k, v = (
-            heads.reshape(-1),
-            cos.reshape(-1),
-            sin.reshape(-1),
-            q.reshape(-1),
-            k.reshape(-1),
-            v.reshape(-1),
-        )
-        at = 0  # where the next head stands among all of them
+        # flat, with places computed: a slice in a loop would count references, which costs more than reading it
+        heads, cos, sin = heads.reshape(-1), cos.reshape(-1), sin.reshape(-1)
+        q, k, v = q.reshape(-1), k.reshape(-1), v.reshape(-1)
+        at = 0  # the offset of the next head in `heads`
         for i in range(rows):
-            c, z = lanes(cos, i * width, width), lanes(sin, i * width, width)
+            c, z = load(cos, i * width, width), load(sin, i * width, width)
             for h in range(i * queries, (i + 1) * queries):
                 if back:
-                    put(turned(lanes(q, h * width, width), c, z), heads, at)
+                    store(rotate_head(load(q, h * width, width), c, z), heads, at)
                 else:
-                    put(turned(lanes(heads, at, width), c, z), q, h * width)
+                    store(rotate_head(load(heads, at, width), c, z), q, h * width)
                 at += width
             for h in range(i * kv, (i + 1) * kv):
                 if back:
-                    put(turned(lanes(k, h * width, width), c, z), heads, at)
+                    store(rotate_head(load(k, h * width, width), c, z), heads, at)
                 else:
-                    put(turned(lanes(heads, at, width), c, z), k, h * width)
+                    store(rotate_head(load(heads, at, width), c, z), k, h * width)
                 at += width
             for h in range(i * kv, (i + 1) * kv):
                 if back:
-                    put(lanes(v, h * width, width), heads, at)
+                    store(load(v, h * width, width), heads, at)
                 else:
-                    put(lanes(heads, at, width), v, h * width)
+                    store(load(heads, at, width), v, h * width)
                 at += width
 
     return rotate

@@ -1,7 +1,8 @@
-"""Some consecutive elements of a row as one value that compiled loops keep in vector registers, as float32.
+"""Vectors of float32 that compiled loops keep in registers: loaded from a row, computed with lane by lane, stored.
 
-For loops whose sums would otherwise go through memory at each step. How many there are is known when a loop is
-compiled; LLVM divides them among registers as wide as the processor has.
+Numba vectorises a simple loop by itself, but not one that sums into a row: such sums would go through memory at each
+step. The number of lanes is known when a loop is compiled and may exceed a register's: LLVM divides a vector among
+registers as wide as the processor has.
 """
 
 from __future__ import annotations
@@ -16,51 +17,43 @@ from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.core.typing import templates
 
-from distilscope.lm.kernels.numba_cache import (
-    FLOAT,
-    INTEGER,
-    SHORT,
-    Typed,
-    alike,
-    bits_of_bfloat16,
-    instruction,
-    meant_by_bfloat16,
-)
+from distilscope.lm.kernels.bfloat16 import narrowed, widened
+from distilscope.lm.kernels.llvm import FLOAT, INTEGER, SHORT, Typed, instruction, shaped_like
 
-BLOCK = 16
-"""Elements that a loop over a row of any length works on at once: as many as the widest registers hold."""
+LANES = 16
+"""Of a loop over a row of any length: as many float32 as the widest registers (512 bits) hold."""
 
-LINE = 64
+CACHE_LINE = 64
 """Bytes that come from memory together."""
 
 
-class Lanes(types.Type):
-    """So many of them."""
+class Vector(types.Type):
+    """Numba's type of a vector of `count` float32."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        super().__init__(name=f"Lanes({count})")
+        super().__init__(name=f"Vector({count})")
 
 
-@extending.register_model(Lanes)
-class _Model(models.PrimitiveModel):
+@extending.register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
         super().__init__(manager, kind, ir.VectorType(FLOAT, kind.count))
 
 
 def _address(context: Any, builder: Any, array: Any, value: Any, start: Any, count: int) -> Any:
-    """Of these elements of an array of one dimension in one piece, as an address of vectors."""
+    """The address of `count` elements of a contiguous array of one dimension, from `start` on, as that of a vector."""
     place = builder.gep(context.make_array(array)(context, builder, value).data, [start])
-    return builder.bitcast(place, ir.VectorType(_kept_as(array), count).as_pointer())
+    return builder.bitcast(place, ir.VectorType(_element_type(array), count).as_pointer())
 
 
-def _kept_as(array: Any) -> ir.Type:
+def _element_type(array: Any) -> ir.Type:
     return FLOAT if array.dtype == numba.float32 else SHORT
 
 
 @instruction
-def lanes(_context: Any, array: Any, _start: Any, count: Any) -> Typed:
-    """`count` elements of an array of one dimension in one piece, from `start` on."""
+def load(_context: Any, array: Any, _start: Any, count: Any) -> Typed:
+    """`count` elements of a contiguous array of one dimension, from `start` on."""
     number = count.literal_value
 
     def write(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -68,17 +61,16 @@ def lanes(_context: Any, array: Any, _start: Any, count: Any) -> Typed:
         read = builder.load(
             _address(context, builder, kind, values[0], values[1], number), align=kind.dtype.bitwidth // 8
         )
-        return read if kind.dtype == numba.float32 else meant_by_bfloat16(builder, read)
+        return read if kind.dtype == numba.float32 else widened(builder, read)
 
-    return Lanes(number)(array, numba.int64, count), write
+    return Vector(number)(array, numba.int64, count), write
 
 
 @instruction
-def fetch_ahead(_context: Any, array: Any, _start: Any, count: Any) -> Typed:
-    """Asks for the memory of `count` elements of an array of one dimension in one piece, soon to be read; nothing waits
-    for it.
+def prefetch(_context: Any, array: Any, _start: Any, count: Any) -> Typed:
+    """Asks for the memory of `count` elements of a contiguous array of one dimension, soon to be read; nothing waits.
 
-    Into the second cache: the first is too small to hold what is worked on and what comes next.
+    Into the second-level cache: the first is too small to hold what is worked on and what comes next.
     """
     number = count.literal_value
 
@@ -88,7 +80,7 @@ def fetch_ahead(_context: Any, array: Any, _start: Any, count: Any) -> Typed:
         prefetch = cgutils.get_or_insert_function(builder.module, takes, "llvm.prefetch.p0")
         to_read, into_second_cache, of_data = INTEGER(0), INTEGER(2), INTEGER(1)
         first = builder.bitcast(_address(context, builder, kind, values[0], values[1], number), anything)
-        for byte in range(0, number * kind.dtype.bitwidth // 8, LINE):
+        for byte in range(0, number * kind.dtype.bitwidth // 8, CACHE_LINE):
             builder.call(prefetch, [builder.gep(first, [INTEGER(byte)]), to_read, into_second_cache, of_data])
         return context.get_dummy_value()
 
@@ -96,103 +88,102 @@ def fetch_ahead(_context: Any, array: Any, _start: Any, count: Any) -> Typed:
 
 
 @instruction
-def put(_context: Any, these: Any, array: Any, _start: Any) -> Typed:
-    """Writes them to an array of one dimension in one piece, from `start` on, rounded to its format."""
+def store(_context: Any, vector: Any, array: Any, _start: Any) -> Typed:
+    """Writes a vector to a contiguous array of one dimension, from `start` on, rounded to its format."""
 
     def write(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         kind = signature.args[1]
-        kept = values[0] if kind.dtype == numba.float32 else bits_of_bfloat16(builder, values[0])
+        kept = values[0] if kind.dtype == numba.float32 else narrowed(builder, values[0])
         builder.store(
-            kept, _address(context, builder, kind, values[1], values[2], these.count), align=kind.dtype.bitwidth // 8
+            kept, _address(context, builder, kind, values[1], values[2], vector.count), align=kind.dtype.bitwidth // 8
         )
         return context.get_dummy_value()
 
-    return numba.void(these, array, numba.int64), write
+    return numba.void(vector, array, numba.int64), write
 
 
 @instruction
-def spread(_context: Any, _x: Any, count: Any) -> Typed:
-    """A number in each of `count` lanes."""
+def broadcast(_context: Any, _x: Any, count: Any) -> Typed:
+    """A vector with the number x in each of `count` lanes."""
     number = count.literal_value
-    return Lanes(number)(numba.float32, count), lambda _context, builder, _signature, values: _spread(
+    return Vector(number)(numba.float32, count), lambda _context, builder, _signature, values: _splat(
         builder, values[0], number
     )
 
 
 @instruction
-def halves_swapped(_context: Any, these: Any) -> Typed:
-    """The second half before the first."""
+def swap_halves(_context: Any, vector: Any) -> Typed:
+    """The vector with its second half before its first."""
 
     def write(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-        half = these.count // 2
-        order = [*range(half, these.count), *range(half)]
-        return builder.shuffle_vector(values[0], values[0], ir.Constant(ir.VectorType(INTEGER, these.count), order))
+        half = vector.count // 2
+        order = [*range(half, vector.count), *range(half)]
+        return builder.shuffle_vector(values[0], values[0], ir.Constant(ir.VectorType(INTEGER, vector.count), order))
 
-    return these(these), write
+    return vector(vector), write
 
 
 @instruction
-def total(_context: Any, these: Any) -> Typed:
-    """Their sum, in whichever order is fastest."""
+def sum_lanes(_context: Any, vector: Any) -> Typed:
+    """The sum of a vector's lanes, in whichever order is fastest (always the same one)."""
 
     def write(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-        vector = ir.VectorType(FLOAT, these.count)
-        kind = ir.FunctionType(FLOAT, [FLOAT, vector])
-        reduce = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.v{these.count}f32")
+        kind = ir.FunctionType(FLOAT, [FLOAT, ir.VectorType(FLOAT, vector.count)])
+        reduce = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.v{vector.count}f32")
         return builder.call(reduce, [FLOAT(-0.0), values[0]], fastmath=("reassoc",))
 
-    return numba.float32(these), write
+    return numba.float32(vector), write
 
 
 @instruction
-def larger(_context: Any, one: Any, _other: Any) -> Typed:
-    """The larger of two numbers, or of those in each lane; no number where one of them is none."""
+def maximum(_context: Any, one: Any, _other: Any) -> Typed:
+    """The larger of two numbers, or lane by lane of two vectors; NaN where one of them is NaN."""
 
     def write(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
         one, other = values
-        of_numbers = builder.select(builder.fcmp_ordered(">", one, other), one, other)
-        return builder.select(builder.fcmp_unordered("uno", one, one), one, of_numbers)
+        found = builder.select(builder.fcmp_ordered(">", one, other), one, other)
+        return builder.select(builder.fcmp_unordered("uno", one, one), one, found)
 
     return one(one, one), write
 
 
 @instruction
 def weighted(_context: Any, weight: Any, _value: Any) -> Typed:
-    """The value times its weight, of numbers or lane by lane; 0 where the weight is, whatever the value."""
+    """weight * value, of numbers or lane by lane; 0 where the weight is 0, even if the value is infinite."""
 
     def write(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
         weight, value = values
-        nothing = alike(weight, FLOAT, 0.0)
+        nothing = shaped_like(weight, FLOAT, 0.0)
         product = builder.fmul(weight, value)
         return builder.select(builder.fcmp_ordered(">", weight, nothing), product, nothing)
 
     return weight(weight, weight), write
 
 
-class _ByLane(templates.AbstractTemplate):
-    """What two values of as many lanes make, or one and a number that stands in each."""
+class _LaneByLane(templates.AbstractTemplate):
+    """The type of an operator on two vectors of as many lanes, or on a vector and a number."""
 
     def generic(self, args: Any, kws: Any) -> Any:
         one, other = args
-        if kws or not isinstance(one, Lanes) or not (one == other or isinstance(other, types.Float)):
+        if kws or not isinstance(one, Vector) or not (one == other or isinstance(other, types.Float)):
             return None
         return one(one, one if one == other else numba.float32)
 
 
-def _spread(builder: Any, x: Any, count: int) -> Any:
+def _splat(builder: Any, x: Any, count: int) -> Any:
     one = builder.insert_element(ir.Constant(ir.VectorType(FLOAT, count), ir.Undefined), x, INTEGER(0))
     return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(INTEGER, count), [0] * count))
 
 
 _declare: Any = templates.infer_global
 for _operator, _name in ((operator.mul, "fmul"), (operator.add, "fadd"), (operator.sub, "fsub")):
-    _declare(_operator)(type(_name, (_ByLane,), {}))
+    _declare(_operator)(type(_name, (_LaneByLane,), {}))
 
     def _write(_context: Any, builder: Any, signature: Any, values: Any, name: str = _name) -> Any:
         one, other = values
         if other.type == FLOAT:
-            other = _spread(builder, other, signature.return_type.count)
+            other = _splat(builder, other, signature.return_type.count)
         return getattr(builder, name)(one, other, flags=("contract", "reassoc", "nsz"))
 
-    for _other in (Lanes, types.Float):
-        extending.lower_builtin(_operator, Lanes, _other)(_write)
+    for _other in (Vector, types.Float):
+        extending.lower_builtin(_operator, Vector, _other)(_write)

@@ -1,8 +1,8 @@
 """The Llama architecture (SmolLM2's), written for drawing, scoring and training without padding.
 
-Three uses share one set of weights: `hidden` runs whole sequences laid end to end (only attention sees a
-padded view), `LlamaDecoder` runs one token per slot against a key-value cache, and training
-differentiates the first. Weights are read and written under Hugging Face's names.
+Three uses share one set of weights: `hidden` runs whole sequences laid end to end (only attention sees a padded view),
+`LlamaDecoder` runs one token per slot against a key-value cache, and training differentiates the first. Weights are
+read and written under Hugging Face's names.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,14 @@ from torch.nn import functional as F
 from distilscope.distribution import Key
 from distilscope.errors import UsageError, one_line
 from distilscope.lm.device import send
-from distilscope.lm.kernels.attention import PaddedView, attend, rounded
+from distilscope.lm.kernels.attention import PaddedView, attend, rounded_up
 from distilscope.lm.kernels.kv_cache_attention import CachedAttention
-from distilscope.lm.kernels.onednn_weights import linear, packed, with_spare
+from distilscope.lm.kernels.onednn_weights import linear, reordered, with_spare_rows
 from distilscope.lm.kernels.rms_norm import add_and_norm, rms_norm
 from distilscope.lm.kernels.rotary import rotated
-from distilscope.lm.kernels.swiglu import gated
+from distilscope.lm.kernels.swiglu import swiglu
 from distilscope.lm.models.llama_config import LlamaConfig
+from distilscope.lm.models.model_folder import read_config, read_weights, write_model
 from distilscope.lm.network import PIECE, Next
 from distilscope.lm.sequences import Prompts, Sequences
 from distilscope.lm.shared_prefixes import Prefixes, distinct
@@ -58,28 +60,27 @@ class _Block(nn.Module):
         with the next gain."""
         eps = self.config.rms_norm_eps
         x, normed = add_and_norm(x, linear(attended, self.output), self.post_norm, eps)
-        return add_and_norm(x, linear(gated(linear(normed, self.gate_up)), self.down), gain, eps)
+        return add_and_norm(x, linear(swiglu(linear(normed, self.gate_up)), self.down), gain, eps)
 
-    def packed(self) -> _Block:
-        """The same block with its matrices packed, for inference only."""
+    def reordered(self) -> _Block:
+        """The same block with its matrices in oneDNN's layout, for inference only."""
         with torch.device("meta"):
             block = _Block(self.config)
         for name, weight in self.named_parameters():
             delattr(block, name)  # a plain attribute is found faster than a parameter
-            setattr(block, name, packed(weight) if weight.dim() == 2 else weight.detach())
+            setattr(block, name, reordered(weight) if weight.dim() == 2 else weight.detach())
         return block
 
 
-_PACKING = threading.Lock()
-"""Held while a network is packed: several threads may be the first to use it."""
+_REORDERING = threading.Lock()
+"""Held while a network's matrices are reordered: several threads may be the first to use it."""
 
 GRAIN = 64
-"""Rows of a matrix product are rounded up to this: the CPU library prepares code for every new shape; fewer shapes
-trained on ragged sequences 1.1 to 1.5 times as fast. A product of fewer rows is left as it is."""
+"""The number of rows of a matrix product is rounded up to a multiple of this: oneDNN compiles code for every new shape,
+and fewer shapes trained on ragged sequences 1.1 to 1.5 times as fast. A product of fewer rows is left as it is."""
 
-
-ROWS = 32
-"""The same for a decoding step, where every number of rows may occur, so that few are prepared for."""
+STEP_GRAIN = 32
+"""The same for a decoding step."""
 
 
 class Llama(nn.Module):
@@ -109,27 +110,27 @@ class Llama(nn.Module):
         return self.config.vocab_size
 
     @property
-    def _products(self) -> tuple[Iterable[_Block], Tensor]:
-        """Blocks and head to multiply by: packed unless the weights are being trained."""
+    def _matrices(self) -> tuple[Iterable[_Block], Tensor]:
+        """Blocks and head to multiply by: reordered unless the weights are being trained."""
         head = self.embedding if self.head is None else self.head
-        return (self.blocks, head) if head.requires_grad else self.packed
+        return (self.blocks, head) if head.requires_grad else self.reordered
 
     @property
-    def packed(self) -> tuple[list[_Block], Tensor]:
-        """Blocks and head packed, once, for a network whose weights stay as they are."""
-        with _PACKING:
-            return self._packed
+    def reordered(self) -> tuple[list[_Block], Tensor]:
+        """Blocks and head in oneDNN's layout, made once, for a network whose weights stay as they are."""
+        with _REORDERING:
+            return self._reordered
 
     @cached_property
-    def _packed(self) -> tuple[list[_Block], Tensor]:
+    def _reordered(self) -> tuple[list[_Block], Tensor]:
         head = self.embedding if self.head is None else self.head
         if head.requires_grad:
-            raise ValueError("a network in training cannot be packed: its weights change")
-        return [block.packed() for block in self.blocks], packed(with_spare(head))
+            raise ValueError("the matrices of a network in training cannot be reordered: its weights change")
+        return [block.reordered() for block in self.blocks], reordered(with_spare_rows(head))
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy packs for itself: packed matrices cannot be copied."""
-        return {name: value for name, value in vars(self).items() if name != "_packed"}
+        """A copy reorders for itself: matrices in oneDNN's layout cannot be copied."""
+        return {name: value for name, value in vars(self).items() if name != "_reordered"}
 
     def frozen(self) -> Llama:
         """The network as it is now, for inference only, on the same weights in memory."""
@@ -168,9 +169,9 @@ class Llama(nn.Module):
 
         def attended(_layer: int, block: _Block, normed: Tensor) -> Tensor:
             q, k, v = (view.pad(part) for part in block.project(normed, cos, sin))
-            return view.flat(attend(q, k, v, view.unseen))
+            return view.flat(attend(q, k, v, view.mask))
 
-        return self.through_layers(x, self._products[0], attended)[:tokens]
+        return self.through_layers(x, self._matrices[0], attended)[:tokens]
 
     def through_layers(
         self,
@@ -188,19 +189,19 @@ class Llama(nn.Module):
 
     def scores(self, hidden: Float[Tensor, "t d"]) -> Float[Tensor, "t v"]:
         """Next-token logits in the number format of the product; what exponentiates them turns them to fp32 first."""
-        return self.rounded_scores(hidden)[: len(hidden)]
+        return self._padded_scores(hidden)[: len(hidden)]
 
-    def rounded_scores(self, hidden: Float[Tensor, "t d"]) -> Float[Tensor, "rows v"]:
-        """The same and, below it, rows of no meaning: up to a multiple of `GRAIN`."""
-        return self.times_head(F.pad(hidden, (0, 0, 0, rounded(len(hidden), GRAIN) - len(hidden))))
+    def _padded_scores(self, hidden: Float[Tensor, "t d"]) -> Float[Tensor, "rows v"]:
+        """The same and, below, rows that mean nothing, up to a multiple of `GRAIN`."""
+        return self.times_head(F.pad(hidden, (0, 0, 0, rounded_up(len(hidden), GRAIN) - len(hidden))))
 
     def times_head(self, hidden: Float[Tensor, "t d"]) -> Float[Tensor, "t v"]:
-        """With the head, without the columns that packing may have added."""
-        return linear(hidden, self._products[1])[:, : self.vocabulary]
+        """The hidden states times the output matrix, without the columns of spare rows."""
+        return linear(hidden, self._matrices[1])[:, : self.vocabulary]
 
     def predicting(self, batch: Sequences, *, shared: bool = False) -> Float[Tensor, "tokens d"]:
-        """The hidden state that predicts each token of the batch, in order; if `shared`, for inference, computed once
-        for each prefix."""
+        """The hidden state that predicts each token of the batch, in order. If `shared` (for inference only), equal
+        prefixes are computed once."""
         ids, lengths, prefixes = np.concatenate(batch.read()), batch.positions, batch.prefixes if shared else None
         hidden = self.hidden(
             send(ids if prefixes is None else ids[prefixes.first], self.device), lengths.tolist(), prefixes
@@ -217,6 +218,15 @@ class Llama(nn.Module):
 
     def decoder(self, prompts: Prompts, slots: int, horizon: int) -> LlamaDecoder:
         return LlamaDecoder(self, prompts, slots, horizon)
+
+    def training_logits(self, batch: Sequences) -> Float[Tensor, "rows v"]:
+        return self._padded_scores(self.predicting(batch))
+
+    @classmethod
+    def from_folder(cls, folder: Path, dtype: torch.dtype) -> Llama | None:
+        """The network of a model folder, frozen; None where it is of another architecture."""
+        config = LlamaConfig.from_hf(read_config(folder))
+        return None if config is None else cls.from_hf(config, read_weights(folder), dtype)
 
     @classmethod
     def from_config(cls, config: LlamaConfig, key: Key) -> Llama:
@@ -280,6 +290,10 @@ class Llama(nn.Module):
             weights |= {name: part.contiguous() for name, part in zip(theirs, weight.split(sizes), strict=True)}
         return weights
 
+    def write(self, folder: Path, *, stopping: frozenset[int], tokenizer: str | None) -> None:
+        """A model folder in Hugging Face's layout; `tokenizer` is the text of tokenizer.json."""
+        write_model(folder, self.config, self.to_hf(), stopping=stopping, tokenizer=tokenizer)
+
 
 def _hf_names(config: LlamaConfig) -> dict[str, tuple[str, ...]]:
     """Our parameters' names and those of the Hugging Face weights that each stacks."""
@@ -305,9 +319,9 @@ def _hf_names(config: LlamaConfig) -> dict[str, tuple[str, ...]]:
 class LlamaDecoder:
     """One token per slot and step, against a key-value cache; slots begin again one by one.
 
-    A prompt is read once for all slots that begin after it together. Its keys and values stay in a slot's cache for as
-    long as the slot begins again after the same prompt; that then only moves its position back. Slots whose sequences
-    begin alike pass through the network as one row until they part.
+    A prompt is read once for all slots that begin after it together. Its keys and values stay in a slot's cache, so
+    that to begin again after the same prompt only moves the slot's position back. Slots that hold the same tokens pass
+    through the network as one row until they differ.
     """
 
     restarts_one_by_one = True
@@ -315,13 +329,13 @@ class LlamaDecoder:
     def __init__(self, network: Llama, prompts: Prompts, slots: int, horizon: int) -> None:
         c = network.config
         self.network, self.prompts = network, prompts
-        self.blocks = network.packed[0]
+        self.blocks = network.reordered[0]
         self.lengths = np.array([len(prompt) for prompt in prompts])
-        self.holds = np.full(slots, -1)  # which prompt each slot's cache begins with
-        self.after: dict[int, Tensor] = {}  # logits after the prompts that slots began after last
-        self.alike = np.zeros(
-            slots, dtype=np.int64
-        )  # equal where slots hold the same tokens: a slot that does, or a prompt as -1, -2, ...
+        self.prompt_of = np.full(slots, -1)  # the prompt that each slot's cache begins with
+        self.prompt_logits: dict[int, Tensor] = {}  # after the prompts of the latest `begin`
+        # an id of the tokens that a slot holds, equal where they are: a slot that holds them, or -1, -2, ... for a
+        # prompt alone
+        self.content = np.zeros(slots, dtype=np.int64)
         self.position = np.zeros(slots, dtype=np.int64)
         self.longest = int(self.lengths.max()) + horizon - 1  # the last token drawn is not fed
         shape = (slots, c.num_kv_heads, 0, c.head_dim)
@@ -329,14 +343,15 @@ class LlamaDecoder:
         self._make_room(int(self.lengths.max()))
 
     def begin(self, slots: Int[np.ndarray, " m"], prompts: Int[np.ndarray, " m"]) -> Next:
-        after: dict[int, Tensor] = {}
+        logits: dict[int, Tensor] = {}
         of, first = distinct(prompts)
         for prompt in prompts[first].tolist():
-            anew = slots[(prompts == prompt) & (self.holds[slots] != prompt)]
-            after[prompt] = self._read(prompt, anew) if len(anew) or prompt not in self.after else self.after[prompt]
-        self.after = after
-        self.holds[slots], self.position[slots], self.alike[slots] = prompts, self.lengths[prompts], -1 - prompts
-        return torch.stack(list(after.values())), of
+            anew = slots[(prompts == prompt) & (self.prompt_of[slots] != prompt)]
+            known = not len(anew) and prompt in self.prompt_logits
+            logits[prompt] = self.prompt_logits[prompt] if known else self._read(prompt, anew)
+        self.prompt_logits = logits
+        self.prompt_of[slots], self.position[slots], self.content[slots] = prompts, self.lengths[prompts], -1 - prompts
+        return torch.stack(list(logits.values())), of
 
     def _read(self, number: int, slots: Int[np.ndarray, " m"]) -> Float[Tensor, " v"]:
         """The logits after a prompt; its keys and values, computed by itself so that they depend on nothing else, go
@@ -355,9 +370,9 @@ class LlamaDecoder:
         return self.network.times_head(self.network.through_layers(x, self.blocks, attended)[-1:])[0]
 
     def _make_room(self, length: int) -> None:
-        """Lengthens the cache to `length` columns and some to spare; always used whole, as a product would copy a part
-        of it first."""
-        room = min(self.longest, max(16, rounded(length + length // 4, 16)))
+        """Lengthens the caches to `length` positions and a quarter more; they are used whole, as a product would copy a
+        part of one first."""
+        room = min(self.longest, max(16, rounded_up(length + length // 4, 16)))
         for cache in (self.keys, self.values):
             for layer, old in enumerate(cache):
                 cache[layer] = F.pad(old, (0, 0, 0, room - old.shape[2]))
@@ -367,10 +382,10 @@ class LlamaDecoder:
         length = int(position.max()) + 1
         if length > self.keys[0].shape[2]:
             self._make_room(length)
-        of, first = distinct(self.alike[slots] * self.network.vocabulary + tokens)
-        self.alike[slots] = slots[first][of]
-        rows = min(len(self.position), -(-len(first) // ROWS) * ROWS)
-        fed = np.pad(first, (0, rows - len(first)), mode="edge")  # the last one several times
+        of, first = distinct(self.content[slots] * self.network.vocabulary + tokens)
+        self.content[slots] = slots[first][of]
+        rows = min(len(self.position), -(-len(first) // STEP_GRAIN) * STEP_GRAIN)
+        fed = np.pad(first, (0, rows - len(first)), mode="edge")  # the last row is repeated
         x = F.embedding(send(tokens[fed], where), self.network.embedding)
         rotary = self.network.rotary(send(position[fed], where), x.dtype)
         attention = CachedAttention(slots[fed], position[fed], *rotary, room=self.keys[0].shape[2], also=(slots, of))

@@ -119,7 +119,7 @@ LONGEST_CONTEXT = 1 << 22
 
 
 def _require_sensible(config: Mapping[str, Any]) -> None:
-    """Raises UsageError for a value that may be left out but, where it stands, is none that a Llama model can have."""
+    """Raises UsageError for an optional value that is given but that no Llama model can have."""
     whole = {"num_key_value_heads": 1 << 20, "head_dim": 1 << 20, "max_position_embeddings": LONGEST_CONTEXT}
     for name, most in whole.items():
         value = config.get(name)

@@ -9,17 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from distilscope.errors import UsageError, one_line, shown
-from distilscope.lm.models.llama import Llama
 from distilscope.lm.models.llama_config import LlamaConfig
 
 
 def read_config(folder: Path) -> dict[str, Any]:
+    """config.json; UsageError unless the folder is a model's, whole and without code of its own."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -83,6 +82,7 @@ def _shards(index: Path) -> list[str]:
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
+    """All weights of a model folder, by their names in it."""
     weights: dict[str, Tensor] = {}
     for path in weight_files(folder):
         try:
@@ -158,12 +158,6 @@ def copy_model(source: Path, folder: Path) -> None:
         shutil.copyfile(path, folder / path.name)
 
 
-def load_llama(folder: Path, dtype: torch.dtype) -> Llama | None:
-    """The network of a model folder, or None where it is of another architecture."""
-    config = LlamaConfig.from_hf(read_config(folder))
-    return None if config is None else Llama.from_hf(config, read_weights(folder), dtype)
-
-
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """As every JSON file of a model folder is written: the same value gives the same bytes."""
+    """Writes a JSON file of a model folder; equal values give equal bytes."""
     path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -26,7 +26,7 @@ class TransformersNetwork:
         self.model = model.eval().requires_grad_(False).to(device())
         self.vocabulary: int = model.get_output_embeddings().weight.shape[0]
         self.context = _context(model.config)
-        self.reentrant = False  # some architectures note in the model how long the sequences at hand are
+        self.reentrant = False  # some architectures keep a batch's lengths as attributes of the model
 
     @classmethod
     def from_folder(cls, folder: Path, dtype: torch.dtype) -> TransformersNetwork:
@@ -101,7 +101,7 @@ def _context(config: Any) -> int:
 
 
 class TransformersDecoder:
-    """All slots in step, on the library's own cache; a new wave begins when every slot is free."""
+    """All slots step by step together, on the library's own cache; they begin again when every slot is free."""
 
     restarts_one_by_one = False
 
@@ -122,9 +122,8 @@ class TransformersDecoder:
         return self._next(), slots
 
     def _next(self) -> Float[Tensor, "slots v"]:
-        if (
-            self.cache is None
-        ):  # at the start, and always for an architecture that keeps no keys and values: the whole history
+        # at the start, and always for an architecture that keeps no keys and values, the whole history is read
+        if self.cache is None:
             output = self.model(input_ids=self.history, use_cache=True)
         else:
             output = self.model(input_ids=self.history[:, -1:], past_key_values=self.cache, use_cache=True)

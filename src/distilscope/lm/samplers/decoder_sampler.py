@@ -1,10 +1,11 @@
-"""Draws sequences: a tile is `draws` sequences through `slots` slots, a function of (network, key) alone.
+"""The sampler that draws by a network's own `Decoder`: a tile is `draws` sequences through `slots` slots.
 
 Each draw has its own row of uniform numbers, one per position, and a token is the inverse of its cumulative
-distribution at that number; so a draw does not depend on the slot that happened to make it, and two models drawn from
-with one key are compared under common random numbers. CPU matrix products differ in the last bit between row counts;
-how many rows a step has follows from the number of slots and the tile's own draws, so that its bytes depend on nothing
-else.
+distribution at that number. So a draw does not depend on the slot that happened to make it, and two models that are
+drawn from with the same key are compared under common random numbers.
+
+A tile is a function of (network, key, slots): CPU matrix products differ in the last bit between row counts, and how
+many rows a step has follows from the number of slots and the tile's own draws.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from distilscope.distribution import Key
 from distilscope.lm.kernels.inverse_cdf import invert_cdf
-from distilscope.lm.kernels.numba_cache import fits, in_rows
+from distilscope.lm.kernels.tensor_arrays import fits, in_rows
 from distilscope.lm.network import Network, in_pieces
 from distilscope.lm.sequences import Prompts, Sequences, id_dtype
 from distilscope.selectivity import UNCHANGED, Selectivity
@@ -48,31 +49,31 @@ def draw(
     stops = np.array(sorted(stopping), dtype=np.int64)
 
     decoder = network.decoder(prompts, slots, horizon)
-    making, at = (
+    draw_of, at = (
         np.full(slots, -1),
         np.zeros(slots, dtype=np.int64),
-    )  # which draw each slot makes, and its length so far
-    tokens, waiting = np.zeros(slots, dtype=np.int64), 0
+    )  # each slot's draw (-1: free) and its length so far
+    tokens, begun = np.zeros(slots, dtype=np.int64), 0
     order = np.argsort(
         prompt_of, kind="stable"
-    )  # draws after one prompt begin together, for they share its keys and values
+    )  # draws after one prompt begin together: they share its keys and values
     while True:
         keep_on()
-        free = making < 0
-        if waiting < draws and free.any() and (decoder.restarts_one_by_one or free.all()):
-            coming = order[waiting:]
+        free = draw_of < 0
+        if begun < draws and free.any() and (decoder.restarts_one_by_one or free.all()):
+            coming = order[begun:]
             if not decoder.restarts_one_by_one:  # a wave follows one prompt
                 coming = coming[prompt_of[coming] == prompt_of[coming[0]]]
             live = np.flatnonzero(free)[: len(coming)]
             coming = coming[: len(live)]
-            making[live], at[live] = coming, 0
-            waiting += len(live)
+            draw_of[live], at[live] = coming, 0
+            begun += len(live)
             logits, of_logits = decoder.begin(live, prompt_of[coming])
-        elif len(live := np.flatnonzero(making >= 0)):
+        elif len(live := np.flatnonzero(draw_of >= 0)):
             logits, of_logits = decoder.step(live, tokens[live])
         else:
             break
-        rows, columns = making[live], at[live]
+        rows, columns = draw_of[live], at[live]
         drawn, log_prob = next_tokens(logits, of_logits, uniforms[rows, columns], selectivity)
         ids[rows, columns], recorded[rows, columns] = drawn, log_prob
         stopped = np.isin(drawn, stops)
@@ -80,14 +81,14 @@ def draw(
         tokens[live] = drawn
         done = stopped | (at[live] == horizon)
         lengths[rows[done]], ended[rows[done]] = at[live[done]], stopped[done]
-        making[live[done]] = -1
+        draw_of[live[done]] = -1
     kept = np.arange(horizon) < lengths[:, None]
     return Sequences(ids[kept], lengths, ended, prompts, network.vocabulary, recorded[kept], prompt_of.astype(np.int32))
 
 
 def in_turn(first: int, draws: int, prompts: int) -> Int[np.ndarray, " draws"]:
-    """Which prompt each of the draws `first`, `first` + 1, ... follows: the prompts in turn, so that any few draws
-    follow all alike."""
+    """Which prompt each of the draws `first`, `first` + 1, ... follows: the prompts in turn, so that any
+    run of draws is spread evenly over them."""
     return (first + np.arange(draws)) % prompts
 
 
@@ -97,11 +98,9 @@ def next_tokens(
     uniforms: Float[np.ndarray, " m"],
     selectivity: Selectivity,
 ) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
-    """A token by inversion for each uniform number, from that of these rows of logits, and its log-probability
+    """For each uniform number a token by inversion, from the row of logits that `rows` names, and its log-probability
     (nats)."""
-    if selectivity == UNCHANGED and fits(
-        in_rows(logits)
-    ):  # nothing of a row's size is then written, so that nothing is won by pieces
+    if selectivity == UNCHANGED and fits(in_rows(logits)):  # the loop copies no logits: no need for pieces in fp32
         return invert_cdf(logits, uniforms, rows)
     drawn, log_prob, start = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.float32), 0
     for piece in in_pieces(logits):

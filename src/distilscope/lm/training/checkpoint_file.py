@@ -1,4 +1,4 @@
-"""The one file that a training resumes from: where it stands and its tensors, with the SHA-256 of all of it."""
+"""The one file that a training resumes from: a JSON record and tensors, with the SHA-256 of all of it."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ from distilscope.system.atomic_file import whole_file
 NAME = "checkpoint.safetensors"
 
 
-def write_checkpoint(scratch: Path, standing: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Takes the place of the one before only when it is whole: a crash leaves one or the other. `standing` is a JSON
-    object."""
-    text = json.dumps(standing)
+def write_checkpoint(scratch: Path, record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Replaces the checkpoint before it only when the new one is whole: a crash leaves one or the other. `record` is a
+    JSON object."""
+    text = json.dumps(record)
     with whole_file(scratch / NAME) as partial:
         save_file(dict(tensors), partial, metadata={"standing": text, "sha256": _sha256(text, tensors)})
 
 
 def read_checkpoint(scratch: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-    """None unless it is there and holds, byte for byte, what was written: training from the start then gives the same
-    weights."""
+    """The record and tensors; None unless the file is there and holds, byte for byte, what was written.
+
+    A training then begins again, and ends with the same weights.
+    """
     try:
         tensors = load_file(scratch / NAME)
         with safe_open(scratch / NAME, framework="pt") as file:
@@ -39,8 +41,8 @@ def read_checkpoint(scratch: Path) -> tuple[dict[str, Any], dict[str, Tensor]] |
     return (json.loads(metadata["standing"]), tensors) if whole else None
 
 
-def _sha256(standing: str, tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256(standing.encode())
+def _sha256(record: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(record.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(fetch(tensor.reshape(-1)).data)

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from distilscope.lm.device import collectives, device
+from distilscope.lm.network import Trainable
 from distilscope.lm.sequences import Sequences
 
 
 @dataclass(frozen=True)
 class Group:
-    """A process's place among them: number `rank` of `size`."""
+    """A process's place among those that train together: number `rank` of `size`."""
 
     rank: int = 0
     size: int = 1
@@ -31,13 +32,13 @@ class Group:
         return self.rank == 0
 
     def share(self, batch: Sequences) -> Sequences:
-        """This process's part of a batch, maybe none: dealt out by length, so that all have about as much to do."""
+        """This process's part of a batch, maybe none: every `size`-th by length, so that all have as much to do."""
         return (
             batch if self.size == 1 else batch.take(np.argsort(-batch.positions, kind="stable")[self.rank :: self.size])
         )
 
     def add_up(self, tensor: Tensor) -> None:
-        """Puts the sum over all processes in its place, to the last bit the same for each."""
+        """Sums a tensor over all processes, in place; the result is the same for each, to the last bit."""
         if self.size > 1:
             torch.distributed.all_reduce(tensor)
 
@@ -55,7 +56,7 @@ ALONE = Group()
 
 @contextmanager
 def joined() -> Iterator[Group]:
-    """Inside, this process is one of those that torchrun has started."""
+    """Joins the processes that torchrun has started, and leaves them at the end."""
     where = device()
     if where.type == "cuda":
         torch.cuda.set_device(where)
@@ -64,9 +65,9 @@ def joined() -> Iterator[Group]:
     torch.distributed.destroy_process_group()  # not after an error: it could wait for a process that has died
 
 
-def gradient_in_one(network: torch.nn.Module) -> Tensor:
-    """Lays the gradients, zero for now, out in one tensor, so that one sum over all processes is enough; all weights
-    have one dtype."""
+def gradient_in_one(network: Trainable) -> Tensor:
+    """One tensor, zero for now, of which every weight's gradient becomes a view, so that one sum over all processes is
+    enough. All weights have one dtype."""
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     whole = torch.zeros(sum(weight.numel() for weight in weights), dtype=weights[0].dtype, device=weights[0].device)
     for weight, part in zip(weights, whole.split([weight.numel() for weight in weights]), strict=True):

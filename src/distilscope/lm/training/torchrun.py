@@ -1,5 +1,4 @@
-"""Starts the processes of one training on this machine, by torchrun, and ends with them: all finish, or all are
-gone."""
+"""Starts the processes of one training on this machine, by torchrun, and waits: all finish, or all are ended."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from distilscope.lm.device import require_devices
 from distilscope.system.signals import stop_requested
 
 PATIENCE = 20.0
-"""Seconds that processes which were asked to end may take: a step, and a checkpoint."""
+"""Seconds that processes may take to end once they are asked to: for a step, and a checkpoint."""
 
 REFUSAL = "refusal.json"
 
@@ -80,8 +79,8 @@ def refused(error: Exception, scratch: Path) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, with this program's own modules to import, never those of the current folder; they talk to each other on
-    this machine only."""
+    """This process's environment, with its own import paths instead of the current folder, and network traffic on the
+    loopback device only."""
     loopback = {"GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo"}
     paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
     return loopback | os.environ | {"PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}

@@ -1,5 +1,5 @@
-"""Where a training stands: its step, curve, optimiser and best weights so far, kept in a checkpoint and taken up from
-there."""
+"""The state of a training: its step, curve, optimiser and best weights so far, written to a checkpoint and resumed from
+one."""
 
 from __future__ import annotations
 
@@ -13,28 +13,26 @@ import torch
 from torch import Tensor
 
 from distilscope.errors import DistilscopeError
-from distilscope.lm.models.llama import Llama
+from distilscope.lm.network import Trainable
 from distilscope.lm.training.checkpoint_file import read_checkpoint, write_checkpoint
 from distilscope.lm.training.process_group import Group
 
 
-class Standing:
-    """A training's step, curve and best weights so far; resumed, where there is a file to resume from, when it is made.
-
-    Every process of a group keeps the same, and the first one writes it.
-    """
+class TrainerState:
+    """A training's step, curve and best weights so far. Each process of a group keeps the same; the first writes."""
 
     def __init__(
         self,
         scratch: Path,
-        network: Llama,
+        network: Trainable,
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,
         *,
         group: Group,
-        beside: Path | None,
+        resume_from: Path | None,
     ) -> None:
-        """From the checkpoint in `scratch`; without one from that in the folder `beside`, if that is given."""
+        """From the checkpoint in `scratch`, else from that in `resume_from`; else that of a training before its first
+        step."""
         self.scratch = scratch
         self.step = self.tokens = self.chosen_step = 0
         self.losses: list[float] = []
@@ -43,7 +41,7 @@ class Standing:
         self.exact = True
         """Whether every step so far was computed in one number of processes."""
         self._group = group
-        for folder in (scratch, beside):
+        for folder in (scratch, resume_from):
             if folder is not None and self._resume(folder, network, optimizer, scaler):
                 break
 
@@ -52,7 +50,7 @@ class Standing:
         self.tokens += tokens
         self.losses.append(loss)
 
-    def evaluated(self, network: Llama, held_out: float) -> None:
+    def evaluated(self, network: Trainable, held_out: float) -> None:
         if not math.isfinite(held_out):
             raise DistilscopeError(
                 f"the held-out loss is {held_out} at step {self.step}; lower training.learning_rate and run again"
@@ -65,14 +63,14 @@ class Standing:
             self.chosen_step = self.step
             self.best = {name: weight.detach().clone() for name, weight in network.state_dict().items()}
 
-    def save(self, network: Llama, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
+    def save(self, network: Trainable, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
         if not self._group.writes:
             return
         tensors = {f"weight/{name}": value.detach().contiguous() for name, value in network.state_dict().items()}
         tensors |= {f"best/{name}": value.contiguous() for name, value in self.best.items()}
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"adam/{index}/{name}": value.contiguous() for name, value in state.items()}
-        standing: dict[str, Any] = {
+        record: dict[str, Any] = {
             "step": self.step,
             "tokens": self.tokens,
             "chosen_step": self.chosen_step,
@@ -82,19 +80,19 @@ class Standing:
             "processes": self._group.size,
             "exact": self.exact,
         }
-        write_checkpoint(self.scratch, standing, tensors)
+        write_checkpoint(self.scratch, record, tensors)
 
     def _resume(
-        self, scratch: Path, network: Llama, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+        self, scratch: Path, network: Trainable, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
     ) -> bool:
         found = read_checkpoint(scratch)
         if found is None:
             return False
-        standing, tensors = found
-        self.step, self.tokens, self.chosen_step = standing["step"], standing["tokens"], standing["chosen_step"]
-        self.losses, self.history = standing["losses"], standing["history"]
-        self.exact = standing["exact"] and standing["processes"] == self._group.size
-        scaler.load_state_dict(standing["scaler"])
+        record, tensors = found
+        self.step, self.tokens, self.chosen_step = record["step"], record["tokens"], record["chosen_step"]
+        self.losses, self.history = record["losses"], record["history"]
+        self.exact = record["exact"] and record["processes"] == self._group.size
+        scaler.load_state_dict(record["scaler"])
         network.load_state_dict(dict(_under("weight/", tensors)))
         self.best = dict(_under("best/", tensors))
         state: dict[int, dict[str, Tensor]] = {}

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from distilscope.errors import UsageError
-from distilscope.lm.models.llama import Llama
-from distilscope.lm.models.model_folder import load_llama, stopping_ids, write_model
+from distilscope.lm.models.architectures import new_trainable, read_trainable
+from distilscope.lm.models.model_folder import stopping_ids
 from distilscope.lm.training import checkpoint_file, torchrun
 from distilscope.lm.training.config import Training
 from distilscope.lm.training.loop import chosen_loss, train
@@ -25,9 +23,9 @@ from distilscope.system.signals import stop_requested
 def train_model(
     config: Mapping[str, Any], inputs: Mapping[str, Path], output: Path, scratch: Path
 ) -> dict[str, int | float]:
-    """Trains on the first `sequences` draws of `data`, from scratch or from the model `start`, in as many processes as
-    it says."""
-    _model.cache_clear()  # a training needs the memory more
+    """Trains on the first `sequences` draws of `data`, from scratch or from the model `start`, in `training.processes`
+    processes."""
+    _model.cache_clear()  # the models that draw and score; a training needs the memory more
     beside = _checkpoint_beside(scratch, config["alike"])
     processes = training_of(config).processes
     if processes == 1:
@@ -42,16 +40,19 @@ def train_model(
     return {name: record[name] for name in ("tokens", "chosen_step", "exact_resume")} | {"held_out_loss": loss}
 
 
-def _checkpoint_beside(scratch: Path, alike: str) -> Path | None:
-    """Where the same training has left its latest checkpoint in another number of processes; marks ours for its likes
-    to find."""
-    (scratch / "alike").write_text(alike, encoding="utf-8")
-    marks = [
-        mark
-        for mark in scratch.parent.glob("*/alike")
-        if mark.parent != scratch and mark.read_text(encoding="utf-8") == alike
+def _checkpoint_beside(scratch: Path, identity: str) -> Path | None:
+    """The folder of the latest checkpoint that the same training has left in another number of processes.
+
+    `identity` is equal for both: the fingerprint that the training has in one process. It is written into `scratch`, so
+    that the other one in turn finds the checkpoint there.
+    """
+    (scratch / "alike").write_text(identity, encoding="utf-8")
+    same = [
+        file
+        for file in scratch.parent.glob("*/alike")
+        if file.parent != scratch and file.read_text(encoding="utf-8") == identity
     ]
-    found = [file for mark in marks if (file := mark.with_name(checkpoint_file.NAME)).exists()]
+    found = [checkpoint for file in same if (checkpoint := file.with_name(checkpoint_file.NAME)).exists()]
     latest = max(found, key=lambda file: file.stat().st_mtime, default=None)
     return latest and latest.parent
 
@@ -71,12 +72,11 @@ def train_share(
         data = data.take(np.arange(config["sequences"]))
     key, tokenizer = key_of(config["key"]), inputs["tokenizer"]
     if "start" in inputs:
-        network = _to_train(inputs["start"])
+        network = read_trainable(inputs["start"])
     else:
-        network = Llama.from_config(
-            Size(**config["size"]).architecture(data.vocabulary, config["context"]), key.child("weights")
-        )
-    with stop_requested() as told:
+        architecture = Size(**config["size"]).architecture(data.vocabulary, config["context"])
+        network = new_trainable(architecture, key.child("weights"))
+    with stop_requested() as stopping:
         trained = train(
             network,
             training_of(config),
@@ -84,14 +84,14 @@ def train_share(
             validation=validation,
             key=key,
             scratch=scratch,
-            beside=beside,
+            resume_from=beside,
             group=group,
-            stop_requested=told,
+            stop_requested=stopping,
         )
     if not group.writes:
         return
     text = (tokenizer / "tokenizer.json").read_text(encoding="utf-8")
-    write_model(output, network.config, network.to_hf(), stopping=stopping_ids(tokenizer), tokenizer=text)
+    trained.network.write(output, stopping=stopping_ids(tokenizer), tokenizer=text)
     record = {
         "history": trained.history,
         "chosen_step": trained.chosen_step,
@@ -100,15 +100,6 @@ def train_share(
         "exact_resume": trained.exact_resume,
     }
     (output / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-
-
-def _to_train(start: Path) -> Llama:
-    network = load_llama(start, torch.float32)
-    if network is None:
-        raise UsageError(
-            f"the model in {start} is no plain Llama, and only those are trained here; start from one, or from scratch"
-        )
-    return network.requires_grad_(True)
 
 
 def training_of(config: Mapping[str, Any]) -> Training:

@@ -8,12 +8,10 @@ from torch import Tensor
 
 from distilscope.lm.device import send
 from distilscope.lm.kernels.fused_cross_entropy import negative_log_prob
-from distilscope.lm.models.llama import Llama
+from distilscope.lm.network import Network, Trainable
 from distilscope.lm.sequences import Sequences
 
 
-def token_loss(network: Llama, batch: Sequences) -> Float[Tensor, " tokens"]:
-    """Each generated token's negative log-probability, in nats."""
-    return negative_log_prob(
-        network.rounded_scores(network.predicting(batch)), send(batch.ids.astype(np.int64), network.device)
-    )
+def token_loss(student: Trainable, batch: Sequences, teacher: Network | None = None) -> Float[Tensor, " tokens"]:  # noqa: ARG001 (an Objective)
+    """Each generated token's negative log-probability, in nats; no teacher is needed."""
+    return negative_log_prob(student.training_logits(batch), send(batch.ids.astype(np.int64), student.device))
