@@ -29,11 +29,12 @@ from distilscope.studies.config import Distillation
 from distilscope.studies.forecast.plan_summary import require_space
 from distilscope.studies.inputs import Sources
 from distilscope.studies.integrity import Soundness, clear_damage, examined
-from distilscope.studies.overrides import as_settings, override, read_yaml
+from distilscope.studies.overrides import as_settings, override
 from distilscope.studies.planner import asks_for_auto, plan
 from distilscope.studies.preflight import require_ready
 from distilscope.studies.recipes import STUDIES
 from distilscope.studies.recipes import recipe as study_recipe
+from distilscope.studies.settings_file import read_yaml
 from distilscope.studies.steps.registry import KINDS
 from distilscope.studies.study import Study
 from distilscope.system.atomic_file import write_whole

@@ -174,7 +174,7 @@ def document(study: Study, found: Mapping[int, list[Finding]]) -> dict[str, Any]
         "recipe": config.recipe,
         "seeds": config.seeds,
         "ground_truth": {
-            "description": truth.description,
+            "description": truth.about,
             "reference": truth.name,
             "prompt": truth.prompt,
             "dtype": truth.dtype,
