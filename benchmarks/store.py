@@ -129,11 +129,11 @@ def make(folder: Path, sequences: int) -> None:
     from distilscope.pipeline.progress import Silence
     from distilscope.studies.overrides import as_settings
     from distilscope.studies.run import as_json
-    from distilscope.studies.steps.registry import KINDS
+    from distilscope.studies.steps.registry import functions
     from distilscope.system.atomic_file import write_whole
 
     study, store = planned(folder, sequences)
-    execute([study.ground_truth, study.prompts], store, work=KINDS, workers=1, watch=Silence())
+    execute([study.ground_truth, study.prompts], store, work=functions(), workers=1, watch=Silence())
     random = np.random.default_rng(0)
     with store.lock():
         for step in study.targets:
@@ -167,13 +167,13 @@ def hash_all(folder: Path, sequences: int) -> None:
 def resume(folder: Path, sequences: int) -> None:
     from distilscope.pipeline.execute import execute
     from distilscope.pipeline.progress import Silence
-    from distilscope.studies.steps.registry import KINDS
+    from distilscope.studies.steps.registry import functions
 
     study, store = planned(folder, sequences)
     lost = [step for step in study.targets if step.kind == "draws"][:RESUMED]
     for step in lost:
         store.remove(step)
-    records = execute(study.targets, store, work=KINDS, workers=2, watch=Silence())
+    records = execute(study.targets, store, work=functions(), workers=2, watch=Silence())
     assert len(records) == len(lost)
 
 

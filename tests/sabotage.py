@@ -18,9 +18,8 @@ from distilscope.pipeline.progress import Silence
 from distilscope.pipeline.step import Step
 from distilscope.pipeline.store import Store
 from distilscope.studies.steps import train, train_worker
-from distilscope.studies.steps.registry import KINDS as REAL
+from distilscope.studies.steps.registry import functions
 
-KINDS = REAL | {"training": "sabotage:train_model"}
 launch = torchrun.launch
 
 
@@ -71,7 +70,7 @@ def arrange(what: str, rank: str) -> None:
 
 
 def run(step: Step, root: Path) -> None:
-    execute([step], Store(root), work=KINDS, workers=2, watch=Silence())
+    execute([step], Store(root), work=functions() | {"training": "sabotage:train_model"}, workers=2, watch=Silence())
 
 
 if __name__ == "__main__":

@@ -28,8 +28,9 @@ from distilscope.pipeline.step import Identity
 from distilscope.pipeline.store import Store
 from distilscope.studies.measure.draws_file import SIDES, DrawsFile
 from distilscope.studies.measure.measure import measure
-from distilscope.studies.overrides import override, read_yaml
+from distilscope.studies.overrides import override
 from distilscope.studies.recipes.tiny import tiny
+from distilscope.studies.settings_file import read_yaml
 from result_documents import document, student
 from tiny_folders import small_llama, write_gguf, write_small_folder
 

@@ -246,8 +246,8 @@ FILES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
         ["run", "study.yaml"],
         "gives the key 'seeds' twice",
     ),
-    "YAML of endless aliases": (text("study.yaml", ALIASES), ["run", "study.yaml"], "once its aliases are written out"),
-    "YAML of endless merges": (text("study.yaml", MERGES), ["run", "study.yaml"], "once its aliases are written out"),
+    "YAML of endless aliases": (text("study.yaml", ALIASES), ["run", "study.yaml"], "write the values out"),
+    "YAML of endless merges": (text("study.yaml", MERGES), ["run", "study.yaml"], "write the values out"),
     "YAML with a long key many times": (
         text("study.yaml", f"? {'k' * 20_000}\n: {{{', '.join(f'a{i}: 1' for i in range(900))}}}"),
         ["run", "study.yaml"],

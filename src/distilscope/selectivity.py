@@ -4,6 +4,8 @@ A mixture's log-weights and a language model's next-token logits meet the same c
 paper's beta (equation 2 of Cha & Cho, arXiv 2505.13111) and a sampling temperature tau = 1/beta are one
 operation, `log_softmax(beta * logits)`. On a language model it acts token by token; that is not
 p^beta renormalised over whole sequences.
+
+The module loads no torch, since a configuration is checked with it: operations are the logits' own methods.
 """
 
 from __future__ import annotations
@@ -11,13 +13,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
-
-import torch
-from jaxtyping import Float
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol
 
 from distilscope.errors import UsageError, unknown_name
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 
 class Selectivity(Protocol):
@@ -50,7 +52,7 @@ class Power:
     def __call__(self, logits: Float[Tensor, "*batch v"]) -> Float[Tensor, "*batch v"]:
         if self.beta > _LARGEST_FACTOR:
             best = logits == logits.amax(-1, keepdim=True)
-            return torch.zeros_like(logits).masked_fill(~best, -math.inf)
+            return logits.new_zeros(logits.shape).masked_fill(~best, -math.inf)
         return logits if self.beta == 1 else logits * self.beta
 
 
@@ -100,8 +102,8 @@ class TopP:
             return logits
         probs, order = logits.softmax(-1).sort(dim=-1, descending=True, stable=True)
         before = probs.cumsum(-1) - probs
-        keep = (before < self.p).scatter(-1, torch.zeros_like(order[..., :1]), True)
-        return logits.masked_fill(~torch.zeros_like(keep).scatter(-1, order, keep), -math.inf)
+        keep = (before < self.p).scatter(-1, order.new_zeros(order[..., :1].shape), True)
+        return logits.masked_fill(~keep.new_zeros(keep.shape).scatter(-1, order, keep), -math.inf)
 
 
 @dataclass(frozen=True)

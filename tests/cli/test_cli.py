@@ -100,6 +100,10 @@ BAD = {
     "no such draws": ([*MEASURE, "--draws", "no.parquet"], "there is no file no.parquet"),
     "draws that are no Parquet": ([*MEASURE, "--draws", "broken.parquet"], "no whole Parquet file"),
     "draws and a seed": ([*MEASURE, "--draws", "broken.parquet", "--seed", "1"], "seed is given beside draws"),
+    "a number of samples under two names": ([*MEASURE, "--num-samples", "4", "--num-eval", "4"], "give it once"),
+    "a horizon under two names": ([*MEASURE, "--horizon", "4", "--max-new-tokens", "4"], "give it once"),
+    "an evaluation under two names": (["run", "tiny", "--num-eval", "4", "--num-samples", "4"], "give it once"),
+    "one sample under the other name": ([*MEASURE, "--num-eval", "1"], "at least 2"),
     "one sample": (["measure", "--reference", "a", "--candidate", "b", "--num-samples", "1"], "at least 2"),
     "beta 0": (["mog", "--beta", "0"], "0"),
     "more components than points": (["mog", "--teacher-components", "9", "--num-train", "5", "--seeds", "1"], "points"),
@@ -163,6 +167,22 @@ def test_yaml_is_overridden_by_the_command_line(capsys, tmp_path, monkeypatch):
     config = json.loads(out)["config"]
     assert code == 0
     assert (config["seeds"], config["temperatures"], config["teacher"]["training"]["epochs"]) == (4, [0.6, 1.0], 2)
+
+
+def test_run_and_measure_take_each_others_names(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("recipe: tiny\nmax_new_tokens: 6\nnum_samples: 20\n")
+    code, out, _ = run(["plan", "mine.yaml", "--num-samples", "30", "--json"], capsys)
+    truth = json.loads(out)["config"]["ground_truth"]
+    assert (code, truth["horizon"], truth["num_eval"]) == (0, 6, 30)
+    write_measured(tmp_path)
+    found = [
+        run([*MEASURE, *words, "--json"], capsys)
+        for words in (["--num-samples", 8, "--max-new-tokens", 6], ["--num-eval", 8, "--horizon", 6])
+    ]
+    assert [code for code, _, _ in found] == [0, 0]
+    assert found[0][1] == found[1][1]
+    assert json.loads(found[0][1])["max_new_tokens"] == 6
 
 
 def test_plan_of_the_papers_study_loads_no_model_and_adds_up(capsys, tmp_path, monkeypatch):

@@ -18,9 +18,11 @@ from distilscope.lm.training.loop import train
 from distilscope.pipeline.step import order
 from distilscope.pipeline.store import Store
 from distilscope.selectivity import Temperature
-from distilscope.studies import costs
 from distilscope.studies.inputs import PromptSet
 from distilscope.studies.run import recorded
+from distilscope.studies.steps.draw import DRAWS
+from distilscope.studies.steps.score import SCORES
+from distilscope.studies.steps.train import TRAINING
 
 MODEL = LlamaConfig(
     vocab_size=100, hidden_size=8, intermediate_size=16, num_layers=3, num_heads=2, num_kv_heads=1, head_dim=4
@@ -63,7 +65,7 @@ def test_a_training_costs_what_torch_counts(products, tmp_path, prompt):
             Llama.from_config(MODEL, Key(0)), training, data=data, validation=held_out, key=Key(0), scratch=tmp_path
         )
     )
-    cost = costs.of_training(MODEL, training, sequences=7, horizon=HORIZON, prompts=1, prompt=prompt, held_out=4)
+    cost = TRAINING.cost(MODEL, training, sequences=7, horizon=HORIZON, prompts=1, prompt=prompt, held_out=4)
     assert (cost.flops, cost.tokens) == (found, 2 * 7 * HORIZON)
     assert cost.memory > 20 * MODEL.parameters
 
@@ -77,7 +79,7 @@ def test_scoring_costs_what_torch_counts(products, prompt):
         )
     )
     models = [(MODEL, "float32"), (MODEL, "bfloat16")]
-    cost = costs.of_scores(models, draws=6, horizon=HORIZON, prompts=1, prompt=prompt, settings=3)
+    cost = SCORES.cost(models, draws=6, horizon=HORIZON, prompts=1, prompt=prompt, settings=3)
     assert (cost.flops, cost.memory) == (found, 6 * MODEL.parameters)
 
 
@@ -94,7 +96,7 @@ def test_drawing_costs_what_torch_counts(products):
             key=Key(1),
         )
 
-    cost = costs.of_draws(MODEL, "bfloat16", draws=10, horizon=HORIZON, context=1, slots=4)
+    cost = DRAWS.cost(MODEL, "bfloat16", draws=10, horizon=HORIZON, context=1, slots=4)
     assert cost.flops == products(lambda: draw(((1,),))) - MODEL.flops_per_token  # of reading the prompt
     assert (cost.tokens, cost.disk) == (50, 50 * 6 + 10 * 9)
     assert cost.memory == 2 * MODEL.parameters + 4 * (2 * 3 * 1 * 4 * 2 * 6 + 16 * 100)
@@ -103,7 +105,7 @@ def test_drawing_costs_what_torch_counts(products):
 @pytest.mark.parametrize(("steps", "kept"), [(3, 1), (4, 1), (5, 2)])
 def test_the_last_step_leaves_a_model_and_no_checkpoint(steps, kept):
     training = Training(epochs=1, precision="float32", batch_sequences=1, checkpoint_every=2)
-    cost = costs.of_training(MODEL, training, sequences=steps, horizon=HORIZON, prompts=1, prompt=1, held_out=0)
+    cost = TRAINING.cost(MODEL, training, sequences=steps, horizon=HORIZON, prompts=1, prompt=1, held_out=0)
     assert cost.checkpoints == kept * 16 * MODEL.parameters
 
 

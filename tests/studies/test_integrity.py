@@ -20,7 +20,7 @@ from distilscope.pipeline.step import Step
 from distilscope.pipeline.store import Store
 from distilscope.studies.integrity import clear_damage
 
-A, B, C, D = (Step("fit", {"number": number}, {}, 1) for number in range(4))
+A, B, C, D = (Step("training", {"number": number}, {}, 1) for number in range(4))
 
 
 @pytest.fixture(autouse=True)

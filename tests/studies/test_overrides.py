@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distilscope.errors import UsageError
-from distilscope.studies.overrides import FLAT, as_settings, names, override, read_yaml
+from distilscope.studies.overrides import FLAT, as_settings, names, override
 from distilscope.studies.recipes.tiny import tiny
+from distilscope.studies.settings_file import read_yaml
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,14 @@ def test_flat_and_dashed_names_reach_a_recipe():
     assert override(config, {"num_train": 64}) == override(config, {"ground_truth.num_train": 64})
 
 
+@pytest.mark.parametrize(("documented", "other"), [("horizon", "max-new-tokens"), ("num-eval", "num-samples")])
+def test_what_measure_calls_otherwise_has_both_names_and_takes_one_of_them(documented, other):
+    config = tiny()
+    assert override(config, {other: "9"}) == override(config, {documented: "9"}) != config
+    with pytest.raises(UsageError, match=f"{other} sets .* set already under another name; give it once"):
+        override(config, {documented: "9", other: "9"})
+
+
 def test_every_setting_of_a_recipe_can_be_set_to_itself():
     config = tiny()
     settings = {name: value for name, value in names(config).items() if name != "recipe"}
@@ -157,66 +166,6 @@ def test_every_setting_of_a_recipe_can_be_set_to_itself():
         name: [str(v) for v in value] if isinstance(value, tuple) else str(value) for name, value in settings.items()
     }
     assert override(config, as_text) == config
-
-
-# --- YAML
-
-
-@pytest.fixture
-def file(tmp_path):
-    return tmp_path / "settings.yaml"
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("", {}),
-        ("# nothing", {}),
-        ("seeds: 3\nname: The", {"seeds": 3, "name": "The"}),
-        ("part: {low: 0.1, pair: [1, 2]}", {"part.low": 0.1, "part.pair": [1, 2]}),
-        ("part.low: 0.1", {"part.low": 0.1}),
-        ("limit:", {"limit": None}),
-        ("name: naïve", {"name": "naïve"}),
-        ("base: &b {low: 1}\nother: *b", {"base.low": 1, "other.low": 1}),
-    ],
-)
-def test_yaml_is_flattened_to_dotted_names(file, text, expected):
-    file.write_text(text, encoding="utf-8")
-    assert read_yaml(file) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("seeds: 1\nseeds: 2", "'seeds' twice"),
-        ("part: {low: 1, low: 2}", "'low' twice"),
-        ("x: !!python/object/apply:os.system ['echo no']", "not plain YAML"),
-        ("x: !!python/name:os.system", "not plain YAML"),
-        ("x: !mine 3", "not plain YAML"),
-        ("- 1\n- 2", "holds a list"),
-        ("seeds", "holds a str"),
-        ("3", "holds a int"),
-        ("{", "not plain YAML"),
-        ("a: b: c", "not plain YAML"),
-        ("a: 1\n---\na: 2", "not plain YAML"),
-        ("x: \x00", "not plain YAML"),
-        ("? [1, 2]\n: 3", "not plain YAML"),
-        ("a: &a {b: *a}", "contains itself"),
-    ],
-)
-def test_other_yaml_is_refused(file, text, says):
-    file.write_text(text, encoding="utf-8")
-    with pytest.raises(UsageError, match=says):
-        read_yaml(file)
-
-
-def test_files_that_cannot_be_read(file, tmp_path):
-    with pytest.raises(UsageError, match=r"there is no file .*settings\.yaml"):
-        read_yaml(file)
-    file.write_bytes(b"\xff\xfe\x00x")
-    for path in (file, tmp_path):
-        with pytest.raises(UsageError, match="not plain YAML"):
-            read_yaml(path)
 
 
 wholes = st.builds(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -123,7 +124,7 @@ class TestTiny:
 
     def test_verify_knows_the_artifacts_of_a_run_that_another_version_made(self, tiny, monkeypatch):
         folder, _, _ = tiny
-        monkeypatch.setitem(planner.CODE, "draws", planner.CODE["draws"] + 1)
+        monkeypatch.setattr(planner, "DRAWS", replace(planner.DRAWS, version=planner.DRAWS.version + 1))
         found = examine(folder)
         assert (found.artifacts, found.problems) == (len(list(folder.glob("store/[!.]*/*/manifest.json"))), [])
 

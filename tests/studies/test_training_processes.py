@@ -31,7 +31,7 @@ from distilscope.studies.inputs import Sources
 from distilscope.studies.overrides import override
 from distilscope.studies.planner import plan
 from distilscope.studies.recipes.tiny import tiny
-from distilscope.studies.steps.registry import KINDS
+from distilscope.studies.steps.registry import functions
 from fake_models import TINY, ragged
 
 LENGTHS = [4, 1, 7, 7, 2, 9, 3, 5, 6, 2]
@@ -223,7 +223,7 @@ def drawn(tmp_path_factory) -> Path:
     """A store with what the teacher learns from."""
     store = Store(tmp_path_factory.mktemp("drawn"))
     for step in order([teacher(2)])[:-1]:
-        assert perform(Task.of(step, KINDS[step.kind], store)).error is None
+        assert perform(Task.of(step, functions()[step.kind], store)).error is None
     return store.root
 
 
@@ -273,7 +273,7 @@ def close(one: Store, a: Step, other: Store, b: Step) -> None:
 def alone(store: Store) -> Step:
     """The same training in one process, done."""
     step = teacher(1)
-    assert perform(Task.of(step, KINDS["training"], store)).error is None
+    assert perform(Task.of(step, functions()["training"], store)).error is None
     return step
 
 
@@ -315,7 +315,7 @@ def test_two_processes_go_on_where_one_was(store, undisturbed, monkeypatch):
     step = teacher(1)
     with monkeypatch.context() as patched:
         patched.setattr(loop, "_backward", sabotage.counting(loop._backward, 13, stop))
-        assert isinstance(perform(Task.of(step, KINDS["training"], store)).error, DistilscopeError)
+        assert isinstance(perform(Task.of(step, functions()["training"], store)).error, DistilscopeError)
     assert standing(store, step)["step"] == 10
     sabotage.run(teacher(2), store.root)
     assert record(store, teacher(2))["exact_resume"] is False

@@ -1,4 +1,4 @@
-"""What stands at the end of each command's help: commands to copy, each with what it does."""
+"""The examples at the end of each command's help, and the first of each in the main one: commands to copy."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ EXAMPLES = {
 }
 
 
-def examples(command: str) -> str:
-    """A command's examples as its help shows them: what each does in the line above it."""
-    lines = [f"{f'  # {what}{chr(10)}' if what else ''}  {line}" for line, what in EXAMPLES[command]]
+def examples(*commands: str, each: int | None = None) -> str:
+    """The first `each` examples of these commands, or all, as a help shows them: what one does in the line above it."""
+    told = [example for command in commands for example in EXAMPLES[command][:each]]
+    lines = [f"{f'  # {what}{chr(10)}' if what else ''}  {line}" for line, what in told]
     return "\n".join(["examples:", *lines, ""])

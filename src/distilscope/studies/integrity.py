@@ -6,21 +6,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from distilscope.errors import StoreError
-from distilscope.lm.training.checkpoint_file import NAME as CHECKPOINT
-from distilscope.lm.training.checkpoint_file import read_checkpoint
 from distilscope.pipeline.manifest import Problem, check
 from distilscope.pipeline.step import Step
 from distilscope.pipeline.store import Store
+from distilscope.studies.steps.registry import KINDS
 
 
-def damaged_checkpoints(store: Store, fingerprints: Sequence[str]) -> list[Problem]:
-    """Of steps that are under way: what a training would not resume from."""
-    found = [store.root / ".scratch" / fingerprint / CHECKPOINT for fingerprint in fingerprints]
-    return [
-        Problem(file.parent, file, "is not as it was written; its training will start again")
-        for file in found
-        if file.is_file() and read_checkpoint(file.parent) is None
-    ]
+def damaged_checkpoints(store: Store, under_way: Iterable[tuple[str, str]]) -> list[Problem]:
+    """Of steps that are under way, by kind and fingerprint: what a killed one would not resume from."""
+    found = []
+    for kind, fingerprint in under_way:
+        resumption = KINDS[kind].resumption if kind in KINDS else None
+        file = resumption.damaged(store.root / ".scratch" / fingerprint) if resumption else None
+        if file is not None:
+            found.append(Problem(file.parent, file, f"is not as it was written; its {kind} will start again"))
+    return found
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def examined(store: Store, needs: Iterable[str], *, finished: bool) -> Soundness
     for folder in folders:
         (due if finished or folder.exists() else not_made).append(folder)
     problems = [problem for folder in due for problem in check(folder)]
-    problems += damaged_checkpoints(store, [folder.name for folder in not_made])
+    problems += damaged_checkpoints(store, [(folder.parent.name, folder.name) for folder in not_made])
     return Soundness(len(folders), len(not_made), problems)
 
 
@@ -51,9 +51,8 @@ def clear_damage(store: Store, steps: Sequence[Step], say: Callable[[str], objec
     Raises StoreError where a folder of the store is a link: what lies behind it is not ours to remove.
     """
     made = [step for step in steps if store.path(step).is_symlink() or store.path(step).exists()]
-    problems = store.verify(made) + damaged_checkpoints(
-        store, [step.fingerprint for step in steps if not store.has(step)]
-    )
+    under_way = [(step.kind, step.fingerprint) for step in steps if not store.has(step)]
+    problems = store.verify(made) + damaged_checkpoints(store, under_way)
     for problem in problems:
         say(f"damaged: {problem}")
         if problem.file == problem.artifact.parent:

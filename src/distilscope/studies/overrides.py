@@ -1,6 +1,6 @@
 """Settings by dotted name: defaults < YAML < command line, each key known and each value of its type.
 
-The main sampling have flat names (`FLAT`); everything else is named by its place, as in `teacher.training.epochs`.
+The main settings have flat names (`FLAT`); every other one is named by its place, as in `teacher.training.epochs`.
 """
 
 from __future__ import annotations
@@ -9,12 +9,9 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
-from distilscope.errors import UsageError, one_line, shown, unknown_name
+from distilscope.errors import UsageError, shown, unknown_name
 
 FLAT = {
     "reference": "ground_truth.reference",
@@ -28,7 +25,11 @@ FLAT = {
     "vocabulary": "ground_truth.vocabulary",
     "num_train": "ground_truth.num_train",
     "num_eval": "ground_truth.num_eval",
+    # the names by which `measure` knows the same things
+    "max_new_tokens": "ground_truth.horizon",
+    "num_samples": "ground_truth.num_eval",
 }
+"""The place of each flat name. Where a place has two, the first is the one that help and documents use."""
 
 C = TypeVar("C")
 
@@ -162,93 +163,3 @@ def as_settings(config: Any) -> dict[str, Any]:
         for field in dataclasses.fields(config)
         for value in [getattr(config, field.name)]
     }
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML's safe subset, with a key given twice refused instead of silently taking the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for name, _ in node.value:
-            key = self.construct_object(name, deep=True)
-            if key in seen:
-                raise UsageError(f"line {node.start_mark.line + 1} on gives the key {shown(key)} twice; keep one")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-LONGEST_NAME = 200
-"""Characters of a setting's dotted name."""
-
-LARGEST = 1 << 18
-"""Characters of a configuration file, and values in it with every alias written out."""
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The settings of a YAML file, flattened to dotted names. Raises UsageError for one that cannot be read or is no
-    plain YAML."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(LARGEST + 1)
-        if len(text) > LARGEST:
-            raise UsageError(
-                f"{path} has more than {LARGEST:,} characters, which no configuration needs; give the file of a study"
-            )
-        _require_small(yaml.compose(text, Loader=_StrictLoader), path)
-        document = yaml.load(text, Loader=_StrictLoader)
-    except FileNotFoundError:
-        raise UsageError(f"there is no file {path}; give a recipe's name or a YAML file") from None
-    except (
-        yaml.YAMLError,
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        OSError,
-        ArithmeticError,
-        RecursionError,
-    ) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else one_line(error)
-        raise UsageError(f"{path} is not plain YAML ({reason}); write names and values, such as 'seeds: 3'") from None
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
-        raise UsageError(f"{path} holds a {type(document).__name__}, but must hold keys and values, such as 'seeds: 3'")
-    return _flatten(document)
-
-
-def _require_small(root: yaml.Node | None, path: Path) -> None:
-    """Raises UsageError where aliases written out would be endless, or more than a configuration can need."""
-    sizes: dict[int, int | None] = {}
-
-    def size(node: yaml.Node) -> int:
-        if isinstance(node, yaml.ScalarNode):
-            return 1
-        if id(node) not in sizes:
-            sizes[id(node)] = None  # under way: met again before it is done, it contains itself
-            parts = [part for pair in node.value for part in (pair if isinstance(node, yaml.MappingNode) else [pair])]
-            sizes[id(node)] = 1 + sum(map(size, parts))
-        found = sizes[id(node)]
-        if found is None:
-            raise UsageError(
-                f"{path} has a key whose value contains itself (an alias of its own anchor); write the values out"
-            )
-        return found
-
-    if root is not None and size(root) > LARGEST:
-        raise UsageError(
-            f"{path} holds more than {LARGEST:,} values once its aliases are written out, which no configuration needs"
-        )
-
-
-def _flatten(document: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in document.items():
-        name = f"{prefix}{key}"
-        if len(name) > LONGEST_NAME:
-            raise UsageError(
-                f"the key {shown(name)} has {len(name):,} characters, but no setting has such a name; give a shorter "
-                "one"
-            )
-        flat |= _flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
-    return flat

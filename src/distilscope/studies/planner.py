@@ -16,15 +16,19 @@ from typing import Any
 from distilscope.distribution import Key
 from distilscope.errors import UsageError
 from distilscope.lm.dtypes import AutoDtypes
+from distilscope.lm.models.llama_config import LlamaConfig
 from distilscope.pipeline.step import Needs, Step
-from distilscope.studies import costs
 from distilscope.studies.config import SEEDED, Distillation, Learner, SamplingParameters
 from distilscope.studies.costs import Cost
 from distilscope.studies.inputs import Source, Sources
+from distilscope.studies.steps.completions import DATA
+from distilscope.studies.steps.draw import DRAWS
+from distilscope.studies.steps.ground_truth import GROUND_TRUTH, MODEL
+from distilscope.studies.steps.prompts import PROMPTS
+from distilscope.studies.steps.registry import StepKind
+from distilscope.studies.steps.score import SCORES
+from distilscope.studies.steps.train import TRAINING
 from distilscope.studies.study import Measured, Study, Variant
-
-CODE = {"ground_truth": 1, "model": 1, "prompts": 1, "data": 1, "draws": 9, "training": 8, "scores": 7}
-"""Raised when what a kind of step computes changes."""
 
 
 def plan(config: Distillation, sources: Sources, *, auto: AutoDtypes | None = None) -> Study:
@@ -125,19 +129,17 @@ class _Planner:
         self.truth: Step | None = None
         """None where real data stands in for it."""
         if sources.data:
-            self.tokens = self.imported("model", "teacher", sources.tokenizer, {}, "prepare teachers")
+            self.tokens = self.imported(MODEL, "teacher", sources.tokenizer, {}, "prepare teachers")
         elif truth.reference == SEEDED:
             source: dict[str, Any] = {"reference": SEEDED, "size": asdict(truth.size), "sharpness": truth.sharpness}
             source |= {"context": self.context, "vocabulary": truth.vocabulary, "dtype": truth.dtype}
-            self.tokens = self.truth = self.made("ground_truth", "ground_truth", source, {}, {}, "prepare p*")
+            self.tokens = self.truth = self.made(GROUND_TRUTH, "ground_truth", source, {}, {}, "prepare p*")
         else:
-            self.tokens = self.truth = self.imported(
-                "ground_truth", "ground_truth", sources.tokenizer, {}, "prepare p*"
-            )
+            self.tokens = self.truth = self.imported(GROUND_TRUTH, "ground_truth", sources.tokenizer, {}, "prepare p*")
         chosen = {"sha256": sources.prompts.sha256}
         local = {"texts": sources.prompts.texts}
-        cost = Cost(disk=8 * len(sources.prompts.texts))
-        self.prompts = self.step("prompts", chosen, {"tokenizer": self.tokens}, "read prompts", cost, local=local)
+        cost = PROMPTS.cost(sources.prompts.texts)
+        self.prompts = self.step(PROMPTS, chosen, {"tokenizer": self.tokens}, "read prompts", cost, local=local)
 
     def study(self) -> Study:
         truth = self.config.ground_truth
@@ -196,8 +198,8 @@ class _Planner:
                 "horizon": horizon,
             }
             inputs = {"tokenizer": self.tokens, "prompts": self.prompts}
-            cost = Cost(tokens=rows * horizon, disk=rows * (2 * horizon + 9))
-            tiles.append(self.step("data", what_rows, inputs, f"read {what}", cost, local=local))
+            cost = DATA.cost(rows=rows, horizon=horizon)
+            tiles.append(self.step(DATA, what_rows, inputs, f"read {what}", cost, local=local))
         return tuple(tiles)
 
     def candidates(self, seed: int, data: tuple[Step, ...]) -> list[_Candidate]:
@@ -292,21 +294,34 @@ class _Planner:
             for one in found
         ]
 
-    def imported(self, kind: str, role: str, source: Source, inputs: dict[str, Step], stage: str) -> Step:
+    def imported(
+        self, kind: StepKind[LlamaConfig, str], role: str, source: Source, inputs: dict[str, Step], stage: str
+    ) -> Step:
         config = {"reference": "model", "sha256": source.identity, "vocabulary": self.config.ground_truth.vocabulary}
         return self.made(kind, role, config | {"dtype": self.dtypes[role]}, inputs, {"folder": source.folder}, stage)
 
     def made(
-        self, kind: str, role: str, config: dict[str, Any], inputs: dict[str, Step], local: dict[str, str], stage: str
+        self,
+        kind: StepKind[LlamaConfig, str],
+        role: str,
+        config: dict[str, Any],
+        inputs: dict[str, Step],
+        local: dict[str, str],
+        stage: str,
     ) -> Step:
-        return self.step(
-            kind, config, inputs, stage, costs.of_model(self.architecture[role], self.dtypes[role]), local=local
-        )
+        cost = kind.cost(self.architecture[role], self.dtypes[role])
+        return self.step(kind, config, inputs, stage, cost, local=local)
 
     def step(
-        self, kind: str, config: dict[str, Any], inputs: dict[str, Step], stage: str, cost: Cost, **others: Any
+        self,
+        kind: StepKind[...],
+        config: dict[str, Any],
+        inputs: dict[str, Step],
+        stage: str,
+        cost: Cost,
+        **others: Any,
     ) -> Step:
-        step = Step(kind, config, inputs, CODE[kind], stage, cost.flops, cost.tokens, **others)
+        step = kind.step(config, inputs, stage, cost, **others)
         self.costs[step] = cost
         return step
 
@@ -327,7 +342,7 @@ class _Planner:
                 "selectivity": sampling,
                 "dtype": self.dtypes[role],
             }
-            cost = costs.of_draws(
+            cost = DRAWS.cost(
                 self.architecture[role],
                 self.dtypes[role],
                 draws=draws,
@@ -336,7 +351,7 @@ class _Planner:
                 slots=config.slots,
             )
             tiles.append(
-                self.step("draws", what, {"model": model, "prompts": self.prompts}, stage, cost, needs=self.tile_needs)
+                self.step(DRAWS, what, {"model": model, "prompts": self.prompts}, stage, cost, needs=self.tile_needs)
             )
         return tuple(tiles)
 
@@ -356,13 +371,13 @@ class _Planner:
             start = (
                 self.tokens
                 if own
-                else self.imported("model", role, source, {"tokenizer": self.tokens}, f"prepare {role}s")
+                else self.imported(MODEL, role, source, {"tokenizer": self.tokens}, f"prepare {role}s")
             )
             if not learner.training.epochs:
                 return start
             inputs |= {"start": start}
         architecture = size.architecture(self.vocabulary, self.context) if source is None else self.architecture[role]
-        cost = costs.of_training(
+        cost = TRAINING.cost(
             architecture,
             learner.training,
             sequences=number,
@@ -371,13 +386,9 @@ class _Planner:
             prompt=self.sources.prompts.typical,
             held_out=self.config.ground_truth.num_validation,
         )
-        alone = what | {"training": what["training"] | {"processes": 1}}
-        alike = Step(
-            "training", alone, inputs, CODE["training"]
-        ).fingerprint  # the same training, in any number of processes
         processes, gpus = learner.training.processes, self.config.resources.train_gpus
         needs = Needs(processes=processes, gpus=max(gpus, processes) if gpus else 0)
-        return self.step("training", what, inputs, stage, cost, local={"alike": alike}, needs=needs)
+        return self.step(TRAINING, what, inputs, stage, cost, needs=needs)
 
     def score(
         self,
@@ -408,7 +419,7 @@ class _Planner:
                     {"selectivities": list(settings), "dtype": self.dtypes[other]} for other, _, settings in others
                 ],
             }
-            cost = costs.of_scores(
+            cost = SCORES.cost(
                 [(self.architecture[each], self.dtypes[each]) for each in roles],
                 draws=first,
                 horizon=self.config.ground_truth.horizon,
@@ -416,7 +427,7 @@ class _Planner:
                 prompt=self.sources.prompts.typical,
                 settings=sum(len(settings) for _, _, settings in others),
             )
-            steps.append(self.step("scores", what, inputs | {"draws/0": drawn}, stage, cost, needs=self.tile_needs))
+            steps.append(self.step(SCORES, what, inputs | {"draws/0": drawn}, stage, cost, needs=self.tile_needs))
         return tuple(steps)
 
 

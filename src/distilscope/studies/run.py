@@ -29,12 +29,13 @@ from distilscope.studies.config import Distillation
 from distilscope.studies.forecast.plan_summary import require_space
 from distilscope.studies.inputs import Sources
 from distilscope.studies.integrity import Soundness, clear_damage, examined
-from distilscope.studies.overrides import as_settings, override, read_yaml
+from distilscope.studies.overrides import as_settings, override
 from distilscope.studies.planner import asks_for_auto, plan
 from distilscope.studies.preflight import require_ready
 from distilscope.studies.recipes import STUDIES
 from distilscope.studies.recipes import recipe as study_recipe
-from distilscope.studies.steps.registry import KINDS
+from distilscope.studies.settings_file import read_yaml
+from distilscope.studies.steps.registry import functions
 from distilscope.studies.study import Study
 from distilscope.system.atomic_file import write_whole
 from distilscope.system.cpu_count import cores, side_by_side
@@ -82,7 +83,7 @@ def run(
             if repair:
                 clear_damage(store, steps, watch.note)
             tasks = RayTasks(store, cores=number, address=ray_address) if engine == "ray" else None
-            records = execute(steps, store, work=KINDS, workers=number, watch=watch, engine=tasks)
+            records = execute(steps, store, work=functions(), workers=number, watch=watch, engine=tasks)
         results = collect(study, store)
         write_whole(
             folder / "config.yaml", yaml.safe_dump(as_settings(study.config), sort_keys=False, allow_unicode=True)

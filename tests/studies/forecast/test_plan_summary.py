@@ -15,7 +15,7 @@ from distilscope.studies.overrides import override
 from distilscope.studies.planner import plan
 from distilscope.studies.recipes.tiny import tiny
 
-HALF = dict.fromkeys(gpu_specs.UTILISATION, 0.5)
+HALF = gpu_specs.utilisation(0.5)
 
 
 def described(store, config=None, **options):

@@ -14,26 +14,35 @@ class Training:
     """How a model is trained. The schedule is warm-up, stable, decay (WSD; Hu et al. 2404.06395)."""
 
     epochs: int = 4
-    """0 leaves a pretrained model as it is."""
+    """Passes over the training set; 0 leaves a pretrained model as it is."""
     batch_sequences: int = 64
     """Sequences per optimiser step, whatever the number of processes or microbatches."""
     learning_rate: float = 5e-4
+    """AdamW's learning rate after warm-up and before decay."""
     betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's decay rates of the first and second moment."""
     weight_decay: float = 0.0
+    """AdamW's weight decay."""
     clip: float = 1.0
+    """Largest norm of the whole gradient; a longer one is scaled down to it."""
     warmup_fraction: float = 0.01
+    """Share of the steps in which the learning rate rises linearly from zero."""
     decay_fraction: float = 0.2
+    """Share of the steps, at the end, in which it falls linearly towards zero."""
     precision: str = "auto"
-    """float32; bfloat16 or float16 for mixed precision (weights and optimiser stay in float32; in float16 the loss is
-    scaled, so that small gradients are not lost); auto by what the hardware multiplies fast."""
+    """Number format of the products in training: auto, float32, bfloat16 or float16.
+
+    bfloat16 and float16 are mixed precision: weights and optimiser stay in float32; in float16 the loss is scaled, so
+    that small gradients are not lost. auto is what the hardware multiplies fast.
+    """
     microbatch_tokens: int = 8192
-    """Most tokens whose activations and logits are held at once."""
+    """Most tokens whose activations and logits are in memory at once."""
     evaluations: int = 4
-    """How many checkpoints, evenly spaced and ending with the last step, are compared on held-out sequences."""
+    """Checkpoints compared on held-out sequences: evenly spaced, the last step's among them."""
     checkpoint_every: int = 200
     """Steps between the checkpoints that a killed training resumes from."""
     processes: int = 1
-    """How many share each batch between them, one GPU each, or one core each where there is none."""
+    """Processes that share each batch: one GPU each, or one core each where there is none."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_sequences", "microbatch_tokens", "evaluations", "checkpoint_every", "processes"):

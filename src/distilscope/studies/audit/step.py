@@ -11,11 +11,8 @@ from typing import Any
 from distilscope.studies.audit.evidence import Finding
 from distilscope.studies.audit.one_seed import Material
 from distilscope.studies.audit.traps import TRAPS
-
-CODE = 1
-"""Raised when what an audit measures changes."""
-
-KINDS = {"audit": "distilscope.studies.audit.step:measure"}
+from distilscope.studies.costs import Cost
+from distilscope.studies.steps.registry import StepKind, register
 
 
 def measure(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Path, scratch: Path) -> dict[str, int]:  # noqa: ARG001
@@ -30,3 +27,11 @@ def measure(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Path,
 
 def read_finding(folder: Path) -> Finding:
     return Finding.from_json(json.loads((folder / "finding.json").read_text(encoding="utf-8")))
+
+
+def cost(*, training: float, scoring: float) -> Cost:
+    """At most about three trainings like the direct student's, and its draws scored once; both given in FLOPs."""
+    return Cost(3 * training + scoring)
+
+
+AUDIT = register(StepKind("audit", version=1, function="distilscope.studies.audit.step:measure", cost=cost))

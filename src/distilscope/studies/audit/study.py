@@ -18,15 +18,15 @@ from distilscope.pipeline.retention import keeping
 from distilscope.pipeline.step import Step, order
 from distilscope.pipeline.store import Store
 from distilscope.studies.artifacts import numbered
-from distilscope.studies.audit import step as work
 from distilscope.studies.audit.evidence import Finding, is_seen, over_seeds, row
+from distilscope.studies.audit.step import AUDIT, read_finding
 from distilscope.studies.audit.traps import MIXTURE, TRAPS, Trap
 from distilscope.studies.config import Distillation
 from distilscope.studies.inputs import Sources
 from distilscope.studies.planner import plan
 from distilscope.studies.recipes import recipe as study_recipe
 from distilscope.studies.run import as_json, output_folder, store_folder
-from distilscope.studies.steps.registry import KINDS
+from distilscope.studies.steps.registry import functions
 from distilscope.studies.study import Measured, Study
 from distilscope.system.atomic_file import write_whole
 from distilscope.system.cpu_count import side_by_side
@@ -109,8 +109,8 @@ def run(
     steps = {trap.number: [_step(study, trap, seed) for seed in range(seeds)] for trap in TRAPS if trap.measure}
     targets = [step for each in steps.values() for step in each]
     with keeping(store, folder, order(targets)):
-        execute(targets, store, work=KINDS | work.KINDS, workers=side_by_side(workers), watch=watch or Silence())
-        found = {number: [work.read_finding(store.path(step)) for step in each] for number, each in steps.items()}
+        execute(targets, store, work=functions(), workers=side_by_side(workers), watch=watch or Silence())
+        found = {number: [read_finding(store.path(step)) for step in each] for number, each in steps.items()}
         results = document(study, found)
         write_whole(folder / "audit.json", as_json(results))
     return results
@@ -140,8 +140,8 @@ def _step(study: Study, trap: Trap, seed: int) -> Step:
         "drawing": direct.draws[0].config,
         "index": {"direct": direct.index, "distilled": distilled.index},
     }
-    cost = 3 * direct.model.cost + direct.scores[0].cost
-    return Step("audit", config, inputs, work.CODE, f"trap {trap.number}", cost)
+    cost = AUDIT.cost(training=direct.model.cost, scoring=direct.scores[0].cost)
+    return AUDIT.step(config, inputs, f"trap {trap.number}", cost)
 
 
 def _student(study: Study, seed: int, training: str) -> Measured:
@@ -174,7 +174,7 @@ def document(study: Study, found: Mapping[int, list[Finding]]) -> dict[str, Any]
         "recipe": config.recipe,
         "seeds": config.seeds,
         "ground_truth": {
-            "description": truth.description,
+            "description": truth.about,
             "reference": truth.name,
             "prompt": truth.prompt,
             "dtype": truth.dtype,

@@ -28,7 +28,7 @@ from distilscope.studies.collect import collect
 from distilscope.studies.config import Distillation, Sweep
 from distilscope.studies.inputs import Sources
 from distilscope.studies.planner import plan
-from distilscope.studies.steps.registry import KINDS
+from distilscope.studies.steps.registry import KINDS, functions
 from distilscope.studies.study import Study
 
 LEAST_SCALING = 0.5
@@ -99,13 +99,8 @@ class Calibration:
 
 
 def work_of(step: Step) -> str:
-    """A name that steps share which do the same: those that draw from one network do, whatever the draws are for; else
-    those of a stage."""
-    return (
-        f"draw in {step.config['dtype']} at {step.cost / step.tokens:.6g} FLOPs a token"
-        if step.kind == "draws"
-        else step.stage
-    )
+    """A name that steps share which do the same, so that one of them is timed for all."""
+    return KINDS[step.kind].rate_group(step)
 
 
 def calibrate(config: Distillation, sources: Sources, *, workers: int, say: Callable[[str], object]) -> Calibration:
@@ -129,7 +124,7 @@ def calibrate(config: Distillation, sources: Sources, *, workers: int, say: Call
             start, store = time.monotonic(), Store(Path(folder) / "store")
             study = plan(lengthened(miniature(config, number), sources, share), sources)
             targets = [*study.targets, reference_scored(config, study, sources)]
-            records = execute(targets, store, work=KINDS, workers=workers, watch=Silence())
+            records = execute(targets, store, work=functions(), workers=workers, watch=Silence())
             runs.append((targets, records, time.monotonic() - start))
         results = collect(study, store)
         own = _own_deviation(study, store)

@@ -1,4 +1,4 @@
-"""GPUs that a plan counts with: what they could do at most, and how much of it work makes of them."""
+"""GPUs that a plan counts with: what they could do at most, and how much of it steps make use of."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from distilscope.errors import UsageError, unknown_name
+from distilscope.studies.steps.registry import KINDS
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,6 @@ GPUS = {
     )
 }
 
-UTILISATION = {"draws": 0.1, "training": 0.3, "scores": 0.25}
-"""Share of the peak that is made use of, by kind of step: assumptions, measured on no GPU with this package.
-
-Published trainings of language models reach 0.3 to 0.5 (PaLM's table 3, 2204.02311: 0.2 to 0.46), with kernels that
-this package does not have. Scoring is training's forward pass beside softmaxes of every position. Drawing reads all
-weights, and each slot's keys and values, for one token per slot: at a few hundred slots memory is what it waits for.
-"""
-
 
 def named(name: str) -> GPU:
     """UsageError, naming the nearest, where it is none of these."""
@@ -53,9 +46,9 @@ def named(name: str) -> GPU:
 
 
 def utilisation(given: float | None) -> Mapping[str, float]:
-    """By kind of step: the one given for all, else those above. Raises UsageError for a share that is none."""
-    if given is None:
-        return UTILISATION
-    if not 0 < given <= 1:
+    """Share of the peak, for each kind of step that computes with a network: the one given for all, else what each is
+    assumed to reach. Raises UsageError for a share that is not above 0 and at most 1."""
+    if given is not None and not 0 < given <= 1:
         raise UsageError(f"--utilisation is {given}, but must be above 0 and at most 1, such as 0.3")
-    return dict.fromkeys(UTILISATION, given)
+    reached = {name: kind.utilisation for name, kind in KINDS.items()}
+    return {name: given or share for name, share in reached.items() if share is not None}

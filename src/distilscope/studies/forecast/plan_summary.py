@@ -16,6 +16,7 @@ from distilscope.pipeline.step import Step, order
 from distilscope.pipeline.store import Store
 from distilscope.studies.forecast.gpu_specs import GPU
 from distilscope.studies.overrides import as_settings
+from distilscope.studies.steps.registry import KINDS
 from distilscope.studies.study import Study
 from distilscope.system.units import in_bytes
 
@@ -143,9 +144,8 @@ def _warnings(rows: Iterable[Mapping[str, Any]], need: int, free: int, root: Pat
         )
     for row in rows:
         if row["memory_bytes"] > gpu.memory:
-            parameter = {"draws": "slots", "training": "training.microbatch_tokens"}.get(row["kind"], "tile")
             yield (
                 f"{row['stage']!r} would fill about {in_bytes(row['memory_bytes'])} of memory, but a GPU of the kind "
                 f"{gpu.name} has "
-                f"{in_bytes(gpu.memory)}; lower {parameter}, or count with another --gpu"
+                f"{in_bytes(gpu.memory)}; lower {KINDS[row['kind']].memory_setting}, or count with another --gpu"
             )

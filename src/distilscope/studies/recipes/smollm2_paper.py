@@ -27,7 +27,6 @@ def smollm2_paper() -> Distillation:
         recipe="smollm2_paper",
         ground_truth=GroundTruth(
             reference="hf:HuggingFaceTB/SmolLM2-1.7B",
-            description="SmolLM2-1.7B, pretrained, whole vocabulary",
             size=Size(hidden_size=2048, intermediate_size=8192, layers=24, heads=32, kv_heads=32),
             vocabulary=0,
             prompt="The",

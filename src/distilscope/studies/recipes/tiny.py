@@ -11,7 +11,6 @@ def tiny() -> Distillation:
         recipe="tiny",
         ground_truth=GroundTruth(
             reference=SEEDED,
-            description="a seeded random Llama over bytes; its text means nothing",
             size=Size(hidden_size=128, intermediate_size=256, layers=2, heads=4, kv_heads=2, tied=False),
             vocabulary=0,
             sharpness=4.0,

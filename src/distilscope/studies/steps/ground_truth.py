@@ -7,22 +7,25 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-from distilscope.distribution import Key
-from distilscope.lm.data.tokenizer import require_same_tokens
-from distilscope.lm.models.llama import Llama
-from distilscope.lm.models.model_folder import write_model
-from distilscope.lm.models.vocabulary_cut import write_cut_model
+from distilscope.lm.models.llama_config import LlamaConfig
 from distilscope.studies.config import _BYTES, SEEDED, Size
+from distilscope.studies.costs import BYTES, Cost
+from distilscope.studies.steps.registry import StepKind, register
+
+if TYPE_CHECKING:
+    import torch
 
 
 def make(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Path, scratch: Path) -> dict[str, int]:  # noqa: ARG001
     """Writes p* as a model folder: the source's with its vocabulary cut, or a seeded one. Another model must have p*'s
     tokens."""
+    import torch
+
+    from distilscope.lm.data.tokenizer import require_same_tokens
+    from distilscope.lm.models.vocabulary_cut import write_cut_model
+
     dtype = getattr(torch, config["dtype"])
     if config["reference"] == SEEDED:
         _write_seeded(Size(**config["size"]), config["sharpness"], config["context"], output, dtype)
@@ -35,6 +38,12 @@ def make(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Path, sc
 
 def _write_seeded(size: Size, sharpness: float, context: int, folder: Path, dtype: torch.dtype) -> None:
     """A fixed random Llama over bytes, peaked enough that a small student can learn some of it."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    from distilscope.distribution import Key
+    from distilscope.lm.models.llama import Llama
+    from distilscope.lm.models.model_folder import write_model
+
     config = replace(size.architecture(_BYTES, context), initializer_range=1 / math.sqrt(size.hidden_size))
     weights = Llama.from_config(config, Key(0, ("ground truth",))).to_hf()
     weights["model.norm.weight"] = weights["model.norm.weight"] * sharpness
@@ -47,3 +56,16 @@ def _write_seeded(size: Size, sharpness: float, context: int, folder: Path, dtyp
     tokenizer.decoder = decoders.ByteLevel()
     cast = {name: weight.to(dtype) for name, weight in weights.items()}
     write_model(folder, config, cast, stopping=frozenset([0]), tokenizer=tokenizer.to_str())
+
+
+def cost(architecture: LlamaConfig, dtype: str) -> Cost:
+    """Of a model that is read, cut and written."""
+    return Cost(20.0 * architecture.parameters, disk=architecture.parameters * BYTES[dtype])
+
+
+GROUND_TRUTH = register(
+    StepKind("ground_truth", version=1, function="distilscope.studies.steps.ground_truth:make", cost=cost)
+)
+
+MODEL = register(StepKind("model", version=1, function="distilscope.studies.steps.ground_truth:make", cost=cost))
+"""A pretrained teacher or student, with p*'s vocabulary."""

@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from distilscope.lm.models.architectures import new_trainable, read_trainable
-from distilscope.lm.models.model_folder import stopping_ids
-from distilscope.lm.training import checkpoint_file, torchrun
+from distilscope.lm.models.llama_config import LlamaConfig
 from distilscope.lm.training.config import Training
-from distilscope.lm.training.loop import chosen_loss, train
-from distilscope.lm.training.process_group import ALONE, Group
-from distilscope.studies.artifacts import _model, key_of, read_draws
 from distilscope.studies.config import Size
+from distilscope.studies.costs import BYTES, Cost, forward_flops
+from distilscope.studies.steps.registry import Resumption, StepKind, register
 from distilscope.system.signals import stop_requested
+
+if TYPE_CHECKING:
+    from distilscope.lm.training.process_group import Group
 
 
 def train_model(
@@ -25,6 +23,10 @@ def train_model(
 ) -> dict[str, int | float]:
     """Trains on the first `sequences` draws of `data`, from scratch or from the model `start`, in `training.processes`
     processes."""
+    from distilscope.lm.training import torchrun
+    from distilscope.lm.training.loop import chosen_loss
+    from distilscope.studies.artifacts import _model
+
     _model.cache_clear()  # the models that draw and score; a training needs the memory more
     beside = _checkpoint_beside(scratch, config["alike"])
     processes = training_of(config).processes
@@ -46,6 +48,8 @@ def _checkpoint_beside(scratch: Path, identity: str) -> Path | None:
     `identity` is equal for both: the fingerprint that the training has in one process. It is written into `scratch`, so
     that the other one in turn finds the checkpoint there.
     """
+    from distilscope.lm.training import checkpoint_file
+
     (scratch / "alike").write_text(identity, encoding="utf-8")
     same = [
         file
@@ -64,9 +68,19 @@ def train_share(
     scratch: Path,
     *,
     beside: Path | None,
-    group: Group = ALONE,
+    group: Group | None = None,
 ) -> None:
-    """One process's part in a training; the first of them writes the model. SIGTERM makes all of them save and end."""
+    """One process's part in a training, without a `group` the whole; the first of them writes the model. SIGTERM makes
+    all of them save and end."""
+    import numpy as np
+
+    from distilscope.lm.models.architectures import new_trainable, read_trainable
+    from distilscope.lm.models.model_folder import stopping_ids
+    from distilscope.lm.training.loop import train
+    from distilscope.lm.training.process_group import ALONE
+    from distilscope.studies.artifacts import key_of, read_draws
+
+    group = group or ALONE
     data, validation = read_draws(inputs, "data", recorded=False), read_draws(inputs, "validation", recorded=False)
     if config["sequences"] < len(data):
         data = data.take(np.arange(config["sequences"]))
@@ -105,3 +119,64 @@ def train_share(
 def training_of(config: Mapping[str, Any]) -> Training:
     """How a `training` step trains."""
     return Training(**{**config["training"], "betas": tuple(config["training"]["betas"])})
+
+
+def cost(
+    architecture: LlamaConfig,
+    training: Training,
+    *,
+    sequences: int,
+    horizon: int,
+    prompts: int,
+    prompt: int,
+    held_out: int,
+) -> Cost:
+    """Three forward passes' worth for each token that is learnt, one for each token of `held_out` sequences at each
+    evaluation.
+
+    Activations after Korthikanti et al. (2205.05198, section 4.1): 34 h + 5 a s bytes per token and layer in 16 bits.
+    """
+    tokens, steps = training.epochs * sequences * horizon, training.steps(sequences)
+    epoch = forward_flops(architecture, sequences, horizon=horizon, prompts=sequences, prompt=prompt)
+    look = forward_flops(architecture, held_out, horizon=horizon, prompts=prompts, prompt=prompt)
+    width = BYTES[training.precision] / 2
+    positions = horizon + prompt - 1
+    layer = width * (34 * architecture.hidden_size + 5 * architecture.num_heads * positions)
+    at_once = min(training.microbatch_tokens, training.batch_sequences * positions)
+    return Cost(
+        3 * training.epochs * epoch + len(training.evaluation_steps(sequences)) * look,
+        tokens,
+        disk=4 * architecture.parameters,
+        # weights, two moments and the best weights so far
+        checkpoints=4 * 4 * architecture.parameters * ((steps - 1) // training.checkpoint_every),
+        # weights, gradient, two moments and the best weights so far, in float32
+        memory=5 * 4 * architecture.parameters
+        + int(at_once * (architecture.num_layers * layer + 12 * architecture.vocab_size)),
+    )
+
+
+def _in_one_process(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same training, in whatever number of processes."""
+    return {**config, "training": {**config["training"], "processes": 1}}
+
+
+def _damaged(scratch: Path) -> Path | None:
+    from distilscope.lm.training import checkpoint_file
+
+    file = scratch / checkpoint_file.NAME
+    return file if file.is_file() and checkpoint_file.read_checkpoint(scratch) is None else None
+
+
+TRAINING = register(
+    StepKind(
+        "training",
+        version=8,
+        function="distilscope.studies.steps.train:train_model",
+        cost=cost,
+        # assumed: published trainings of language models reach 0.3 to 0.5 (PaLM's table 3, 2204.02311: 0.2 to 0.46),
+        # with kernels that this package does not have
+        utilisation=0.3,
+        memory_setting="training.microbatch_tokens",
+        resumption=Resumption(_in_one_process, _damaged),
+    )
+)
