@@ -5,7 +5,13 @@ BIN := $(VENV)/bin
 BRING := apt-get update --quiet=2 && DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --no-install-recommends
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
-.PHONY: install run test test-browser soak check docs bench clean
+# files of many draws, studies or whole pages, each of more than some seconds
+THOROUGH := cli/test_cli report/test_page report/test_figures lm/test_enumeration lm/training/test_training lm/models/test_llama \
+	lm/kernels/test_numba_cache lm/kernels/test_inverse_cdf mixtures/test_em evaluation/test_recommendation evaluation/test_control_variates \
+	evaluation/test_ideal_frontier studies/test_costs studies/measure/test_draws_file studies/measure/test_measure pipeline/test_execute \
+	test_hostile test_slurm studies/test_auto_dtypes
+
+.PHONY: install run quick test test-browser soak check docs bench clean
 
 install: $(VENV)/installed
 
@@ -20,9 +26,13 @@ $(VENV)/installed: pyproject.toml constraints.txt
 run: install
 	$(BIN)/distilscope run smollm2_cpu
 
-# two processes: much of the time is small studies that wait for themselves
+# for the inner loop: under a minute, without studies
+quick: install
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser" $(THOROUGH:%=--ignore=tests/%.py)
+
+# two processes, the longest files first
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # a headless Chromium, the distribution's own; apt-get brings it where it is missing
 test-browser: install

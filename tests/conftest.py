@@ -1,9 +1,12 @@
 """Shapes in signatures are checked while the tests run; `--soak N` strikes with every fault N times."""
 
+import fcntl
 import json
+import os
 import random
-import time
-from collections.abc import Iterator
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, runtime_checkable
 
@@ -13,7 +16,11 @@ from hypothesis import settings
 from jaxtyping import config, install_import_hook
 
 from distilscope import distribution, selectivity
+from in_process import steps_in_process
 from small_study import FEW, SMALL, distilscope, words
+
+# Processes that tests start find the package compiled, instead of each compiling it again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # beartype can only check an argument against a protocol that is runtime-checkable.
 for protocol in (distribution.Distribution, selectivity.Selectivity):
@@ -60,12 +67,29 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
     return random.Random(request.param)
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A copy of the folder that `make` fills: it is called once, whatever number of test processes there are."""
+    shared = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    whole, lock = shared / f"once-{name}", shared / f"once-{name}.lock"
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if not whole.exists():
+            make(half := shared / f"half-{name}")
+            half.rename(whole)
+    return Path(shutil.copytree(whole, factory.mktemp(name) / "run"))
+
+
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a small study's run that nothing disturbed."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    distilscope(*words("tiny", SMALL), "--output-dir", folder, "--workers", 2)
-    return folder
+    """The folder of a small study's run, by two worker processes, that nothing disturbed."""
+    study = words("tiny", SMALL)
+    return made_once(
+        tmp_path_factory,
+        "undisturbed",
+        lambda folder: distilscope(*study, "--output-dir", folder, "--workers", 2, "--json"),
+    )
 
 
 @pytest.fixture
@@ -87,17 +111,29 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory) -> tuple[Path, dict[str, Any], float]:
-    """The tiny recipe's run: its folder, its results and how long it took (seconds)."""
-    folder = tmp_path_factory.mktemp("tiny")
-    start = time.monotonic()
-    done = distilscope("run", "tiny", "--output-dir", folder, "--json")
-    return folder, json.loads(done.stdout), time.monotonic() - start
+def tiny(tmp_path_factory) -> tuple[Path, dict[str, Any]]:
+    """The tiny recipe's run, by worker processes: its folder and its results."""
+    folder = made_once(
+        tmp_path_factory, "tiny", lambda folder: distilscope("run", "tiny", "--output-dir", folder, "--json")
+    )
+    return folder, json.loads((folder / "results.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="session")
 def real(tmp_path_factory) -> Path:
     """The folder of the default recipe's run, on the real model at a few hundred tokens."""
-    folder = tmp_path_factory.mktemp("real")
-    distilscope(*words("smollm2_cpu", FEW), "--output-dir", folder)
-    return folder
+    study = words("smollm2_cpu", FEW)
+    return made_once(tmp_path_factory, "real", lambda folder: distilscope(*study, "--output-dir", folder))
+
+
+@pytest.fixture
+def steps_here(unchecked: None) -> Iterator[None]:  # noqa: ARG001
+    """Studies perform their steps in this process, as fast as workers do, where it is not workers that are tested."""
+    with steps_in_process():
+        yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with the longest tests first, so that the test processes end together (with --no-loadscope-reorder)."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])

@@ -22,7 +22,7 @@ SMALL = {
     "--slots": 16,
     "--teacher.training.epochs": 30,
     "--teacher.training.batch-sequences": 16,
-    "--student.training.epochs": 10,
+    "--student.training.epochs": 4,
     "--student.training.batch-sequences": 16,
     "--student.training.checkpoint-every": 1,
     "--temperatures": (0.7, 1.0),

@@ -166,7 +166,7 @@ def planned(words: list[str]) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("at_the_readers", "unchecked")
+@pytest.mark.usefixtures("at_the_readers", "unchecked", "steps_here")
 @pytest.mark.parametrize("page", [page for page in PAGES if lines(page)])
 def test_a_pages_commands_run(page, done, capsys):
     for line in lines(page):

@@ -26,8 +26,8 @@ from distilscope.report.hub_cards import Origin, data_card, model_card
 from distilscope.selectivity import UNCHANGED
 from distilscope.studies.artifacts import read_draws
 from distilscope.studies.run import recorded, store_folder
+from in_process import in_process
 from result_documents import study_document
-from small_study import distilscope
 from tiny_folders import trained_bpe
 
 DISTILLED = {"training": "distilled"}
@@ -201,7 +201,7 @@ def test_the_datas_card():
 @pytest.fixture(scope="module")
 def exported(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("export") / "out"
-    done = distilscope("export", tiny[0], "--setting", "0.7", "--seed", 1, "--output-dir", folder, "--json")
+    done = in_process("export", tiny[0], "--setting", "0.7", "--seed", 1, "--output-dir", folder, "--json")
     return folder, json.loads(done.stdout)
 
 

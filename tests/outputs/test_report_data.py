@@ -14,15 +14,15 @@ from distilscope.outputs.report_data import LONGEST_TEXT, _shortened, gather
 from distilscope.outputs.write_report import write_report
 from distilscope.pipeline.store import Store
 from distilscope.studies.run import recorded, store_folder
+from in_process import in_process
 from result_documents import study_document
-from small_study import distilscope
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def exhibit(tiny):
-    folder, _, _ = tiny
+    folder, _ = tiny
     return gather(recorded(folder), Store(store_folder(folder)))
 
 
@@ -118,7 +118,7 @@ def test_the_command_writes_one_file(tiny, tmp_path):
     shutil.copytree(tiny[0], folder, ignore=shutil.ignore_patterns("report.html", "store"))
     (folder / "store").symlink_to(tiny[0] / "store")
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    done = json.loads(distilscope("report", folder, "--json").stdout)
+    done = json.loads(in_process("report", folder, "--json").stdout)
     assert done == {"schema_version": 1, "report": str(folder / "report.html"), "missing": {}}
     after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert set(after) - set(before) == {"report.html"}

@@ -21,8 +21,8 @@ from distilscope.pipeline.progress import Silence
 from distilscope.pipeline.schedule import Schedule, makespan
 from distilscope.pipeline.step import Needs, Step, order
 from distilscope.pipeline.store import Store
-from distilscope.pipeline.task import Receipt, Task, perform
 from distilscope.system.signals import exit_on_sigterm, not_now, stop_requested
+from in_process import InProcess
 from small_study import PLANTED, SECRETS
 
 SOURCES = os.pathsep.join([str(Path(distilscope.__file__).parents[1]), str(Path(__file__).parent)])
@@ -54,29 +54,6 @@ class Diary(Silence):
 
     def end(self):
         self.events.append(("end", ""))
-
-
-class Inside:
-    """An engine that performs tasks in this process, when asked for receipts."""
-
-    def __init__(self, slots=1):
-        self.slots = slots
-        self.tasks: list[Task] = []
-
-    def takes(self, needs):  # noqa: ARG002
-        return len(self.tasks) < self.slots
-
-    def submit(self, task):
-        self.tasks.append(task)
-
-    def collect(self, timeout) -> list[Receipt]:  # noqa: ARG002
-        return [perform(self.tasks.pop())]
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self.tasks.clear()
 
 
 @pytest.fixture
@@ -157,7 +134,7 @@ def test_one_worker_takes_the_stable_order(store):
 
 def test_inputs_of_an_existing_artifact_need_not_exist(store):
     targets = plan()
-    run(targets, store, engine=Inside())
+    run(targets, store, engine=InProcess())
     steps = order(targets)
     for step in steps:
         if step.kind != "student":
@@ -165,14 +142,14 @@ def test_inputs_of_an_existing_artifact_need_not_exist(store):
     # Scores read students, which exist, and the data, which does not; teachers and draws are of no use any more.
     assert [step.kind for step in needed(targets, store)] == ["data", "score", "score", "score", "score"]
     diary = Diary()
-    run(targets, store, engine=Inside(3), watch=diary)
+    run(targets, store, engine=InProcess(3), watch=diary)
     assert diary.kept == 8
     assert needed(targets, store) == []
     assert not any(store.has(step) for step in steps if step.kind == "draws")
 
 
 def test_a_finished_store_is_read_without_being_written(store):
-    run(plan(), store, engine=Inside())
+    run(plan(), store, engine=InProcess())
     holder = Store(store.root)
     with holder.lock():
         assert run(plan(), store) == []
@@ -454,7 +431,7 @@ def test_no_secret_of_the_environment_reaches_a_file_or_a_message(store, monkeyp
     with pytest.raises(DistilscopeError) as worker:
         run([step], store)
     with pytest.raises(DistilscopeError) as here:
-        run([step], store, engine=Inside())
+        run([step], store, engine=InProcess())
     for error in (worker, here):
         assert "failed with RuntimeError: refused, with the header" in str(error.value)
         assert PLANTED not in str(error.value)

@@ -20,6 +20,7 @@ from typing import BinaryIO
 import pytest
 
 from distilscope.cli.main import main
+from in_process import in_process
 from small_study import PLANTED, SMALL, begin, distilscope, hashes, words
 from tiny_folders import small_llama, write_gguf, write_small_folder
 
@@ -29,7 +30,7 @@ STUDY = words("tiny", SMALL)
 
 
 def study(folder: Path) -> list[object]:
-    return [*STUDY, "--output-dir", folder, "--workers", 2]
+    return [*STUDY, "--output-dir", folder, "--workers", 2, "--json"]
 
 
 KEPT = {"checkpoint.safetensors", "alike"}
@@ -187,7 +188,7 @@ def test_sigterm_keeps_a_checkpoint_and_one_that_was_damaged_since_is_named_and_
     assert {path.name for path in scratch.iterdir()} == KEPT
     assert under_way(store) == set()
     shutil.copytree(tmp_path / "run", tmp_path / "damaged")
-    checked = distilscope("verify", tmp_path / "run").stdout
+    checked = in_process("verify", tmp_path / "run").stdout
     assert "0 problems" in checked
     assert "not made yet" in checked
     distilscope(*study(tmp_path / "run"))
@@ -195,7 +196,7 @@ def test_sigterm_keeps_a_checkpoint_and_one_that_was_damaged_since_is_named_and_
 
     victim = tmp_path / "damaged" / "store" / ".scratch" / teacher / "checkpoint.safetensors"
     flip(chance, victim)
-    checked = distilscope("verify", tmp_path / "damaged", check=False)
+    checked = in_process("verify", tmp_path / "damaged", check=False)
     assert checked.returncode == 1
     assert f"{victim}: is not as it was written" in checked.stdout
     repaired = distilscope(*study(tmp_path / "damaged"), "--repair")
@@ -236,7 +237,7 @@ def test_flipped_bytes_are_named_and_exactly_what_they_are_in_is_made_again(chan
     for victim in victims:
         flip(chance, victim)
     before = made(store)
-    checked = distilscope("verify", tmp_path / "run", check=False)
+    checked = in_process("verify", tmp_path / "run", check=False)
     assert checked.returncode == 1
     assert sorted(line.split(": ")[0] for line in checked.stdout.splitlines()[:-2]) == sorted(map(str, victims))
     repaired = distilscope(*study(tmp_path / "run"), "--repair")

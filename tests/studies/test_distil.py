@@ -21,6 +21,8 @@ from distilscope.studies.recipes import recipe
 from distilscope.studies.run import recorded
 from tiny_folders import TEXT, trained_bpe, write_small_folder
 
+pytestmark = pytest.mark.usefixtures("steps_here")
+
 QUICK = {
     "--seeds": 1,
     "--num-train": 64,

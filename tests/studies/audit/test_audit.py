@@ -4,10 +4,9 @@ hand."""
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,31 +30,15 @@ from distilscope.studies.audit.retokenisation import without_stops
 from distilscope.studies.audit.traps import TRAPS
 from distilscope.studies.planner import Sources, plan
 from fake_models import TINY, TableLM, tiny_llama
+from in_process import in_process
 
 SEEDS = 3
 
 
-def run(folder: Path, page: Path) -> subprocess.CompletedProcess[str]:
-    words = [
-        "audit",
-        "--recipe",
-        "tiny",
-        "--seeds",
-        str(SEEDS),
-        "--output-dir",
-        str(folder),
-        "--write",
-        str(page),
-        "--json",
-    ]
-    done = subprocess.run(
-        [sys.executable, "-c", "from distilscope.cli.main import main; main()", *words],
-        capture_output=True,
-        text=True,
-        check=False,
+def run(folder: Path, page: Path) -> SimpleNamespace:
+    return in_process(
+        *("audit", "--recipe", "tiny", "--seeds", SEEDS, "--output-dir", folder, "--write", page, "--json")
     )
-    assert done.returncode == 0, done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")

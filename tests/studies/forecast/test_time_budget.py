@@ -21,6 +21,8 @@ from distilscope.studies.overrides import override
 from distilscope.studies.recipes import recipe
 from distilscope.studies.recipes.tiny import tiny
 
+pytestmark = pytest.mark.usefixtures("steps_here")
+
 
 def measured(**changes):
     return Calibration(
