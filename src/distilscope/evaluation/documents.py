@@ -25,19 +25,19 @@ def unnoted(sentence: str) -> None:
     """Drops a note."""
 
 
-class Misfit(ValueError):
+class MisfitError(ValueError):
     """A document that is not what it should be; the message names the place."""
 
 
 def record_of(document: Any, kind: type[T], note: Note = unnoted) -> T:
     """The record of a decoded document; what a newer version added is left out, and noted.
 
-    Raises Misfit for a value that is missing or of another kind: nothing is converted.
+    Raises MisfitError for a value that is missing or of another kind: nothing is converted.
     """
     try:
         record = msgspec.convert(document, kind, dec_hook=_read)
     except msgspec.ValidationError as error:
-        raise Misfit(_sentence(str(error))) from None
+        raise MisfitError(_sentence(str(error))) from None
     if unknown := list(_unknown(document, record, "$")):
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         note(f"the field `{unknown[0]}`{more} is not known to this version and is left out")

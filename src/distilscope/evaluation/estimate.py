@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from distilscope.evaluation.documents import Number
+
 
 class Estimate(msgspec.Struct, frozen=True, omit_defaults=True):
     """A mean over `n` draws and its standard error.
@@ -18,8 +20,8 @@ class Estimate(msgspec.Struct, frozen=True, omit_defaults=True):
     stderr 0 and n 0. What cannot be measured has neither mean nor draws.
     """
 
-    mean: float | None
-    stderr: float | None
+    mean: Number | None
+    stderr: Number | None
     n: int
     not_available: bool = False
     infinite: int = 0
@@ -76,8 +78,8 @@ NOT_AVAILABLE = Estimate(None, None, 0, not_available=True)
 class Interval(msgspec.Struct, frozen=True):
     """A mean over seeds with the half-width of its t-interval (None for a single seed)."""
 
-    mean: float
-    half_width: float | None
+    mean: Number
+    half_width: Number | None
     n: int
 
     @property

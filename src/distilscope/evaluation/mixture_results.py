@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from msgspec import Struct
@@ -12,7 +13,9 @@ from distilscope.evaluation.estimate import Estimate, Interval
 Beta = Number | Literal["inf"]
 """The teacher's selectivity; JSON has no Infinity."""
 
-Points = tuple[tuple[Number, ...], ...]
+Numbers = Sequence[Number]
+
+Points = Sequence[Numbers]
 
 
 class MixtureConfig(Struct, frozen=True, kw_only=True):
@@ -46,9 +49,9 @@ class Method(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Mixture(Struct, frozen=True, kw_only=True):
     """A Gaussian mixture: weights (k), means (k, d), covariances (k, d, d)."""
 
-    weights: tuple[Number, ...]
+    weights: Numbers
     means: Points
-    covariances: tuple[Points, ...]
+    covariances: Sequence[Points]
 
 
 class MixtureGroundTruth(Mixture, frozen=True, kw_only=True):
@@ -58,8 +61,8 @@ class MixtureGroundTruth(Mixture, frozen=True, kw_only=True):
 class MixtureTeacher(Struct, frozen=True, kw_only=True):
     seed: Whole
     beta: Beta
-    weights: tuple[Number, ...]
-    selected_weights: tuple[Number, ...]
+    weights: Numbers
+    selected_weights: Numbers
     weight_entropy: Number
     entropy: Estimate
     precision: Estimate
@@ -88,9 +91,9 @@ class DistilledMixture(Struct, frozen=True, kw_only=True):
     beta: Beta
     teacher_points: Points
     """Some draws of the selected teacher."""
-    weights: tuple[Number, ...]
+    weights: Numbers
     means: Points
-    covariances: tuple[Points, ...]
+    covariances: Sequence[Points]
 
 
 class FittedMixtures(Struct, frozen=True, kw_only=True):
@@ -108,6 +111,11 @@ class Spread(Interval, frozen=True):
 
     lowest: Number
     highest: Number
+
+    @property
+    def interval(self) -> Interval:
+        """Without the range."""
+        return Interval(self.mean, self.half_width, self.n)
 
 
 class PublishedNumber(Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ the same for every seed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Generic, Literal, TypeVar
 
@@ -106,10 +107,10 @@ class Teacher(Struct, frozen=True, kw_only=True):
         return Candidate("teacher", self.selectivity)
 
     @property
-    def entropy_per_token(self) -> float | None:
-        """The entropy per sequence over the mean length, nats."""
+    def entropy_per_token(self) -> float:
+        """The entropy per sequence over the mean length, nats; NaN where either is not finite."""
         mean, length = self.entropy.mean, self.mean_length.mean
-        return None if mean is None or length is None else mean / length
+        return math.nan if mean is None or not length else mean / length
 
 
 class Student(Struct, frozen=True, kw_only=True):
@@ -149,7 +150,7 @@ class Control(Student, frozen=True, kw_only=True):
     """The direct student drawn at one of the teacher's settings."""
 
     evaluation_selectivity: SamplingParameters  # pyright: ignore[reportGeneralTypeIssues]
-    evaluation_temperature: Number | None
+    evaluation_temperature: Number | None  # pyright: ignore[reportGeneralTypeIssues]
 
     def unwritten(self) -> tuple[str, ...]:
         return ()

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar, overload
 import msgspec
 
 from distilscope.errors import UsageError, one_line, shown
-from distilscope.evaluation.documents import Misfit, Note, record_of, unnoted
+from distilscope.evaluation.documents import MisfitError, Note, record_of, unnoted
 from distilscope.evaluation.embedding_map import MAP_SCHEMA_VERSION, EmbeddingMap
 from distilscope.evaluation.mixture_results import MixtureResults
 from distilscope.evaluation.results import SCHEMA_VERSION, Results
@@ -90,5 +90,5 @@ def _decoded(path: Path, remedy: str) -> dict[str, Any]:
 def _record(path: Path, document: dict[str, Any], kind: type[T], remedy: str, note: Note) -> T:
     try:
         return record_of(document, kind, lambda sentence: note(f"{path}: {sentence}"))
-    except (Misfit, RecursionError) as error:
+    except (MisfitError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read ({one_line(error)}); {remedy}") from None

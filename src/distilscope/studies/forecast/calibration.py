@@ -133,7 +133,7 @@ def calibrate(config: Distillation, sources: Sources, *, workers: int, say: Call
             runs.append((targets, records, time.monotonic() - start))
         results = collect(study, store)
         own = _own_deviation(study, store)
-    students = [*results["students"], *results["teacher"]]
+    students = [*results.students, *results.teacher]
     small, large = (_largest(targets, records) for targets, records, _ in runs)
     rates = {work: Rate.through(small.get(work, large[work]), large[work]) for work in large}
     rates |= {
@@ -145,8 +145,8 @@ def calibrate(config: Distillation, sources: Sources, *, workers: int, say: Call
     return Calibration(
         rates=rates,
         startup=max(0.0, wall - busy),
-        precision_deviation=_deviation(students, "precision", own),
-        recall_deviation=_deviation(students, "recall", own),
+        precision_deviation=_deviation([one.precision for one in students], own),
+        recall_deviation=_deviation([one.recall for one in students], own),
         seconds=time.monotonic() - began,
     )
 

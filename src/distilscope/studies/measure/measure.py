@@ -16,9 +16,12 @@ from jaxtyping import Float, Int
 
 from distilscope.distribution import Key
 from distilscope.errors import UsageError
+from distilscope.evaluation.documents import document_of
 from distilscope.evaluation.estimate import Estimate
 from distilscope.evaluation.gates import require_whole
+from distilscope.evaluation.measurement import Lengths, MeasurementRecord, Quantities, Surprising
 from distilscope.evaluation.precision_recall import PrecisionRecall, compare
+from distilscope.evaluation.results import Sides
 from distilscope.lm.causal_lm import PromptedLM
 from distilscope.lm.cross_tokenizer import Reader, stop_of
 from distilscope.lm.data.detokenize import texts
@@ -53,33 +56,35 @@ class Measurement:
     per_byte: PrecisionRecall | None
     """Bits per byte: divided by the constant mean number of bytes in a text of the reference. None where those are
     empty."""
-    lengths: dict[str, dict[str, Any]]
+    lengths: dict[str, Lengths]
     mean_length: dict[str, Estimate]
     """Tokens, a stopping token counted."""
     sampler_check: dict[str, float | str]
     variance_ratio: dict[str, float | None]
     """By side: how many times as many draws plain Monte Carlo would need for the same error of that side's divergence.
     """
-    surprising: dict[str, list[dict[str, Any]]]
+    surprising: Surprising
     canonical_mismatch: dict[str, float] | None
     """Across tokenizers: share of a side's own draws that its tokenizer would write otherwise, encode(decode(ids)) !=
     ids."""
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "schema_version": 1,
-            "unit": self.unit,
+    def record(self) -> MeasurementRecord:
+        return MeasurementRecord(
+            unit=self.unit,
             **self.settings,
-            **self.estimates.as_json(),
-            "mean_length": {side: estimate.as_json() for side, estimate in self.mean_length.items()},
-            "sampler_check": self.sampler_check,
-            "per_token": self.per_token.as_json() if self.per_token else None,
-            "per_byte": self.per_byte.as_json() if self.per_byte else None,
-            "length": self.lengths,
-            "variance_ratio": self.variance_ratio,
-            "canonical_mismatch": self.canonical_mismatch,
-            "surprising": self.surprising,
-        }
+            **self.estimates.quantities(),
+            mean_length=Sides(**self.mean_length),
+            sampler_check=Sides(**self.sampler_check),
+            per_token=Quantities(**self.per_token.quantities()) if self.per_token else None,
+            per_byte=Quantities(**self.per_byte.quantities()) if self.per_byte else None,
+            lengths=Sides(**self.lengths),
+            variance_ratio=Sides(**self.variance_ratio),
+            canonical_mismatch=Sides(**self.canonical_mismatch) if self.canonical_mismatch else None,
+            surprising=self.surprising,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        return document_of(self.record())
 
     @property
     def warnings(self) -> list[str]:
@@ -325,19 +330,19 @@ def _result(found: dict[str, _Side], settings: dict[str, Any], *, unit: str, acr
         per_token=None if across else nats.per(tokens),
         per_byte=per_byte,
         lengths={
-            name: {
-                "quantiles": {str(q): float(np.percentile(values, q)) for q in QUANTILES},
-                "ended": float(found[name].tally.ended.mean()),
-            }
+            name: Lengths(
+                quantiles={str(q): float(np.percentile(values, q)) for q in QUANTILES},
+                ended=float(found[name].tally.ended.mean()),
+            )
             for name, values in lengths.items()
         },
         mean_length=mean_length,
         sampler_check=z,
         variance_ratio={name: side.variance_ratio for name, side in scored.items()},
-        surprising={
-            "candidate_to_reference": found["candidate"].surprises.as_json(),
-            "reference_to_candidate": found["reference"].surprises.as_json(),
-        },
+        surprising=Surprising(
+            candidate_to_reference=found["candidate"].surprises.ordered(),
+            reference_to_candidate=found["reference"].surprises.ordered(),
+        ),
         canonical_mismatch={name: side.mismatches / len(lengths[name]) for name, side in found.items()}
         if across
         else None,
