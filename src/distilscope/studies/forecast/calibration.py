@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from distilscope.evaluation.estimate import Estimate
 from distilscope.pipeline.execute import Record, execute
 from distilscope.pipeline.progress import Silence
 from distilscope.pipeline.schedule import makespan
@@ -222,15 +223,11 @@ def _own_deviation(study: Study, store: Store) -> float | None:
     return None if draws.log_prob is None else float(draws.sum_per_sequence(draws.log_prob).std(ddof=1))
 
 
-def _deviation(records: Sequence[Mapping[str, Any]], quantity: str, own: float | None) -> float | None:
+def _deviation(estimates: Sequence[Estimate], own: float | None) -> float | None:
     """The largest among the models measured and p* itself, which a student comes to resemble.
 
     One that has barely been trained writes sequences that are all alike improbable: on a cut SmolLM2 they scattered
     half as much as those of students from scratch that were trained in full, and p*'s own as much.
     """
-    found = [
-        one[quantity]["stderr"] * math.sqrt(one[quantity]["n"])
-        for one in records
-        if one[quantity]["stderr"] is not None
-    ]
+    found = [one.stderr * math.sqrt(one.n) for one in estimates if one.stderr is not None]
     return max([*found, own] if found and own is not None else found, default=None)
