@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
-from distilscope.evaluation.candidates import SamplingParameters, Variant
+from distilscope.evaluation.candidates import Candidate, SamplingParameters, Variant
 from distilscope.evaluation.documents import record_of
 from distilscope.evaluation.embedding_map import EmbeddingMap
 from distilscope.evaluation.estimate import NOT_AVAILABLE, Estimate
@@ -28,6 +29,19 @@ from distilscope.evaluation.results import (
     Teacher,
 )
 from distilscope.evaluation.trade_off import trade_off
+from distilscope.report.exhibit import (
+    Exhibit,
+    Histogram,
+    LogProbabilities,
+    Positions,
+    SampleColumn,
+    Samples,
+    SampleText,
+    StudentHistograms,
+    StudentPositions,
+    TrainingCurve,
+    TrainingEvaluation,
+)
 
 CHECKPOINT = Checkpoint(step=30, held_out_loss=3.0, tokens=1000)
 HALF_SIZE = Variant(hidden_size=48, layers=1)
@@ -54,6 +68,12 @@ def student(
 def control(evaluation: dict[str, Any], seed: int, *, precision: float | None, recall: float | None) -> Control:
     """The direct student drawn at `evaluation`."""
     return Control(**_drawn_at(evaluation), **_fields(None, seed, estimate(precision), estimate(recall)))
+
+
+def teacher(selectivity: dict[str, Any], seed: int, *, entropy: float, length: float) -> Teacher:
+    """One whose entropy and mean length alone matter."""
+    given = {"entropy": estimate(entropy), "mean_length": estimate(length)}
+    return structs.replace(_teacher(selectivity, seed, 1.0, True), **given)
 
 
 def _drawn_at(evaluation: dict[str, Any]) -> dict[str, Any]:
@@ -243,51 +263,65 @@ def _teacher(setting: dict[str, Any], seed: int, tau: float, modelled: bool) -> 
     )
 
 
-def exhibit_of(
-    results: dict[str, Any], *, texts: tuple[str, ...] = ("alpha", "beta", "gamma", "delta")
-) -> dict[str, Any]:
-    """What `exhibit.gather` could have read of the artifacts behind such a document, for texts that a test chooses."""
-    modelled, seeds = results["ground_truth"]["dtype"] is not None, results["seeds"]
-    base = [one for one in results["students"] if one["seed"] == 0 and not one["variant"]]
-    students = [{"training": one["training"], "selectivity": one["selectivity"]} for one in base]
-    teachers = [
-        {"training": "teacher", "selectivity": one["selectivity"]} for one in results["teacher"] if one["seed"] == 0
-    ]
-    histogram = {"counts": [1, 4, 2, 1], "n": 8, "infinite": 0}
+def exhibit_of(results: Results, *, texts: tuple[str, ...] = ("alpha", "beta", "gamma", "delta")) -> Exhibit:
+    """What could have been read of the artifacts behind such results, for texts that a test chooses."""
+    modelled = results.modelled
+    students = [one.candidate for one in results.own_students if one.seed == 0]
+    teachers = [one.candidate for one in results.teacher if one.seed == 0]
+    histogram = Histogram(counts=(1, 4, 2, 1), n=8, infinite=0)
     under = histogram if modelled else None
     rows = len(texts)
-    written = [{"text": text, "tokens": 8, "ended": bool(place % 2)} for place, text in enumerate(texts)]
+    written = tuple(SampleText(text=text, tokens=8, ended=bool(place % 2)) for place, text in enumerate(texts))
+    prompts = ("A", "B") * (rows // 2) if results.ground_truth.prompts > 1 else None
     columns = [
-        who
-        | {"texts": written, "prompts": ["A", "B"] * (rows // 2) if results["ground_truth"]["prompts"] > 1 else None}
-        | {"surprise": [float((place * 7 + at * 3) % 5) if modelled else None for at in range(rows)]}
-        for place, who in enumerate([*teachers, *students])
+        SampleColumn(
+            candidate=candidate,
+            texts=written,
+            prompts=prompts,
+            surprise=tuple(float((place * 7 + at * 3) % 5) if modelled else None for at in range(rows)),
+        )
+        for place, candidate in enumerate([*teachers, *students])
     ]
-    reference = {"training": "reference", "selectivity": None, "texts": written, "prompts": columns[0]["prompts"]}
-    reference["surprise"] = [[float((place + at) % rows) for at in range(rows)] for place in range(len(students))]
-    curve = [
-        {"step": step, "training_loss": 5.0 - step / 20, "held_out_loss": 5.0 - step / 25} for step in (10, 20, 30)
-    ]
-    learners = [{"training": "teacher", "selectivity": None}, *students]
-    return {
-        "log_probabilities": {
-            "edges": [-220.0, -180.0, -140.0, -100.0, -60.0],
-            "reference": under,
-            "groups": [who | {"under_reference": under, "of_reference": histogram} for who in students],
-        },
-        "positions": {
-            "reached": [8, 8, 4],
-            "reference": [3.0, 2.5, 2.0] if modelled else None,
-            "groups": [
-                who | {"of_reference": [5.0, 4.5, None], "under_reference": [6.0, 5.0, 4.0] if modelled else None}
-                for who in students
-            ],
-        },
-        "trainings": [
-            who | {"seed": seed, "history": curve, "chosen_step": 30} for who in learners for seed in range(seeds)
-        ],
-        "samples": {"columns": [reference, *columns], "students": students, "rows": rows},
-    }
+    reference = SampleColumn(candidate=Candidate("reference"), texts=written, prompts=prompts, surprise=None)
+    curve = tuple(
+        TrainingEvaluation(step=step, training_loss=5.0 - step / 20, held_out_loss=5.0 - step / 25)
+        for step in (10, 20, 30)
+    )
+    return Exhibit(
+        log_probabilities=LogProbabilities(
+            edges=(-220.0, -180.0, -140.0, -100.0, -60.0),
+            reference=under,
+            groups=tuple(
+                StudentHistograms(candidate=candidate, under_reference=under, of_reference=histogram)
+                for candidate in students
+            ),
+        ),
+        positions=Positions(
+            reached=(8, 8, 4),
+            reference=(3.0, 2.5, 2.0) if modelled else None,
+            groups=tuple(
+                StudentPositions(
+                    candidate=candidate,
+                    of_reference=(5.0, 4.5, None),
+                    under_reference=(6.0, 5.0, 4.0) if modelled else None,
+                )
+                for candidate in students
+            ),
+        ),
+        trainings=tuple(
+            TrainingCurve(candidate=candidate, seed=seed, history=curve, chosen_step=30)
+            for candidate in (Candidate("teacher"), *students)
+            for seed in range(results.seeds)
+        ),
+        samples=Samples(
+            columns=(reference, *columns),
+            surprise_of_reference={
+                candidate: tuple(float((place + at) % rows) for at in range(rows))
+                for place, candidate in enumerate(students)
+            },
+            rows=rows,
+        ),
+    )
 
 
 def map_of(results: Results, *, texts: tuple[str, ...] = ("alpha", "beta", "gamma", "delta")) -> EmbeddingMap:

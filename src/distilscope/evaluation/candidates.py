@@ -240,7 +240,9 @@ class Candidate:
     @property
     def name(self) -> str:
         """With its role: `distilled at τ = 0.8`, `teacher at τ = 0.8`, `direct`, `direct at τ = 0.8`."""
-        return f"{self.role} at {self.label}" if self.role in ("distilled", "teacher") else self.label
+        if self.role not in ("distilled", "teacher"):
+            return self.label
+        return f"{self.role} at {self.label}" if self.setting is not None else self.role
 
     @property
     def phrase(self) -> str:

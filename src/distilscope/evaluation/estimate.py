@@ -23,10 +23,10 @@ class Estimate(msgspec.Struct, frozen=True, omit_defaults=True):
     mean: Number | None
     stderr: Number | None
     n: int
-    not_available: bool = False
     infinite: int = 0
     infinite_at: tuple[int, ...] = ()
     """Indices of the infinite draws (at most the first 10)."""
+    not_available: bool = False
 
     def unwritten(self) -> tuple[str, ...]:
         """Fields that documents do not hold."""
