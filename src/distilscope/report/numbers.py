@@ -7,9 +7,6 @@ from collections.abc import Sequence
 
 from distilscope.evaluation.estimate import Estimate, Interval, t_interval
 
-NARROW = "\N{NO-BREAK SPACE}"
-"""Keeps a number and its interval on one line."""
-
 
 def true_minus(text: str) -> str:
     """With minus signs in place of the hyphens before digits."""
