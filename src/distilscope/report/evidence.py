@@ -1,4 +1,4 @@
-"""How sure are we: what speaks for the verdict and what against it, each in a few words and in a sentence."""
+"""How sure the verdict is: what speaks for it and what against it, each in a few words and in a sentence."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from distilscope.evaluation.estimate import Interval
 from distilscope.evaluation.results import Results
 from distilscope.report.numbers import of_interval
-from distilscope.report.results_table import earns_its_keep, verdict
+from distilscope.report.results_table import control_sentence, trade_off_sentence
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Headline:
 
 
 def headline(results: Results) -> Headline:
+    """The recommendation in sentences; where there is none, why."""
     found = results.recommendation
     reason, setting = _sentence(found.reason), found.setting
     if not found.candidates:
@@ -45,7 +46,7 @@ def closing(results: Results) -> tuple[str, str, str]:
     """A run's last words, a line each: whether the trade-off holds, what to use and why, and whether distilling beats
     the control."""
     found = headline(results)
-    return verdict(results), f"{found.answer} {found.why}".replace(_UNBROKEN, " "), earns_its_keep(results)
+    return trade_off_sentence(results), f"{found.answer} {found.why}".replace(_UNBROKEN, " "), control_sentence(results)
 
 
 def _against_control(results: Results) -> str:

@@ -15,7 +15,7 @@ from distilscope.evaluation.candidates import Candidate
 from distilscope.evaluation.estimate import Estimate
 from distilscope.evaluation.results import Results, Student, Teacher
 from distilscope.report.numbers import true_minus
-from distilscope.report.results_table import COLUMNS, cells, earns_its_keep
+from distilscope.report.results_table import COLUMNS, cells, control_sentence
 
 TAGS = ["distilscope", "knowledge-distillation"]
 
@@ -78,7 +78,7 @@ def model_card(results: Results, candidate: Candidate, seed: int, origin: Origin
         "## What was measured",
         _measured(results, students, student),
         _gate(student),
-        f"{true_minus(earns_its_keep(results))} A low-entropy model can have a high precision and still be a "
+        f"{true_minus(control_sentence(results))} A low-entropy model can have a high precision and still be a "
         "poor one: read precision, recall and both divergences together.",
         "## How it was made",
         _made(results, student, origin),

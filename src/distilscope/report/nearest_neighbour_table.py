@@ -36,6 +36,7 @@ def rows(map: EmbeddingMap, results: Results) -> list[Row]:
 
 
 def second_opinion_table(map: EmbeddingMap, results: Results) -> Table:
+    """What `map` prints: a row per candidate, and one for p* against itself."""
     found = map.neighbours
     caption = (
         f"P and R: {results.unit}. k-NN: shares, {found.k} nearest neighbours, {found.n_candidate} texts a "

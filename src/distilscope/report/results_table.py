@@ -102,7 +102,7 @@ def _comparable(interval: Interval | None) -> str:
     return "not comparable" if interval is None else str(interval)
 
 
-def earns_its_keep(results: Results) -> str:
+def control_sentence(results: Results) -> str:
     """Whether distillation does more than sampling the direct student more sharply would, in a sentence."""
     found = results.frontier.control
     if found.precision_difference is None:
@@ -113,7 +113,7 @@ def earns_its_keep(results: Results) -> str:
     )
 
 
-def verdict(results: Results) -> str:
+def trade_off_sentence(results: Results) -> str:
     """What the trend test says, in a sentence."""
     found = results.trade_off
     if found.p_precision is None:
