@@ -92,17 +92,13 @@ def _fields(
     **others: Estimate,
 ) -> dict[str, Any]:
     """A student's; `others` are the quantities beside precision and recall, which are the same in all unless given."""
-    measured = PrecisionRecall(
-        precision,
-        recall,
-        **{
-            "candidate_entropy": estimate(60.0),
-            "reference_entropy": estimate(30.0),
-            "kl_candidate_reference": estimate(50.0),
-            "kl_reference_candidate": estimate(20.0),
-            **others,
-        },
-    )
+    usual: dict[str, Estimate] = {
+        "candidate_entropy": estimate(60.0),
+        "reference_entropy": estimate(30.0),
+        "kl_candidate_reference": estimate(50.0),
+        "kl_reference_candidate": estimate(20.0),
+    }
+    measured = PrecisionRecall(precision=precision, recall=recall, covariance=0.0, **(usual | others))
     selectivity = None if setting is None else SamplingParameters(setting)
     return {
         "training": "direct" if setting is None else "distilled",

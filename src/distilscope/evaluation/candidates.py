@@ -91,7 +91,7 @@ class SamplingParameters(Mapping[str, float | int]):
         return dict(self._values)
 
     @property
-    def temperature(self) -> float | None:
+    def temperature(self) -> float | int | None:
         """Where it is a temperature and nothing else; as it was given, 1 or 1.0."""
         return self._values["temperature"] if set(self._values) == {"temperature"} else None
 
@@ -224,7 +224,8 @@ class Candidate:
     @property
     def temperature(self) -> float | None:
         """Where that is a temperature and nothing else."""
-        return self.sampling.temperature if self.sampling else None
+        found = self.sampling.temperature if self.sampling else None
+        return None if found is None else float(found)
 
     @property
     def swept(self) -> bool:
@@ -262,7 +263,7 @@ class Candidate:
     def order(self) -> tuple[int, bool, float]:
         """A key to sort by: role, then temperatures rising, then the other settings as they come."""
         temperature = self.temperature
-        return ROLES.index(self.role), temperature is None, math.inf if temperature is None else float(temperature)
+        return ROLES.index(self.role), temperature is None, math.inf if temperature is None else temperature
 
 
 def _candidate(

@@ -120,7 +120,8 @@ class Repetition:
     def warnings(self) -> list[FitWarning]:
         """What EM had to say, fit by fit."""
         fits: list[tuple[str, Beta | None, Fit]] = [("teacher", None, self.teacher), ("direct", None, self.direct)]
-        fits += [("distilled", beta_as_json(beta), result) for beta, result in self._distilled.items()]
+        for beta, result in self._distilled.items():
+            fits.append(("distilled", beta_as_json(beta), result))
         return [
             FitWarning(fit=name, beta=beta, seed=self.seed, message=text)
             for name, beta, result in fits
