@@ -284,6 +284,10 @@ def study(*, gain: float = 12.0, seeds: int = 3):
     return document_of(document(students))
 
 
+def document_without(name: str):
+    return {field: value for field, value in study().items() if field != name}
+
+
 def test_recommend_says_what_to_use_what_it_costs_and_how(capsys, tmp_path):
     code, out, err = run(["recommend", finished(tmp_path / "run", study())], capsys)
     assert (code, err) == (0, "")
@@ -317,11 +321,7 @@ def test_recommend_prints_json_alone(results, options, setting, capsys, tmp_path
     [
         (study() | {"schema_version": 2}, [], "results of schema 2, this version reads 1; run the study again"),
         (study() | {"students": []}, [], "no direct student"),
-        (
-            {name: value for name, value in study().items() if name != "ground_truth"},
-            [],
-            "(`$.ground_truth` is missing); run the study again",
-        ),
+        (document_without("ground_truth"), [], "(`$.ground_truth` is missing); run the study again"),
         (study(seeds=1), [], "1 seed, but intervals over seeds need at least 2"),
         (study(), ["--max-recall-loss", "-1"], "the recall budget is -1.0"),
         (study(), ["--precision-weight", "nan"], "the precision weight is nan"),
