@@ -19,7 +19,13 @@ from distilscope.errors import UsageError
 from distilscope.evaluation.documents import document_of
 from distilscope.evaluation.estimate import Estimate
 from distilscope.evaluation.gates import require_whole
-from distilscope.evaluation.measurement import Lengths, MeasurementRecord, Quantities, Surprising
+from distilscope.evaluation.measurement import (
+    Lengths,
+    MeasurementRecord,
+    Quantities,
+    Surprising,
+    SurprisingText,
+)
 from distilscope.evaluation.precision_recall import PrecisionRecall, compare
 from distilscope.evaluation.results import Sides
 from distilscope.lm.causal_lm import PromptedLM
@@ -56,14 +62,14 @@ class Measurement:
     per_byte: PrecisionRecall | None
     """Bits per byte: divided by the constant mean number of bytes in a text of the reference. None where those are
     empty."""
-    lengths: dict[str, Lengths]
+    lengths: dict[str, dict[str, Any]]
     mean_length: dict[str, Estimate]
     """Tokens, a stopping token counted."""
     sampler_check: dict[str, float | str]
     variance_ratio: dict[str, float | None]
     """By side: how many times as many draws plain Monte Carlo would need for the same error of that side's divergence.
     """
-    surprising: Surprising
+    surprising: dict[str, list[dict[str, Any]]]
     canonical_mismatch: dict[str, float] | None
     """Across tokenizers: share of a side's own draws that its tokenizer would write otherwise, encode(decode(ids)) !=
     ids."""
@@ -77,10 +83,12 @@ class Measurement:
             sampler_check=Sides(**self.sampler_check),
             per_token=Quantities(**self.per_token.quantities()) if self.per_token else None,
             per_byte=Quantities(**self.per_byte.quantities()) if self.per_byte else None,
-            lengths=Sides(**self.lengths),
+            lengths=Sides(**{side: Lengths(**lengths) for side, lengths in self.lengths.items()}),
             variance_ratio=Sides(**self.variance_ratio),
             canonical_mismatch=Sides(**self.canonical_mismatch) if self.canonical_mismatch else None,
-            surprising=self.surprising,
+            surprising=Surprising(
+                **{name: tuple(SurprisingText(**one) for one in ones) for name, ones in self.surprising.items()}
+            ),
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -330,19 +338,19 @@ def _result(found: dict[str, _Side], settings: dict[str, Any], *, unit: str, acr
         per_token=None if across else nats.per(tokens),
         per_byte=per_byte,
         lengths={
-            name: Lengths(
-                quantiles={str(q): float(np.percentile(values, q)) for q in QUANTILES},
-                ended=float(found[name].tally.ended.mean()),
-            )
+            name: {
+                "quantiles": {str(q): float(np.percentile(values, q)) for q in QUANTILES},
+                "ended": float(found[name].tally.ended.mean()),
+            }
             for name, values in lengths.items()
         },
         mean_length=mean_length,
         sampler_check=z,
         variance_ratio={name: side.variance_ratio for name, side in scored.items()},
-        surprising=Surprising(
-            candidate_to_reference=found["candidate"].surprises.ordered(),
-            reference_to_candidate=found["reference"].surprises.ordered(),
-        ),
+        surprising={
+            "candidate_to_reference": found["candidate"].surprises.as_json(),
+            "reference_to_candidate": found["reference"].surprises.as_json(),
+        },
         canonical_mismatch={name: side.mismatches / len(lengths[name]) for name, side in found.items()}
         if across
         else None,
