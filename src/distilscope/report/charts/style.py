@@ -60,7 +60,7 @@ def finished(chart: alt.TopLevelMixin, words: str) -> Chart:
 
 
 def data(rows: Sequence[Any]) -> alt.InlineData:
-    """Rows, as dictionaries or named tuples, as JSON text: Altair would copy a list for every layer, and validate each of its rows."""
+    """Rows (dictionaries or named tuples) as JSON text; Altair would copy and validate a list for each layer."""
     rounded = [
         {name: round(value, 5) if isinstance(value, float) else value for name, value in _fields(row).items()}
         for row in rows
