@@ -2,26 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
-from distilscope.evaluation import recall_only
+from distilscope.evaluation.candidates import Candidate, SamplingParameters, Variant
+from distilscope.evaluation.documents import record_of
+from distilscope.evaluation.embedding_map import EmbeddingMap
 from distilscope.evaluation.estimate import NOT_AVAILABLE, Estimate
-from distilscope.evaluation.frontier import frontier_document
+from distilscope.evaluation.frontier import study_frontier
 from distilscope.evaluation.matched_entropy import matched_entropy
 from distilscope.evaluation.precision_recall import PrecisionRecall
-from distilscope.evaluation.recommendation import recommendation_document
+from distilscope.evaluation.recall_only import NO_RECOMMENDATION, NO_TRADE_OFF, no_frontier
+from distilscope.evaluation.recommendation import study_recommendation
+from distilscope.evaluation.results import (
+    Checkpoint,
+    Control,
+    GroundTruth,
+    PromptsSource,
+    Results,
+    Sides,
+    Sources,
+    Student,
+    SweepVariant,
+    Teacher,
+)
 from distilscope.evaluation.trade_off import trade_off
+from distilscope.report.exhibit import (
+    Exhibit,
+    Histogram,
+    LogProbabilities,
+    Positions,
+    SampleColumn,
+    Samples,
+    SampleText,
+    StudentHistograms,
+    StudentPositions,
+    TrainingCurve,
+    TrainingEvaluation,
+)
+
+CHECKPOINT = Checkpoint(step=30, held_out_loss=3.0, tokens=1000)
+HALF_SIZE = Variant(hidden_size=48, layers=1)
 
 
-def estimate(mean: float | None) -> dict[str, Any]:
-    return (
-        {"mean": None, "stderr": None, "n": 64, "infinite": 3}
-        if mean is None
-        else {"mean": float(mean), "stderr": 0.5, "n": 64}
-    )
+def estimate(mean: float | None) -> Estimate:
+    return Estimate(None, None, 64, infinite=3) if mean is None else Estimate(float(mean), 0.5, 64)
 
 
 def student(
@@ -31,24 +58,103 @@ def student(
     precision: float | None,
     recall: float | None,
     selectivity: dict[str, Any] | None = None,
-) -> dict[str, Any]:
+) -> Student:
     """Direct without temperature and selectivity. A mean of None is an infinite estimate."""
-    distilled = temperature is not None or selectivity is not None
-    record = {"training": "distilled" if distilled else "direct", "temperature": temperature, "seed": seed}
-    if selectivity is not None:
-        record["selectivity"] = selectivity
-    return record | {"precision": estimate(precision), "recall": estimate(recall)}
+    if selectivity is None and temperature is not None:
+        selectivity = {"temperature": temperature}
+    return Student(**_fields(selectivity, seed, estimate(precision), estimate(recall)))
 
 
-def document(students: list[dict[str, Any]], controls: list[dict[str, Any]] | None = None) -> dict[str, Any]:
-    return {
-        "schema_version": 1,
-        "unit": "nats per sequence",
-        "ground_truth": {"horizon": 24},
-        "seeds": len({one["seed"] for one in students}),
-        "students": students,
-        "controls": controls or [],
+def control(evaluation: dict[str, Any], seed: int, *, precision: float | None, recall: float | None) -> Control:
+    """The direct student drawn at `evaluation`."""
+    return Control(**_drawn_at(evaluation), **_fields(None, seed, estimate(precision), estimate(recall)))
+
+
+def teacher(selectivity: dict[str, Any], seed: int, *, entropy: float, length: float) -> Teacher:
+    """One whose entropy and mean length alone matter."""
+    given = {"entropy": estimate(entropy), "mean_length": estimate(length)}
+    return structs.replace(_teacher(selectivity, seed, 1.0, True), **given)
+
+
+def _drawn_at(evaluation: dict[str, Any]) -> dict[str, Any]:
+    at = SamplingParameters(evaluation)
+    return {"evaluation_selectivity": at, "evaluation_temperature": at.temperature}
+
+
+def _fields(
+    setting: dict[str, Any] | None,
+    seed: int,
+    precision: Estimate,
+    recall: Estimate,
+    *,
+    variant: Variant | None = None,
+    modelled: bool = True,
+    **others: Estimate,
+) -> dict[str, Any]:
+    """A student's; `others` are the quantities beside precision and recall, which are the same in all unless given."""
+    usual: dict[str, Estimate] = {
+        "candidate_entropy": estimate(60.0),
+        "reference_entropy": estimate(30.0),
+        "kl_candidate_reference": estimate(50.0),
+        "kl_reference_candidate": estimate(20.0),
     }
+    measured = PrecisionRecall(precision=precision, recall=recall, covariance=0.0, **(usual | others))
+    selectivity = None if setting is None else SamplingParameters(setting)
+    return {
+        "training": "direct" if setting is None else "distilled",
+        "selectivity": selectivity,
+        "temperature": selectivity.temperature if selectivity else None,
+        "seed": seed,
+        "variant": variant or Variant(),
+        **measured.quantities(),
+        "mean_length": Sides(reference=estimate(20.0), candidate=estimate(19.0 + seed / 10)),
+        "ended": Sides(reference=0.5, candidate=0.5),
+        "sampler_check": Sides(
+            reference=0.25 if modelled else "not available", candidate=-0.5 + seed if seed != 1 else "undecided"
+        ),
+        "checkpoint": CHECKPOINT,
+    }
+
+
+def document(students: list[Student], controls: list[Control] | None = None) -> Results:
+    """Results that hold these students and, beside them, nothing that a run would compute from them."""
+    return Results(
+        recipe="made-up",
+        unit="nats per sequence",
+        sources=Sources(ground_truth="0123", prompts=PromptsSource(sha256="4567", number=1, longest=3)),
+        ground_truth=_ground_truth(modelled=True, prompts=1),
+        temperatures=(0.7, 0.85, 1.0),
+        evaluation_temperature=1.0,
+        seeds=len({one.seed for one in students}) or 1,
+        num_distill=96,
+        teacher=(),
+        students=tuple(students),
+        controls=tuple(controls or ()),
+        trade_off=NO_TRADE_OFF,
+        sweep=(),
+        frontier=no_frontier(1),
+        matched_entropy=(),
+        recommendation=NO_RECOMMENDATION,
+    )
+
+
+def _ground_truth(*, modelled: bool, prompts: int) -> GroundTruth:
+    return GroundTruth(
+        reference="big" if modelled else "data.jsonl",
+        description="",
+        vocabulary=320,
+        dtype="float32" if modelled else None,
+        prompt="The" if prompts == 1 else None,
+        prompts=prompts,
+        horizon=24,
+        num_train=96,
+        num_validation=32,
+        num_eval=128,
+        entropy=estimate(90.0) if modelled else NOT_AVAILABLE,
+        mean_length=estimate(20.0),
+        ended=0.5,
+        sampler_check=0.25 if modelled else "not available",
+    )
 
 
 def study_document(
@@ -59,218 +165,178 @@ def study_document(
     modelled: bool = True,
     sweep: bool = False,
     prompts: int = 1,
-) -> dict[str, Any]:
-    """A whole results.json as a run would write it, from made-up precisions and recalls that follow temperature;
-    `modelled` is whether there is a p* to ask for probabilities. What a run computes from its students is computed here
-    by the same code."""
+) -> Results:
+    """The results that a run would write, from made-up precisions and recalls that follow temperature; `modelled` is
+    whether there is a p* to ask for probabilities. What a run computes from its students is computed here by the same
+    code."""
     settings = [*({"temperature": tau} for tau in temperatures), *sampling]
     students, teachers, controls = [], [], []
     for seed in range(seeds):
-        students.append(_measured(None, None, seed, precision=-200.0, recall=-150.0, modelled=modelled))
+        students.append(_measured(None, seed, precision=-200.0, recall=-150.0, modelled=modelled))
         for place, setting in enumerate(settings):
             tau = setting.get("temperature", 0.9)
             distilled = {"precision": -205.0 + 150 * (1 - tau), "recall": -155.0 - 40 * (1 - tau) - 0.3 * place}
-            students.append(_measured(setting, None, seed, **distilled, modelled=modelled))
+            students.append(_measured(setting, seed, **distilled, modelled=modelled))
             if sweep:
-                students.append(
-                    _measured(
-                        setting, None, seed, **distilled, modelled=modelled, variant={"hidden_size": 48, "layers": 1}
-                    )
-                )
+                students.append(_measured(setting, seed, **distilled, modelled=modelled, variant=HALF_SIZE))
             truncated = "temperature" not in setting  # a truncated student cannot make all that p* draws
             recall = None if truncated else -150.0 - 25 * (1 - tau)
-            controls.append(
-                _measured(None, setting, seed, precision=-200.0 + 170 * (1 - tau), recall=recall, modelled=modelled)
-            )
+            drawn = {"precision": -200.0 + 170 * (1 - tau), "recall": recall}
+            controls.append(_measured(None, seed, **drawn, modelled=modelled, drawn_at=setting))
             teachers.append(_teacher(setting, seed, tau, modelled))
-    found: dict[str, Any] = {
-        "schema_version": 1,
-        "recipe": "made-up",
-        "unit": "nats per sequence",
-        "sources": {"ground_truth": "0123", "prompts": {"sha256": "4567", "number": prompts, "longest": 3}},
-        "ground_truth": {
-            "reference": "big" if modelled else "data.jsonl",
-            "description": "",
-            "vocabulary": 320,
-            "dtype": "float32" if modelled else None,
-            "prompt": "The" if prompts == 1 else None,
-            "prompts": prompts,
-            "horizon": 24,
-            "num_train": 96,
-            "num_validation": 32,
-            "num_eval": 128,
-            "entropy": estimate(90.0) if modelled else NOT_AVAILABLE.as_json(),
-            "mean_length": estimate(20.0),
-            "ended": 0.5,
-            "sampler_check": 0.25 if modelled else "not available",
-        },
-        "temperatures": list(temperatures),
-        "evaluation_temperature": 1.0,
-        "seeds": seeds,
-        "num_distill": 96,
-        "teacher": teachers,
-        "students": students,
-        "controls": controls,
-    }
-    base = [one for one in students if not one["variant"]]
+    own = [one for one in students if not one.candidate.swept]
+    log_p = np.linspace(-130.0, -50.0, 256)
     if modelled:
+        of = {(one.seed, one.temperature): one for one in own}
         tables = {
-            name: np.array(
-                [
-                    [
-                        one[name]["mean"]
-                        for tau in temperatures
-                        for one in base
-                        if (one["seed"], one["temperature"]) == (seed, tau)
-                    ]
-                    for seed in range(seeds)
-                ]
-            )
-            for name in ("precision", "recall", "kl_candidate_reference")
+            name: np.array([[getattr(of[seed, tau], quantity).mean for tau in temperatures] for seed in range(seeds)])
+            for name, quantity in (("precision", "precision"), ("recall", "recall"), ("kl", "kl_candidate_reference"))
         }
-        verdict = trade_off(
-            temperatures=temperatures,
-            precision=tables["precision"],
-            recall=tables["recall"],
-            kl=tables["kl_candidate_reference"],
-        )
-        log_p = np.linspace(-130.0, -50.0, 256)
-        computed = {
-            "trade_off": asdict(verdict),
-            "frontier": frontier_document({"students": base, "controls": controls}, log_p),
-            "matched_entropy": matched_entropy({"teacher": teachers, "students": base}),
-            "recommendation": recommendation_document({"students": base}),
-        }
+        verdict = trade_off(temperatures=temperatures, **tables)
     else:
-        computed = {"trade_off": asdict(recall_only.NO_TRADE_OFF), **recall_only.documents(seeds)}
-    variants = [{}, {"hidden_size": 48, "layers": 1}] if sweep else []
-    return (
-        found | computed | {"sweep": [{"variant": variant, "trade_off": computed["trade_off"]} for variant in variants]}
+        verdict = NO_TRADE_OFF
+    return Results(
+        recipe="made-up",
+        unit="nats per sequence",
+        sources=Sources(ground_truth="0123", prompts=PromptsSource(sha256="4567", number=prompts, longest=3)),
+        ground_truth=_ground_truth(modelled=modelled, prompts=prompts),
+        temperatures=temperatures,
+        evaluation_temperature=1.0,
+        seeds=seeds,
+        num_distill=96,
+        teacher=tuple(teachers),
+        students=tuple(students),
+        controls=tuple(controls),
+        trade_off=verdict,
+        sweep=tuple(SweepVariant(variant=one, trade_off=verdict) for one in (Variant(), HALF_SIZE)) if sweep else (),
+        frontier=study_frontier(own, controls, log_p) if modelled else no_frontier(seeds),
+        matched_entropy=matched_entropy(teachers, own) if modelled else (),
+        recommendation=study_recommendation(own) if modelled else NO_RECOMMENDATION,
     )
 
 
 def _measured(
     setting: dict[str, Any] | None,
-    drawn_at: dict[str, Any] | None,
     seed: int,
     *,
     precision: float,
     recall: float | None,
     modelled: bool,
-    variant: dict[str, int] | None = None,
-) -> dict[str, Any]:
+    variant: Variant | None = None,
+    drawn_at: dict[str, Any] | None = None,
+) -> Student:
     """A student, or with `drawn_at` a control; each seed a little off, and not alike at every setting."""
     off = 0.8 * ((seed + round(-precision)) % 3 - 1) + 0.1 * seed
-    found = PrecisionRecall(
-        precision=Estimate(precision + off, 1.5, 128) if modelled else NOT_AVAILABLE,
-        recall=Estimate(None, None, 128, 3) if recall is None else Estimate(recall - off / 3, 1.25, 128),
+    infinite = Estimate(None, None, 128, infinite=3)
+    kl = Estimate(-90.0 - recall, 0.5, 128) if modelled and recall is not None else NOT_AVAILABLE
+    fields = _fields(
+        setting,
+        seed,
+        Estimate(precision + off, 1.5, 128) if modelled else NOT_AVAILABLE,
+        infinite if recall is None else Estimate(recall - off / 3, 1.25, 128),
+        variant=variant,
+        modelled=modelled,
         candidate_entropy=Estimate(-precision - 45.0 - off, 0.75, 128),
         reference_entropy=Estimate(90.0, 1.0, 128) if modelled else NOT_AVAILABLE,
         kl_candidate_reference=Estimate(45.0 + off / 5, 0.5, 128) if modelled else NOT_AVAILABLE,
-        kl_reference_candidate=Estimate(None, None, 128, 3)
-        if recall is None
-        else Estimate(-90.0 - recall, 0.5, 128)
-        if modelled
-        else NOT_AVAILABLE,
+        kl_reference_candidate=infinite if recall is None else kl,
     )
-    control = (
-        {"evaluation_selectivity": drawn_at, "evaluation_temperature": (drawn_at or {}).get("temperature")}
-        if drawn_at
-        else {}
+    return Student(**fields) if drawn_at is None else Control(**_drawn_at(drawn_at), **fields)
+
+
+def _teacher(setting: dict[str, Any], seed: int, tau: float, modelled: bool) -> Teacher:
+    selectivity = SamplingParameters(setting)
+    return Teacher(
+        selectivity=selectivity,
+        temperature=selectivity.temperature,
+        seed=seed,
+        entropy=estimate(150.0 * tau + seed),
+        precision=estimate(-190.0 * tau) if modelled else NOT_AVAILABLE,
+        recall=estimate(-140.0 / tau),
+        mean_length=estimate(20.0),
+        sampler_check=0.75 * seed,
+        checkpoint=CHECKPOINT,
     )
-    return control | {
-        "training": "direct" if setting is None else "distilled",
-        "selectivity": setting,
-        "temperature": setting["temperature"] if setting and set(setting) == {"temperature"} else None,
-        "seed": seed,
-        "variant": variant or {},
-        **found.as_json(),
-        "mean_length": {"reference": estimate(20.0), "candidate": estimate(19.0 + seed / 10)},
-        "ended": {"reference": 0.5, "candidate": 0.5},
-        "sampler_check": {
-            "reference": 0.25 if modelled else "not available",
-            "candidate": -0.5 + seed if seed != 1 else "undecided",
-        },
-        "checkpoint": {"step": 30, "held_out_loss": 3.0, "tokens": 1000},
-    }
 
 
-def _teacher(setting: dict[str, Any], seed: int, tau: float, modelled: bool) -> dict[str, Any]:
-    return {
-        "selectivity": setting,
-        "temperature": setting["temperature"] if set(setting) == {"temperature"} else None,
-        "seed": seed,
-        "entropy": estimate(150.0 * tau + seed),
-        "precision": estimate(-190.0 * tau) if modelled else NOT_AVAILABLE.as_json(),
-        "recall": estimate(-140.0 / tau),
-        "mean_length": estimate(20.0),
-        "sampler_check": 0.75 * seed,
-        "checkpoint": {"step": 30, "held_out_loss": 3.0, "tokens": 1000},
-    }
-
-
-def exhibit_of(
-    results: dict[str, Any], *, texts: tuple[str, ...] = ("alpha", "beta", "gamma", "delta")
-) -> dict[str, Any]:
-    """What `exhibit.gather` could have read of the artifacts behind such a document, for texts that a test chooses."""
-    modelled, seeds = results["ground_truth"]["dtype"] is not None, results["seeds"]
-    base = [one for one in results["students"] if one["seed"] == 0 and not one["variant"]]
-    students = [{"training": one["training"], "selectivity": one["selectivity"]} for one in base]
-    teachers = [
-        {"training": "teacher", "selectivity": one["selectivity"]} for one in results["teacher"] if one["seed"] == 0
-    ]
-    histogram = {"counts": [1, 4, 2, 1], "n": 8, "infinite": 0}
+def exhibit_of(results: Results, *, texts: tuple[str, ...] = ("alpha", "beta", "gamma", "delta")) -> Exhibit:
+    """What could have been read of the artifacts behind such results, for texts that a test chooses."""
+    modelled = results.modelled
+    students = [one.candidate for one in results.own_students if one.seed == 0]
+    teachers = [one.candidate for one in results.teacher if one.seed == 0]
+    histogram = Histogram(counts=(1, 4, 2, 1), n=8, infinite=0)
     under = histogram if modelled else None
     rows = len(texts)
-    written = [{"text": text, "tokens": 8, "ended": bool(place % 2)} for place, text in enumerate(texts)]
+    written = tuple(SampleText(text=text, tokens=8, ended=bool(place % 2)) for place, text in enumerate(texts))
+    prompts = ("A", "B") * (rows // 2) if results.ground_truth.prompts > 1 else None
     columns = [
-        who
-        | {"texts": written, "prompts": ["A", "B"] * (rows // 2) if results["ground_truth"]["prompts"] > 1 else None}
-        | {"surprise": [float((place * 7 + at * 3) % 5) if modelled else None for at in range(rows)]}
-        for place, who in enumerate([*teachers, *students])
+        SampleColumn(
+            candidate=candidate,
+            texts=written,
+            prompts=prompts,
+            surprise=tuple(float((place * 7 + at * 3) % 5) if modelled else None for at in range(rows)),
+        )
+        for place, candidate in enumerate([*teachers, *students])
     ]
-    reference = {"training": "reference", "selectivity": None, "texts": written, "prompts": columns[0]["prompts"]}
-    reference["surprise"] = [[float((place + at) % rows) for at in range(rows)] for place in range(len(students))]
-    curve = [
-        {"step": step, "training_loss": 5.0 - step / 20, "held_out_loss": 5.0 - step / 25} for step in (10, 20, 30)
-    ]
-    learners = [{"training": "teacher", "selectivity": None}, *students]
-    return {
-        "log_probabilities": {
-            "edges": [-220.0, -180.0, -140.0, -100.0, -60.0],
-            "reference": under,
-            "groups": [who | {"under_reference": under, "of_reference": histogram} for who in students],
-        },
-        "positions": {
-            "reached": [8, 8, 4],
-            "reference": [3.0, 2.5, 2.0] if modelled else None,
-            "groups": [
-                who | {"of_reference": [5.0, 4.5, None], "under_reference": [6.0, 5.0, 4.0] if modelled else None}
-                for who in students
-            ],
-        },
-        "trainings": [
-            who | {"seed": seed, "history": curve, "chosen_step": 30} for who in learners for seed in range(seeds)
-        ],
-        "samples": {"columns": [reference, *columns], "students": students, "rows": rows},
-    }
+    reference = SampleColumn(candidate=Candidate("reference"), texts=written, prompts=prompts, surprise=None)
+    curve = tuple(
+        TrainingEvaluation(step=step, training_loss=5.0 - step / 20, held_out_loss=5.0 - step / 25)
+        for step in (10, 20, 30)
+    )
+    return Exhibit(
+        log_probabilities=LogProbabilities(
+            edges=(-220.0, -180.0, -140.0, -100.0, -60.0),
+            reference=under,
+            groups=tuple(
+                StudentHistograms(candidate=candidate, under_reference=under, of_reference=histogram)
+                for candidate in students
+            ),
+        ),
+        positions=Positions(
+            reached=(8, 8, 4),
+            reference=(3.0, 2.5, 2.0) if modelled else None,
+            groups=tuple(
+                StudentPositions(
+                    candidate=candidate,
+                    of_reference=(5.0, 4.5, None),
+                    under_reference=(6.0, 5.0, 4.0) if modelled else None,
+                )
+                for candidate in students
+            ),
+        ),
+        trainings=tuple(
+            TrainingCurve(candidate=candidate, seed=seed, history=curve, chosen_step=30)
+            for candidate in (Candidate("teacher"), *students)
+            for seed in range(results.seeds)
+        ),
+        samples=Samples(
+            columns=(reference, *columns),
+            surprise_of_reference={
+                candidate: tuple(float((place + at) % rows) for at in range(rows))
+                for place, candidate in enumerate(students)
+            },
+            rows=rows,
+        ),
+    )
 
 
-def map_of(results: dict[str, Any], *, texts: tuple[str, ...] = ("alpha", "beta", "gamma", "delta")) -> dict[str, Any]:
-    """A map.json that could stand beside such a document: everyone wrote these texts, each kind at a place of its
+def map_of(results: Results, *, texts: tuple[str, ...] = ("alpha", "beta", "gamma", "delta")) -> EmbeddingMap:
+    """A map.json that a run with such results could have: everyone wrote these texts, each kind at a place of its
     own."""
-    one = {"mean": 0.5, "half_width": 0.1, "n": results["seeds"]}
-    base = [student for student in results["students"] if not student["variant"]]
-    records = [*({**teacher, "training": "teacher"} for teacher in results["teacher"]), *base]
-    kinds = {(record["training"], repr(record["selectivity"])): record for record in records}
+    one = {"mean": 0.5, "half_width": 0.1, "n": results.seeds}
+    candidates = dict.fromkeys(each.candidate for each in (*results.teacher, *results.own_students))
     who = [
-        {"role": role, "selectivity": record["selectivity"], "temperature": record["temperature"]}
-        for (role, _), record in kinds.items()
+        {
+            "role": candidate.role,
+            "selectivity": candidate.setting.as_json() if candidate.setting else None,
+            "temperature": candidate.temperature,
+        }
+        for candidate in candidates
     ]
     reference = {"role": "reference", "selectivity": None, "temperature": None}
-    return {
+    whole = {
         "schema_version": 1,
-        "recipe": results["recipe"],
+        "recipe": results.recipe,
         "note": "A map proves nothing.",
         "embedder": {"reference": "letters"},
         "cut_texts": 0,
@@ -288,3 +354,4 @@ def map_of(results: dict[str, Any], *, texts: tuple[str, ...] = ("alpha", "beta"
             for at, text in enumerate(texts)
         ],
     }
+    return record_of(whole, EmbeddingMap)

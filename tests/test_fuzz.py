@@ -16,6 +16,7 @@ from jaxtyping import config
 
 from distilscope.cli.main import _dotted
 from distilscope.errors import DistilscopeError, GateError, StoreError, UsageError
+from distilscope.evaluation.documents import document_of
 from distilscope.evaluation.recommendation import recommend
 from distilscope.evaluation.results_file import read_results
 from distilscope.lm.data.prompts import read_prompts
@@ -394,8 +395,10 @@ def test_checkpoints(place, draws_bytes, data):  # noqa: ARG001 (it writes the f
     assert content == whole or read_checkpoint(scratch) is None
 
 
-RESULTS = document(
-    [student(tau, seed, precision=-50.0 + seed, recall=-40.0) for seed in range(3) for tau in (None, 0.8, 1.0)]
+RESULTS = document_of(
+    document(
+        [student(tau, seed, precision=-50.0 + seed, recall=-40.0) for seed in range(3) for tau in (None, 0.8, 1.0)]
+    )
 )
 
 
@@ -404,4 +407,4 @@ RESULTS = document(
 def test_results(place, found):
     (place / "results.json").write_text(json.dumps(found))
     with contextlib.suppress(UsageError):
-        json.dumps(recommend(read_results(place)).as_json(), allow_nan=False)
+        json.dumps(document_of(recommend(read_results(place).students)), allow_nan=False)

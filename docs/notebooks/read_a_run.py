@@ -17,7 +17,8 @@ def _():
     from matplotlib.figure import Figure
 
     from distilscope.errors import UsageError
-    from distilscope.evaluation.by_seed import DIRECT, Grid, named
+    from distilscope.evaluation.by_seed import Grid
+    from distilscope.evaluation.candidates import DIRECT
     from distilscope.evaluation.estimate import t_interval
     from distilscope.evaluation.recall_only import require_model
     from distilscope.evaluation.recommendation import recommend
@@ -33,7 +34,6 @@ def _():
         advice,
         argparse,
         mo,
-        named,
         np,
         read_results,
         recommend,
@@ -56,35 +56,34 @@ def _(Path, UsageError, argparse, mo, read_results, require_model):
         if mo.app_meta().mode == "script":
             parser.error(str(mistake))
         mo.stop(True, mo.callout(str(mistake), kind="danger"))
-    unit = results["unit"]
-    truth = results["ground_truth"]
+    unit, truth = results.unit, results.ground_truth
     mo.md(
-        f"# {folder}\n\np\\*: {truth['description'] or truth['reference']}; at most {truth['horizon']} tokens, "
-        f"{results['seeds']} seeds; "
-        f"the trade-off: {results['trade_off']['verdict']}. The precision and recall of p\\* itself: "
-        f"{-truth['entropy']['mean']:.1f}."
+        f"# {folder}\n\np\\*: {truth.description or truth.reference}; at most {truth.horizon} tokens, "
+        f"{results.seeds} seeds; "
+        f"the trade-off: {results.trade_off.verdict}. The precision and recall of p\\* itself: "
+        f"{-truth.entropy.mean:.1f}."
     )
     return results, unit
 
 
 @app.cell
 def _(DIRECT, Grid, results):
-    students = Grid.of(results["students"])
-    controls = Grid.of([*(one for one in results["students"] if one["training"] == "direct"), *results["controls"]])
-    direct_recall = students.recall[:, students.settings.index(DIRECT)].mean()
+    students = Grid.of(results.students)
+    controls = Grid.of([*(one for one in results.students if one.training == "direct"), *results.controls])
+    direct_recall = students.recall[:, students.candidates.index(DIRECT)].mean()
     return controls, direct_recall, students
 
 
 @app.cell
-def _(DIRECT, Figure, controls, named, np, results, students, unit):
+def _(DIRECT, Figure, controls, np, results, students, unit):
     def frontier(budget_recall: float) -> Figure:
         """Means over seeds in the plane of precision and recall; grey where less recall is left than the budget
         allows."""
         figure = Figure(figsize=(8, 5.5), layout="constrained")
         axes = figure.subplots()
         parts = {
-            "distilled": [at for at, setting in enumerate(students.settings) if setting["training"] == "distilled"],
-            "direct student, sampled at each setting": list(range(len(controls.settings))),
+            "distilled": [at for at, one in enumerate(students.candidates) if one.role == "distilled"],
+            "direct student, sampled at each setting": list(range(len(controls.candidates))),
         }
         grids, colours = (students, controls), ("#D55E00", "#0072B2")
         for (label, columns), grid, colour in zip(parts.items(), grids, colours, strict=True):
@@ -95,17 +94,20 @@ def _(DIRECT, Figure, controls, named, np, results, students, unit):
                 grid.precision[:, columns].ravel(), grid.recall[:, columns].ravel(), ".", color=colour, alpha=0.35
             )
             for column, x, y in zip(columns, precision, recall, strict=True):
-                name = named(grid.settings[column]).removeprefix("the direct student sampled at ").removeprefix("the ")
-                below = grid.settings[column] == DIRECT  # the control at the evaluation temperature is the same student
+                sampling = grid.candidates[column].sampling
+                name = "direct student" if sampling is None else sampling.phrase
+                below = (
+                    grid.candidates[column] == DIRECT
+                )  # the control at the evaluation temperature is the same student
                 axes.annotate(name, (x, y), (4, -12 if below else 5), textcoords="offset points", fontsize=8)
         low, high = axes.get_ylim()
         low = min(low, budget_recall - 0.1 * (high - low))
         axes.set(ylim=(low, high), autoscale_on=False)  # the ideal is shown where it is near enough to be seen
         axes.axhspan(low, budget_recall, color="0.9", zorder=0, label="beyond the budget")
-        ideal = results["frontier"]["ideal"]
+        ideal = results.frontier.ideal
         axes.plot(
-            [one["precision"] for one in ideal],
-            [one["recall"] for one in ideal],
+            [one.precision for one in ideal],
+            [one.recall for one in ideal],
             "k--",
             label="ideal: the most recall there can be",
         )
@@ -119,7 +121,7 @@ def _(DIRECT, Figure, controls, named, np, results, students, unit):
 
 @app.cell
 def _(DIRECT, mo, np, students):
-    losses = students.recall[:, [students.settings.index(DIRECT)]] - students.recall
+    losses = students.recall[:, [students.candidates.index(DIRECT)]] - students.recall
     most = float(np.ceil(2 * np.nanmax(losses.mean(axis=0)) + 1))
     budget = mo.ui.slider(
         0.0,
@@ -139,7 +141,7 @@ def _(UsageError, advice, recommend, results, unit):
     def answer(nats: float) -> str:
         """What `distilscope recommend --max-recall-loss` says."""
         try:
-            return advice(recommend(results, max_recall_loss=nats).as_json(), unit=unit)
+            return advice(recommend(results.students, max_recall_loss=nats), unit=unit)
         except UsageError as mistake:  # one seed has no interval
             return str(mistake)
 
@@ -157,13 +159,10 @@ def _(answer, budget, direct_recall, frontier, mo):
 
 
 @app.cell
-def _(answer, mo, most, np, students, named, t_interval):
+def _(answer, mo, most, np, students, t_interval):
     settings = [
-        (
-            f"{named(setting)}: P {t_interval(list(students.precision[:, at]))}, R "
-            f"{t_interval(list(students.recall[:, at]))}"
-        )
-        for at, setting in enumerate(students.settings)
+        (f"{one.phrase}: P {t_interval(list(students.precision[:, at]))}, R {t_interval(list(students.recall[:, at]))}")
+        for at, one in enumerate(students.candidates)
     ]
     answers = [f"{nats:g} nats: {answer(float(nats)).splitlines()[0]}" for nats in np.linspace(0, most, 5)]
     if mo.app_meta().mode == "script":

@@ -80,7 +80,7 @@ def test_a_picture_of_its_upper_part(visit, report, request, tmp_path):
 def test_the_recommended_setting_wears_a_ring(visit, report, results):
     visited = visit(report)
     ring = visited.page.locator("[data-chart=frontier] svg path[stroke-width='2.2']")
-    assert ring.count() == (1 if results["recommendation"]["setting"] else 0)
+    assert ring.count() == (1 if results.recommendation.setting else 0)
 
 
 def test_panels_of_one_axis_stand_above_it(visit, report):
@@ -122,7 +122,7 @@ def test_sorting_by_surprise_and_back(visit, report, results):
         assert visited.page.locator("th[aria-sort=descending]").count() == 1
     visited.page.locator(f".sort[data-column='{found['shown'][-1]}']").click()
     assert numbers(visited) == [1, 2, 3, 4]
-    assert results["seeds"] == 3
+    assert results.seeds == 3
 
 
 def test_texts_are_shown_as_they_are(visit, report):

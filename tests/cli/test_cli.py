@@ -11,6 +11,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from distilscope.cli.main import COMMANDS, main
+from distilscope.evaluation.documents import document_of
 from result_documents import document, student, study_document
 from small_study import distilscope
 from tiny_folders import trained_bpe, write_small_folder
@@ -252,7 +253,7 @@ def test_mog_leaves_an_explorer_and_opens_it_where_asked(capsys, tmp_path, monke
 def test_report_opens_what_it_wrote(capsys, tmp_path, monkeypatch):
     opened = []
     monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
-    (tmp_path / "results.json").write_text(json.dumps(study_document(temperatures=(0.8,), seeds=1)))
+    (tmp_path / "results.json").write_text(json.dumps(document_of(study_document(temperatures=(0.8,), seeds=1))))
     code, out, err = run(["report", tmp_path, "--open"], capsys)
     assert (code, out) == (0, f"Report: {tmp_path / 'report.html'}\n")
     assert opened == [(tmp_path / "report.html").as_uri()]
@@ -300,7 +301,11 @@ def study(*, gain: float = 12.0, seeds: int = 3):
         students.append(student(None, seed, precision=-50.0, recall=-40.0))
         students.append(student(0.8, seed, precision=-50.0 + gain + wobble, recall=-40.0 - gain / 2))
         students.append(student(1.0, seed, precision=-55.0 - wobble, recall=-42.0))
-    return document(students)
+    return document_of(document(students))
+
+
+def document_without(name: str):
+    return {field: value for field, value in study().items() if field != name}
 
 
 def test_recommend_says_what_to_use_what_it_costs_and_how(capsys, tmp_path):
@@ -336,7 +341,7 @@ def test_recommend_prints_json_alone(results, options, setting, capsys, tmp_path
     [
         (study() | {"schema_version": 2}, [], "results of schema 2, this version reads 1; run the study again"),
         (study() | {"students": []}, [], "no direct student"),
-        ({name: value for name, value in study().items() if name != "ground_truth"}, [], "lack 'ground_truth'"),
+        (document_without("ground_truth"), [], "(`$.ground_truth` is missing); run the study again"),
         (study(seeds=1), [], "1 seed, but intervals over seeds need at least 2"),
         (study(), ["--max-recall-loss", "-1"], "the recall budget is -1.0"),
         (study(), ["--precision-weight", "nan"], "the precision weight is nan"),

@@ -7,13 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from distilscope.evaluation.documents import document_of, record_of
 from distilscope.evaluation.estimate import Estimate, t_interval
 
 values = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30)
 
 
 def as_strict_json(estimate: Estimate) -> str:
-    return json.dumps(estimate.as_json(), allow_nan=False)
+    return json.dumps(document_of(estimate), allow_nan=False)
 
 
 @given(values)
@@ -26,7 +27,7 @@ def test_mean_and_standard_error(draws):
         math.sqrt(math.fsum((x - mean) ** 2 for x in draws) / (n - 1) / n), abs=1e-6
     )
     assert estimate.n == n
-    assert Estimate.from_json(json.loads(as_strict_json(estimate))) == estimate
+    assert record_of(json.loads(as_strict_json(estimate)), Estimate) == estimate
 
 
 @given(

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats import page_trend_test
 
-from distilscope.errors import UsageError
-from distilscope.evaluation.frontier import ALPHA, compare_frontiers, control_document, frontier_document
+from distilscope.evaluation.documents import document_of
+from distilscope.evaluation.frontier import ALPHA, compare_frontiers, compare_with_controls, study_frontier
 from distilscope.evaluation.trade_off import TradeOff, trade_off
-from result_documents import document, student
+from result_documents import control, student
 
 FOUR = (0.7, 0.8, 0.9, 1.0)
 UP = np.arange(4.0)
@@ -254,9 +254,9 @@ def sweep(gain: float, noise: float = 0.1):
             students.append(
                 student(temperature, seed, precision=level + gain + noise * random.standard_normal(), recall=recall)
             )
-            sampled = student(None, seed, precision=level + noise * random.standard_normal(), recall=recall)
-            controls.append(sampled | {"evaluation_selectivity": {"temperature": temperature}})
-    return document(students, controls)
+            sampled = {"precision": level + noise * random.standard_normal(), "recall": recall}
+            controls.append(control({"temperature": temperature}, seed, **sampled))
+    return students, controls
 
 
 @pytest.mark.parametrize(
@@ -268,23 +268,24 @@ def sweep(gain: float, noise: float = 0.1):
     ],
 )
 def test_the_control_is_compared_at_matched_recall(gain, verdict):
-    found = control_document(sweep(gain))
-    assert found["verdict"] == verdict
-    assert found["precision_difference"]["mean"] == pytest.approx(gain, abs=0.2)
-    assert (found["recall_range"], found["seeds"], found["reason"]) == ([-7, -2], 4, None)
+    found = compare_with_controls(*sweep(gain))
+    assert found.verdict == verdict
+    assert found.precision_difference.mean == pytest.approx(gain, abs=0.2)
+    assert (found.recall_range, found.seeds, found.reason) == ((-7, -2), 4, None)
 
 
 def test_results_without_controls_show_nothing_about_them():
-    found = control_document(sweep(2.0) | {"controls": []})
-    assert (found["precision_difference"], found["verdict"]) == (None, "not shown")
-    assert "no controls" in found["reason"]
+    students, _ = sweep(2.0)
+    found = compare_with_controls(students, [])
+    assert (found.precision_difference, found.verdict) == (None, "not shown")
+    assert "no controls" in found.reason
 
 
 def test_the_frontier_document():
     log_p = np.random.default_rng(0).normal(-25, 4, 2000)
-    results = sweep(0.0)
-    results["students"] += [student(9.0, seed, precision=None, recall=-3.0) for seed in range(4)]
-    found = json.loads(json.dumps(frontier_document(results, log_p), allow_nan=False))
+    students, controls = sweep(0.0)
+    students += [student(9.0, seed, precision=None, recall=-3.0) for seed in range(4)]
+    found = json.loads(json.dumps(document_of(study_frontier(students, controls, log_p)), allow_nan=False))
     assert len(found["ideal"]) == 40
     assert set(found["ideal"][0]) == {"precision", "recall", "effective_sample_size"}
     gaps = {json.dumps(record["setting"]): record for record in found["efficiency_gap"]}
@@ -299,13 +300,7 @@ def test_the_frontier_document():
 
 
 def test_a_seed_beyond_the_trusted_ideal_leaves_no_gap():
-    results = document([student(0.5, seed, precision=-1.0, recall=-3.0) for seed in range(2)])
-    (found,) = frontier_document(results, np.random.default_rng(0).normal(-30, 4, 200))["efficiency_gap"]
-    assert found["gap"] is None
-    assert "--num-eval" in found["reason"]
-
-
-@pytest.mark.parametrize("broken", [{"seed": 0}, {"training": "direct", "seed": 0, "precision": 3}])
-def test_a_record_that_is_no_student_is_refused(broken):
-    with pytest.raises(UsageError, match="cannot be read"):
-        frontier_document({"students": [broken]}, -np.arange(9.0))
+    students = [student(0.5, seed, precision=-1.0, recall=-3.0) for seed in range(2)]
+    (found,) = study_frontier(students, [], np.random.default_rng(0).normal(-30, 4, 200)).efficiency_gap
+    assert found.gap is None
+    assert "--num-eval" in found.reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -169,4 +170,4 @@ def test_a_large_sample_has_a_curve_that_json_can_hold():
     curve = ideal_frontier(log_p)
     assert len(curve) == 40
     assert curve[-1].effective_sample_size == pytest.approx(LEAST_EFFECTIVE, rel=1e-6)
-    json.dumps([one.as_json() for one in curve], allow_nan=False)
+    json.dumps([asdict(one) for one in curve], allow_nan=False)

@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from distilscope.distribution import Key
 from distilscope.errors import GateError, UsageError
+from distilscope.evaluation.documents import document_of
 from distilscope.evaluation.gates import PAIRED_TOLERANCE, check_draws, require_paired, require_sampler, sampler_z
 from distilscope.evaluation.precision_recall import ESTIMATES, Scored, compare, precision_recall
 from distilscope.mixtures.gaussian_mixture import GaussianMixture
@@ -101,8 +102,10 @@ def test_recall_of_a_truncated_candidate_is_infinite_and_says_where():
             tuple(outside[:10].tolist()),
         )
     assert found.precision.mean is not None
-    assert json.loads(json.dumps(found.as_json(), allow_nan=False))["recall"]["infinite"] == len(outside)
-    assert set(found.as_json()) == {*ESTIMATES, "delta_precision", "delta_recall"}
+    assert json.loads(json.dumps(document_of(found.quantities()), allow_nan=False))["recall"]["infinite"] == len(
+        outside
+    )
+    assert set(found.quantities()) == {*ESTIMATES, "delta_precision", "delta_recall"}
 
 
 @pytest.mark.parametrize(

@@ -8,25 +8,26 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from scipy import stats
 
 from distilscope.errors import UsageError
-from distilscope.evaluation.by_seed import Grid, named, setting_of
+from distilscope.evaluation.by_seed import Grid
+from distilscope.evaluation.candidates import DIRECT, Candidate
+from distilscope.evaluation.documents import document_of
 from distilscope.evaluation.estimate import t_interval
-from distilscope.evaluation.recommendation import choose, recommend, recommendation_document
-from result_documents import document, student
+from distilscope.evaluation.recommendation import choose, recommend, study_recommendation
+from distilscope.evaluation.results import Student
+from result_documents import control, estimate, student
 
 NOISE = (0.1, -0.1, 0.05, -0.05, 0.0)
 
 
-def at(temperature: float) -> dict[str, object]:
-    return {"training": "distilled", "temperature": temperature}
+def at(temperature: float) -> Candidate:
+    return Candidate("distilled", {"temperature": temperature})
 
 
-DIRECT = {"training": "direct"}
-
-
-def results(settings: dict[float, tuple[float, float]], *, noise: float = 1.0, seeds: int = 5) -> dict[str, object]:
+def results(settings: dict[float, tuple[float, float]], *, noise: float = 1.0, seeds: int = 5) -> list[Student]:
     """Settings by (precision gain, recall loss). Each seed shifts all of its students, and each student by a little
     that sums to 0."""
     students = []
@@ -37,7 +38,7 @@ def results(settings: dict[float, tuple[float, float]], *, noise: float = 1.0, s
             wobble = noise * NOISE[(seed + place) % 5]
             precision, recall = -50 + shift + gain + wobble, -40 + shift - loss + wobble
             students.append(student(temperature, seed, precision=precision, recall=recall))
-    return document(students)
+    return students
 
 
 CLEAR = {0.7: (20.0, 15.0), 0.8: (14.0, 6.0), 1.0: (-5.0, 2.0)}
@@ -100,32 +101,32 @@ def test_the_answer_is_the_known_one(case):
     settings, objective, setting, tied, says = CASES[case]
     found = recommend(results(settings), **objective)
     assert found.setting == setting
-    assert sorted(map(named, found.tied)) == sorted(map(named, tied))
+    assert sorted(one.phrase for one in found.tied) == sorted(one.phrase for one in tied)
     assert says in found.reason
     assert found.seeds == 5
     assert len(found.candidates) == len(settings) + 1
     if setting in (None, DIRECT):
-        assert found.setting is None or (found.chosen.precision_gain.mean, found.chosen.recall_loss.half_width) == (
+        assert found.setting is None or (found.precision_gain.mean, found.recall_loss.half_width) == (
             0,
             0,
         )
     else:
-        gain, loss = settings[setting["temperature"]]
+        gain, loss = settings[setting.temperature]
         assert found.tied[0] == setting or "on the border" in case
-        assert found.chosen.precision_gain.mean == pytest.approx(gain)
-        assert found.chosen.recall_loss.mean == pytest.approx(loss)
-        assert found.chosen.recall_loss.low < loss < found.chosen.recall_loss.high
+        assert found.precision_gain.mean == pytest.approx(gain)
+        assert found.recall_loss.mean == pytest.approx(loss)
+        assert found.recall_loss.low < loss < found.recall_loss.high
 
 
 @pytest.mark.parametrize("objective", [{}, {"precision_weight": 0.5}])
 def test_noise_gives_no_clear_winner(objective):
     found = recommend(results({0.7: (2.0, 1.0), 0.8: (1.5, 0.5), 1.0: (0.5, 0.2)}, noise=60.0), **objective)
     assert found.setting is None
-    assert found.chosen is None
+    assert found.recall_loss is None
     assert DIRECT in found.tied
     assert len(found.tied) == 4
     assert found.reason.count("no clear winner") == 1
-    assert found.as_json()["precision_gain"] is None
+    assert found.precision_gain is None
 
 
 def test_noise_within_a_budget_gives_no_clear_winner():
@@ -136,9 +137,9 @@ def test_noise_within_a_budget_gives_no_clear_winner():
 
 def test_intervals_are_bonferronis_over_settings_and_both_numbers():
     whole = results(CLEAR)
-    grid = Grid.of(whole["students"])
+    grid = Grid.of(whole)
     gains = grid.precision[:, 2] - grid.precision[:, 0]
-    found = recommend(whole).chosen.precision_gain
+    found = recommend(whole).precision_gain
     assert found == t_interval(list(gains), confidence=1 - 0.05 / 6)
     assert found.half_width == pytest.approx(stats.t.ppf(1 - 0.025 / 6, 4) * gains.std(ddof=1) / np.sqrt(5))
 
@@ -146,31 +147,35 @@ def test_intervals_are_bonferronis_over_settings_and_both_numbers():
 @given(st.permutations(range(20)), st.floats(-50, 50), st.floats(0, 3))
 def test_neither_the_order_of_records_nor_a_common_shift_matters(order, shift, weight):
     whole = results(CLEAR)
-    moved = [whole["students"][place] for place in order]
-    moved = [{**one, "recall": {**one["recall"], "mean": one["recall"]["mean"] + shift}} for one in moved]
-    first, second = recommend(whole, precision_weight=weight), recommend(document(moved), precision_weight=weight)
-    assert named(first.setting or {"training": "none"}) == named(second.setting or {"training": "none"})
-    assert set(map(named, first.tied)) == set(map(named, second.tied))
+    moved = [whole[place] for place in order]
+    moved = [replace(one, recall=estimate(one.recall.mean + shift)) for one in moved]
+    first, second = recommend(whole, precision_weight=weight), recommend(moved, precision_weight=weight)
+    assert first.setting == second.setting
+    assert set(first.tied) == set(second.tied)
 
 
 def test_an_infinite_estimate_or_a_missing_student_excludes_a_setting_by_name():
     whole = results({0.6: (30.0, 1.0), **CLEAR, 2.0: (90.0, 0.0)})
-    for one in whole["students"]:
-        if one["temperature"] == 0.6 and one["seed"] == 3:
-            one["recall"] = {"mean": None, "stderr": None, "n": 64, "infinite": 2}
-    whole["students"] = [one for one in whole["students"] if (one["temperature"], one["seed"]) != (2.0, 1)]
-    found = recommend(whole)
+    broken = [
+        replace(one, recall=estimate(None)) if (one.temperature, one.seed) == (0.6, 3) else one
+        for one in whole
+        if (one.temperature, one.seed) != (2.0, 1)
+    ]
+    found = recommend(broken)
     assert found.setting == at(0.8)
     assert found.excluded == (at(0.6), at(2.0))
     assert "left out for an infinite estimate or a missing student: temperature 0.6, temperature 2.0" in found.reason
     assert len(found.candidates) == 4
-    json.dumps(found.as_json(), allow_nan=False)
+    json.dumps(document_of(found), allow_nan=False)
 
 
 SETTINGS = [
-    (student(None, 0, precision=0, recall=0), DIRECT, "the direct student"),
-    (student(0.875, 0, precision=0, recall=0), at(0.875), "temperature 0.875"),
-    (student(0.8, 0, precision=0, recall=0, selectivity={"temperature": 0.8}), at(0.8), "temperature 0.8"),
+    (student(None, 0, precision=0, recall=0), {"training": "direct"}, "the direct student"),
+    (
+        student(0.875, 0, precision=0, recall=0),
+        {"training": "distilled", "temperature": 0.875},
+        "temperature 0.875",
+    ),
     (
         student(None, 0, precision=0, recall=0, selectivity={"top_k": 50}),
         {"training": "distilled", "top_k": 50},
@@ -181,9 +186,13 @@ SETTINGS = [
         {"training": "distilled", "temperature": 0.9, "top_p": 0.95},
         "temperature 0.9 and top-p 0.95",
     ),
-    (student(None, 0, precision=0, recall=0, selectivity={}), at(1.0), "temperature 1.0"),
     (
-        student(None, 0, precision=0, recall=0) | {"evaluation_selectivity": {"temperature": 0.7}},
+        student(None, 0, precision=0, recall=0, selectivity={}),
+        {"training": "distilled", "temperature": 1.0},
+        "temperature 1.0",
+    ),
+    (
+        control({"temperature": 0.7}, 0, precision=0, recall=0),
         {"training": "direct", "evaluation_temperature": 0.7},
         "the direct student sampled at temperature 0.7",
     ),
@@ -192,23 +201,22 @@ SETTINGS = [
 
 @pytest.mark.parametrize(("record", "setting", "name"), SETTINGS)
 def test_a_setting_is_its_selectivity(record, setting, name):
-    assert setting_of(record) == setting
-    assert named(setting_of(record)) == name
+    assert record.candidate.as_json() == setting
+    assert record.candidate.phrase == name
 
 
 def test_truncations_compete_with_temperatures():
     whole = results(CLEAR)
     for seed in range(5):
-        direct = next(one for one in whole["students"] if one["training"] == "direct" and one["seed"] == seed)
-        better = {"precision": direct["precision"]["mean"] + 20, "recall": direct["recall"]["mean"] - 1}
-        whole["students"].append(student(None, seed, **better, selectivity={"top_k": 50}))
-    assert recommend(whole).setting == {"training": "distilled", "top_k": 50}
+        direct = next(one for one in whole if one.training == "direct" and one.seed == seed)
+        better = {"precision": direct.precision.mean + 20, "recall": direct.recall.mean - 1}
+        whole.append(student(None, seed, **better, selectivity={"top_k": 50}))
+    assert recommend(whole).setting == Candidate("distilled", {"top_k": 50})
 
 
-def infinite_direct() -> dict[str, object]:
-    whole = results(CLEAR)
-    whole["students"][0]["precision"] = {"mean": None, "stderr": None, "n": 64, "infinite": 2}
-    return whole
+def infinite_direct() -> list[Student]:
+    first, *others = results(CLEAR)
+    return [replace(first, precision=estimate(None)), *others]
 
 
 BAD = {
@@ -226,8 +234,7 @@ BAD = {
         {},
         "1 seed, but intervals over seeds need at least 2; run with --seeds 2 or more",
     ),
-    "no seeds": (document([]), {}, "no direct student"),
-    "no students": ({"schema_version": 1}, {}, "no direct student"),
+    "no students": ([], {}, "no direct student"),
     "only direct": (results({}), {}, "needs at least 1; add temperatures"),
     "infinite direct": (infinite_direct(), {}, "the direct student has an infinite estimate"),
 }
@@ -244,13 +251,14 @@ def test_what_cannot_be_answered_is_one_sentence(case):
 
 @pytest.mark.parametrize("case", [case for case, (_, objective, _) in BAD.items() if not objective])
 def test_a_run_that_allows_no_recommendation_says_why_in_its_results(case):
-    found = recommendation_document(BAD[case][0])
-    assert (found["setting"], found["tied"]) == (None, [])
-    assert BAD[case][2] in found["reason"]
+    found = study_recommendation(BAD[case][0])
+    assert set(document_of(found)) == {"setting", "tied", "reason"}
+    assert (found.setting, found.tied) == (None, ())
+    assert BAD[case][2] in found.reason
 
 
 def test_a_run_recommends_by_the_default_weight():
-    assert recommendation_document(results(CLEAR)) == recommend(results(CLEAR)).as_json()
+    assert study_recommendation(results(CLEAR)) == recommend(results(CLEAR))
 
 
 TRUTHS = {

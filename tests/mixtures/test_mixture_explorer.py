@@ -36,8 +36,7 @@ def same(components, record):
     """A mixture of the explorer against one of the simulation's, whose components come in another order."""
     ours = sorted([math.exp(log), *rest] for log, *rest in components)
     theirs = sorted(
-        [w, *m, c[0][0], c[1][1]]
-        for w, m, c in zip(record["weights"], record["means"], record["covariances"], strict=True)
+        [w, *m, c[0][0], c[1][1]] for w, m, c in zip(record.weights, record.means, record.covariances, strict=True)
     )
     np.testing.assert_allclose(ours, theirs, rtol=2e-6, atol=1e-7)
 
@@ -45,12 +44,12 @@ def same(components, record):
 @pytest.mark.parametrize(("teacher", "student"), [(4, 1), (3, 2), (8, 4)])
 def test_where_the_fitted_mode_wins_a_stop_is_the_simulations(explored, teacher, student):
     config = replace(PAPER, teacher_components=teacher, student_components=student, seeds=1)
-    found = simulate(config)["mixtures"]
-    same(explored["teachers"][str(teacher)], found["teacher"])
-    same(explored["direct"][str(student)], found["direct"])
+    found = simulate(config).mixtures
+    same(explored["teachers"][str(teacher)], found.teacher)
+    same(explored["direct"][str(student)], found.direct)
     winner = int(np.argmax([component[0] for component in explored["teachers"][str(teacher)]]))
-    for record in found["distilled"]:
-        place = explored["betas"].index(record["beta"])
+    for record in found.distilled:
+        place = explored["betas"].index(record.beta)
         same(explored["students"][str(teacher)][str(student)][winner][place], record)
 
 

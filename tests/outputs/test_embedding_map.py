@@ -18,8 +18,9 @@ from transformers import AutoModel, BertConfig, BertModel, MPNetConfig, MPNetMod
 
 from distilscope.cli.main import main
 from distilscope.errors import UsageError
+from distilscope.evaluation.documents import document_of
 from distilscope.evaluation.nearest_neighbours import covered, neighbour_precision, neighbour_recall
-from distilscope.evaluation.results_file import read_map
+from distilscope.evaluation.results_file import read_map, read_results
 from distilscope.outputs.embedding_map.draw_map import draw_map
 from distilscope.outputs.embedding_map.embedder import DEFAULT, SentenceEmbedder
 from distilscope.outputs.embedding_map.texts import gather
@@ -209,7 +210,7 @@ class TestMap:
         assert len(found.reference.texts) == 4 * 30
         assert {len(one.texts) for one in (*found.others, *found.more)} == {10}
         assert len({text for one in found.more for text in one.texts} | set(found.reference.texts)) == 30 + 4 * 30
-        who = Counter((one.role, one.selectivity and one.selectivity["temperature"]) for one in found.others)
+        who = Counter((one.candidate.role, one.candidate.temperature) for one in found.others)
         assert who == {("direct", None): 3} | {
             (role, tau): 3 for role in ("teacher", "distilled") for tau in (0.7, 0.85, 1.0)
         }
@@ -220,12 +221,13 @@ class TestMap:
             gather(recorded(run), Store(store_folder(run)), per_model=11)
 
     def test_the_document(self, run, document):
-        assert document == json.loads((run / "map.json").read_text()) == read_map(run)
-        kinds = Counter((one["role"], one["temperature"]) for one in document["points"])
+        assert document_of(document) == json.loads((run / "map.json").read_text())
+        assert document == read_map(run)
+        kinds = Counter((one.role, one.temperature) for one in document.points)
         expected = {("reference", None): 120, ("direct", None): 30}
         assert kinds == expected | {(role, tau): 30 for role in ("teacher", "distilled") for tau in (0.7, 0.85, 1.0)}
-        assert {one["seed"] for one in document["points"] if one["role"] != "reference"} == {0, 1, 2}
-        assert document["settings"] == {
+        assert {one.seed for one in document.points if one.role != "reference"} == {0, 1, 2}
+        assert document_of(document.settings) == {
             "n_neighbors": 5,
             "min_dist": 0.001,
             "metric": "cosine",
@@ -237,11 +239,11 @@ class TestMap:
     def test_neighbours_are_those_of_the_vectors(self, run, document):
         found = gather(recorded(run), Store(store_folder(run)), per_model=30)
         reference = Letters().embed(found.reference.texts)
-        direct = [Letters().embed(one.texts) for one in found.others if one.role == "direct"]
-        (group,) = [one for one in document["neighbours"]["groups"] if one["role"] == "direct"]
-        assert group["precision"]["mean"] == pytest.approx(np.mean([covered(one, by=reference) for one in direct]))
-        assert group["recall"]["mean"] == pytest.approx(np.mean([covered(reference, by=one) for one in direct]))
-        assert document["neighbours"]["ceiling"]["precision"]["n"] == 3
+        direct = [Letters().embed(one.texts) for one in found.others if one.candidate.role == "direct"]
+        (group,) = [one for one in document.neighbours.groups if one.role == "direct"]
+        assert group.precision.mean == pytest.approx(np.mean([covered(one, by=reference) for one in direct]))
+        assert group.recall.mean == pytest.approx(np.mean([covered(reference, by=one) for one in direct]))
+        assert document.neighbours.ceiling.precision.n == 3
 
     def test_the_same_seed_gives_the_same_bytes(self, run, document):
         files = [run / name for name in ("map.json", "figure5.png", "figure5.pdf")]
@@ -252,7 +254,7 @@ class TestMap:
         assert [path.read_bytes() for path in files] == before
 
     def test_figures_and_report_show_it(self, run, document, tmp_path):
-        results = json.loads((run / "results.json").read_text())
+        results = read_results(run)
         names = [path.name for path in write_for_paper(results, tmp_path, map=document, formats=["png"])]
         assert names == [
             "figure4-single.png",

@@ -14,13 +14,14 @@ from pyarrow import parquet
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from distilscope.errors import StoreError, UsageError
+from distilscope.evaluation.candidates import DIRECT, Candidate
 from distilscope.lm import scoring
 from distilscope.lm.causal_lm import CausalLM
 from distilscope.lm.sequences import Sequences
 from distilscope.outputs.export.dataset import IGNORED, write_teacher_data
 from distilscope.outputs.export.export import export
 from distilscope.outputs.export.owned_folder import whole_folder
-from distilscope.outputs.export.setting import chosen_setting, written
+from distilscope.outputs.export.setting import chosen_setting
 from distilscope.pipeline.store import Store
 from distilscope.report.hub_cards import Origin, data_card, model_card
 from distilscope.selectivity import UNCHANGED
@@ -29,8 +30,6 @@ from distilscope.studies.run import recorded, store_folder
 from in_process import in_process
 from result_documents import study_document
 from tiny_folders import trained_bpe
-
-DISTILLED = {"training": "distilled"}
 
 
 @pytest.mark.parametrize(
@@ -45,14 +44,14 @@ DISTILLED = {"training": "distilled"}
 def test_a_setting_is_named_as_it_was_given_to_the_run(asked, setting):
     results = study_document(sampling=({"top_k": 50}, {"top_p": 0.9, "min_p": 0.05}))
     found = chosen_setting(results, asked)
-    assert found == DISTILLED | setting
-    assert chosen_setting(results, written(found)) == found
+    assert found == Candidate("distilled", setting)
+    assert chosen_setting(results, found.option) == found
 
 
 def test_without_a_setting_it_is_the_recommended_one():
     results = study_document()
-    assert chosen_setting(results, None) == results["recommendation"]["setting"]
-    assert chosen_setting(results, "direct") == {"training": "direct"}
+    assert chosen_setting(results, None) == results.recommendation.setting
+    assert chosen_setting(results, "direct") == DIRECT
 
 
 @pytest.mark.parametrize(
@@ -163,37 +162,42 @@ ORIGIN = Origin(
 
 
 @pytest.mark.parametrize(
-    ("results", "selectivity", "says"),
+    ("results", "candidate", "says"),
     [
         (
             study_document(),
-            {"temperature": 0.7},
+            Candidate("distilled", {"temperature": 0.7}),
             ["# Student distilled at τ = 0.7, seed 1", "3 seeds", "apache-2.0", "undecided"],
         ),
         (
             study_document(),
-            None,
+            DIRECT,
             ["# Direct student, seed 1", "learnt 96 sequences of p\\*", "± one standard error over 128 draws"],
         ),
         (
             study_document(modelled=False),
-            {"temperature": 0.7},
+            Candidate("distilled", {"temperature": 0.7}),
             ["neither precision nor divergence", "not available", "`data.jsonl`"],
         ),
-        (study_document(sampling=({"top_k": 50},)), {"top_k": 50}, ["# Student distilled at top-k 50"]),
-        (study_document(prompts=4), None, ["4 prompts in turn"]),
+        (
+            study_document(sampling=({"top_k": 50},)),
+            Candidate("distilled", {"top_k": 50}),
+            ["# Student distilled at top-k 50"],
+        ),
+        (study_document(prompts=4), DIRECT, ["4 prompts in turn"]),
     ],
 )
-def test_a_students_card(results, selectivity, says):
-    card = model_card(results, selectivity, 1, ORIGIN)
-    (record,) = [one for one in results["students"] if (one["seed"], one["selectivity"]) == (1, selectivity)]
-    assert f"| R = E_p\\*[log q] | −{-record['recall']['mean']:.2f} ± 1.25 | −" in card
+def test_a_students_card(results, candidate, says):
+    card = model_card(results, candidate, 1, ORIGIN)
+    (student,) = [one for one in results.students if (one.seed, one.candidate) == (1, candidate)]
+    assert f"| R = E_p\\*[log q] | −{-student.recall.mean:.2f} ± 1.25 | −" in card
     assert all(text in card for text in says), card
     assert ModelCard(card).data.to_dict()["base_model"] == "org/small"
 
 
 def test_the_datas_card():
-    card = data_card(study_document(), {"temperature": 0.7}, 0, ORIGIN, number=96, file="train.parquet")
+    candidate = Candidate("distilled", {"temperature": 0.7})
+    card = data_card(study_document(), candidate, 0, ORIGIN, number=96, file="train.parquet")
     assert "# D′: 96 sequences of a teacher at τ = 0.7, seed 0" in card
     assert DatasetCard(card).data.to_dict()["configs"][0]["data_files"] == [{"split": "train", "path": "train.parquet"}]
 
@@ -214,7 +218,7 @@ def study(tiny):
 class TestExport:
     def test_it_says_what_it_wrote(self, exported):
         folder, document = exported
-        assert document["setting"] == DISTILLED | {"temperature": 0.7}
+        assert document["setting"] == {"training": "distilled", "temperature": 0.7}
         assert document["data"] == str(folder / "data" / "train.parquet")
         assert document["students"] == {name: str(folder / name) for name in ("direct", "distilled")}
         for name in (
@@ -228,7 +232,9 @@ class TestExport:
             assert (folder / "distilled" / name).is_file()
 
     def test_the_data_is_the_draws_of_that_teacher(self, exported, study):
-        teacher = next(one for one in study[0].teachers if (one.seed, one.setting) == (1, {"temperature": 0.7}))
+        teacher = next(
+            one for one in study[0].teachers if (one.seed, one.candidate.setting) == (1, {"temperature": 0.7})
+        )
         draws = read_draws({f"draws/{i}": study[1].path(step) for i, step in enumerate(teacher.draws)}, "draws")
         rows = parquet.read_table(exported[0] / "data" / "train.parquet").to_pylist()
         assert [row["completion_ids"] for row in rows] == [row.tolist() for row in draws]
@@ -240,7 +246,9 @@ class TestExport:
         model = AutoModelForCausalLM.from_pretrained(exported[0] / name)
         tokenizer = AutoTokenizer.from_pretrained(exported[0] / name)
         ours = CausalLM.from_folder(
-            study[1].path(next(one for one in study[0].students if (one.seed, one.setting) == (1, setting)).model)
+            study[1].path(
+                next(one for one in study[0].students if (one.seed, one.candidate.setting) == (1, setting)).model
+            )
         )
         text = "The teacher speaks — naïvely;\n the student\tlistens."
         ids = ours.encode(text)
@@ -304,8 +312,10 @@ class TestExport:
         few = data.select(range(64))
         trainer = SFTTrainer(model, settings, train_dataset=few, eval_dataset=few)
         before = trainer.evaluate()["eval_loss"]
-        direct = next(one for one in study[0].students if (one.seed, one.setting) == (1, None))
-        teacher = next(one for one in study[0].teachers if (one.seed, one.setting) == (1, {"temperature": 0.7}))
+        direct = next(one for one in study[0].students if (one.seed, one.candidate) == (1, DIRECT))
+        teacher = next(
+            one for one in study[0].teachers if (one.seed, one.candidate.setting) == (1, {"temperature": 0.7})
+        )
         draws = read_draws({"draws/0": study[1].path(teacher.draws[0])}, "draws").take(np.arange(64))
         own = scoring.log_prob((CausalLM.from_folder(study[1].path(direct.model)).network, UNCHANGED), draws)
         assert before == pytest.approx(-own.mean(), abs=1e-4)

@@ -9,10 +9,11 @@ import pytest
 import torch
 import transformers
 
+from distilscope.evaluation.candidates import DIRECT, Candidate
 from distilscope.evaluation.recommendation import recommend
 from distilscope.report.advice import advice, snippets
 from distilscope.selectivity import from_parameters
-from result_documents import document, student
+from result_documents import student
 
 SETTINGS = [
     {"temperature": 0.875},
@@ -26,7 +27,7 @@ SETTINGS = [
 
 
 def code(setting, library):
-    found = snippets({"training": "distilled", **setting}, horizon=12)
+    found = snippets(Candidate("distilled", setting), horizon=12)
     assert found is not None
     return found[library]
 
@@ -122,9 +123,9 @@ def test_vllms_other_order_of_truncations_is_pointed_out():
     assert "before top_p" not in code({"min_p": 0.05}, "vllm")
 
 
-@pytest.mark.parametrize("setting", [None, {"training": "direct"}])
-def test_where_no_teacher_is_to_be_drawn_from_there_is_no_code(setting):
-    assert snippets(setting, horizon=12) is None
+@pytest.mark.parametrize("candidate", [None, DIRECT])
+def test_where_no_teacher_is_to_be_drawn_from_there_is_no_code(candidate):
+    assert snippets(candidate, horizon=12) is None
 
 
 def found(settings, **objective):
@@ -135,7 +136,7 @@ def found(settings, **objective):
         for seed in range(3):
             wobble = (0.1, -0.1, 0.0)[(seed + place) % 3]
             students.append(student(temperature, seed, precision=-50.0 + gain + wobble, recall=-40.0 - loss + wobble))
-    return recommend(document(students), **objective).as_json()
+    return recommend(students, **objective)
 
 
 def test_advice_names_the_setting_its_cost_and_the_tied():

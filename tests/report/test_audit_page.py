@@ -7,21 +7,23 @@ import io
 import pytest
 from rich.console import Console
 
+from distilscope.evaluation.documents import document_of
+from distilscope.evaluation.estimate import Interval
 from distilscope.report.audit_page import _spread, page, tables
 
 
-def interval(mean: float, half_width: float | None = None) -> dict:
-    return {"mean": mean, "half_width": half_width, "n": 3}
+def interval(mean: float, half_width: float | None = None) -> Interval:
+    return Interval(mean, half_width, 3)
 
 
 def row(
-    quantity: str, effect: dict, *, seen: bool, published: float | None = None, unit: str = "nats per sequence"
+    quantity: str, effect: Interval, *, seen: bool, published: float | None = None, unit: str = "nats per sequence"
 ) -> dict:
     values = {
         "published": published,
-        "as_published": interval(-3.25, 0.5),
-        "by_definition": interval(-3.0, 0.25),
-        "effect": effect,
+        "as_published": document_of(interval(-3.25, 0.5)),
+        "by_definition": document_of(interval(-3.0, 0.25)),
+        "effect": document_of(effect),
     }
     return {
         "quantity": quantity,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from functools import cache
@@ -13,14 +12,18 @@ import matplotlib.image
 import numpy as np
 import pytest
 from matplotlib.text import Text
+from msgspec import structs
 
 from distilscope.distribution import Key
 from distilscope.errors import UsageError
+from distilscope.evaluation.documents import document_of, record_of
 from distilscope.evaluation.estimate import t_interval
+from distilscope.evaluation.mixture_results import Mixture, MixtureResults
+from distilscope.evaluation.results import Results
 from distilscope.mixtures.config import MogPaper
 from distilscope.mixtures.gaussian_mixture import GaussianMixture
 from distilscope.mixtures.simulation import simulate
-from distilscope.report.candidates import Cast
+from distilscope.report.candidates import Candidates
 from distilscope.report.figures.figure4 import figure4
 from distilscope.report.figures.figure5 import figure5
 from distilscope.report.figures.files import write_for_paper, write_mixture_figures, write_study_figure
@@ -43,11 +46,11 @@ DOCUMENTS = {
 
 
 def named(results, name):
-    return results | {"ground_truth": results["ground_truth"] | {"description": name}}
+    return structs.replace(results, ground_truth=structs.replace(results.ground_truth, description=name))
 
 
 @cache
-def mixtures() -> dict:
+def mixtures() -> MixtureResults:
     return simulate(MogPaper(seeds=2, betas=(1.0, math.inf)))
 
 
@@ -92,7 +95,7 @@ def test_a_map_fits_too(case, width):
 
 def test_a_map_shows_each_model_before_p_star():
     map = map_of(study_document(temperatures=MANY))
-    map["neighbours"]["ceiling"] = None
+    map = structs.replace(map, neighbours=structs.replace(map.neighbours, ceiling=None))
     figure = figure5(map, 6.75)
     titles = [axes.get_title() for axes in figure.axes]
     shown = [f"τ = {tau:g}" for tau in (0.4, 0.6, 0.8, 1.0)]
@@ -107,9 +110,7 @@ def test_a_map_shows_each_model_before_p_star():
         figure.axes[5:9], [("distilled", tau) for tau in (0.4, 0.6, 0.8, 1.0)], strict=True
     ):
         behind, before = (part.get_offsets() for part in axes.collections)
-        wanted = [
-            (one["x"], one["y"]) for one in map["points"] if (one["role"], one["temperature"]) == (role, temperature)
-        ]
+        wanted = [(one.x, one.y) for one in map.points if (one.role, one.temperature) == (role, temperature)]
         assert before.tolist() == [list(place) for place in wanted]
         assert set(behind[:, 0]) == {0}
 
@@ -122,18 +123,18 @@ def heights(axes, marker):
 
 def test_marks_are_the_means_and_bars_their_intervals():
     results = study_document()
-    cast = Cast(results)
+    candidates = Candidates(results)
     for axes, name in zip(figure4(results, 6.75).axes, ("precision", "recall"), strict=True):
-        intervals = [group.interval(name) for group in cast.distilled]
+        intervals = [group.interval(name) for group in candidates.distilled]
         assert heights(axes, "o") == pytest.approx([one.mean for one in intervals])
-        direct = cast.direct[0].interval(name)
+        direct = candidates.direct[0].interval(name)
         assert heights(axes, "s") == pytest.approx(
-            [*(one.interval(name).mean for one in cast.controls if one.temperature != 1), direct.mean]
+            [*(one.interval(name).mean for one in candidates.controls if one.candidate.temperature != 1), direct.mean]
         )
         bars = [part.get_segments()[0][:, 1] for part in axes.collections if hasattr(part, "get_segments")]
         for one in (*intervals, direct):
             assert any(np.allclose(bar, [one.low, one.high]) for bar in bars)
-        seeds = [one[name]["mean"] for one in results["students"] if one["temperature"] == 0.7]
+        seeds = [getattr(one, name).mean for one in results.students if one.temperature == 0.7]
         assert any(sorted(line.get_ydata()) == sorted(seeds) for line in axes.lines)
         assert intervals[0] == t_interval(seeds)
 
@@ -146,7 +147,7 @@ def test_what_is_infinite_is_not_drawn():
 
 def test_few_seeds_do_not_push_everything_together():
     (low, high), results = figure4(study_document(seeds=2), 6.75).axes[0].get_ylim(), study_document(seeds=2)
-    values = [one["precision"]["mean"] for one in (*results["students"], *results["controls"])]
+    values = [one.precision.mean for one in (*results.students, *results.controls)]
     assert high - low < 1.5 * (max(values) - min(values))
 
 
@@ -197,7 +198,8 @@ def test_captions_say_what_was_measured(tmp_path):
     ],
 )
 def test_the_same_results_give_the_same_bytes(write, results, names, tmp_path):
-    first, again = (write(json.loads(json.dumps(results())), tmp_path / name) for name in ("a", "b"))
+    kind = Results if results is study_document else MixtureResults
+    first, again = (write(record_of(document_of(results()), kind), tmp_path / name) for name in ("a", "b"))
     assert [path.name for path in first] == names
     for one, other in zip(first, again, strict=True):
         assert one.read_bytes() == other.read_bytes()
@@ -211,7 +213,7 @@ def test_the_beta_asked_for_is_drawn():
 
 
 def test_mixtures_are_drawn_in_two_dimensions(tmp_path):
-    flat = mixtures() | {"config": mixtures()["config"] | {"dimension": 1}}
+    flat = structs.replace(mixtures(), config=structs.replace(mixtures().config, dimension=1))
     with pytest.raises(UsageError, match="--dimension 2"):
         write_for_paper(flat, tmp_path)
 
@@ -222,5 +224,7 @@ def test_the_density_drawn_is_the_mixtures():
     )
     x = mixture.sample(24, Key(0))
     np.testing.assert_allclose(
-        density(mixture.as_json(), x.numpy().reshape(4, 6, 2)).reshape(-1), mixture.log_prob(x).exp(), rtol=1e-10
+        density(record_of(mixture.as_json(), Mixture), x.numpy().reshape(4, 6, 2)).reshape(-1),
+        mixture.log_prob(x).exp(),
+        rtol=1e-10,
     )

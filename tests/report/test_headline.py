@@ -2,52 +2,56 @@
 
 from __future__ import annotations
 
-import copy
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from distilscope.report.candidates import Cast
+from distilscope.evaluation.candidates import DIRECT, Candidate
+from distilscope.evaluation.estimate import Interval
+from distilscope.evaluation.results import Results
+from distilscope.report.candidates import Candidates
 from distilscope.report.evidence import findings
+from distilscope.report.exhibit import TrainingCurve, shown
 from distilscope.report.headline import headline
 from result_documents import exhibit_of, study_document
 
 
-def changed(results, **parts):
-    """A document with some of what was computed put in its place by hand."""
-    found = copy.deepcopy(results)
-    for name, values in parts.items():
-        found[name] = found[name] | values
-    return found
+def changed(results: Results, **parts: dict[str, Any]) -> Results:
+    """The results with some of what was computed put in its place by hand."""
+    return replace(results, **{name: replace(getattr(results, name), **values) for name, values in parts.items()})
 
 
-STUDY, DIRECT = study_document(), {"training": "direct"}
-CONTROL = STUDY["frontier"]["control"] | {"precision_difference": {"mean": 3.26, "half_width": 1.5, "n": 3}}
+STUDY = study_document()
+CONTROL = replace(STUDY.frontier.control, precision_difference=Interval(3.26, 1.5, 3))
 BEATS = "distillation beats sampling the direct student more sharply"
 BEATEN = "distillation is beaten by sampling the direct student more sharply"
 
 
 def test_the_answer_names_setting_gain_and_cost():
-    found, said = STUDY["recommendation"], headline(STUDY)
-    gain, loss = found["precision_gain"], found["recall_loss"]
+    found, said = STUDY.recommendation, headline(STUDY)
+    gain, loss = found.precision_gain, found.recall_loss
+    assert gain is not None
+    assert loss is not None
     assert said.answer.replace("\N{NO-BREAK SPACE}", " ") == (
         "Draw the teacher's data at temperature 0.7: against the direct student it gains "
-        f"{gain['mean']:.1f} ± {gain['half_width']:.1f} nats of precision "
-        f"and costs {loss['mean']:.1f} ± {loss['half_width']:.1f} nats of recall."
+        f"{gain.mean:.1f} ± {gain.half_width:.1f} nats of precision "
+        f"and costs {loss.mean:.1f} ± {loss.half_width:.1f} nats of recall."
     )
 
 
 @pytest.mark.parametrize(
     ("recommendation", "answer", "but"),
     [
-        ({"setting": None, "candidates": [], "reason": "p* is data"}, "No recommendation.", ""),
+        ({"setting": None, "candidates": (), "reason": "p* is data"}, "No recommendation.", ""),
         (
-            {"setting": None, "tied": [{"training": "direct"}, {"training": "distilled", "top_k": 5}]},
+            {"setting": None, "tied": (DIRECT, Candidate("distilled", {"top_k": 5}))},
             "No clear winner",
             "the direct student, top-k 5",
         ),
-        ({"setting": DIRECT, "tied": [DIRECT]}, "Distil nothing", ""),
+        ({"setting": DIRECT, "tied": (DIRECT,)}, "Distil nothing", ""),
         (
-            {"recall_loss": {"mean": -2.0, "half_width": 1.0, "n": 3}},
+            {"recall_loss": Interval(-2.0, 1.0, 3)},
             "and gains 2.0",
             "more precision at the same recall or more",
         ),
@@ -61,27 +65,31 @@ def test_the_answer_where_it_is_another(recommendation, answer, but):
 
 
 @pytest.mark.parametrize(
-    ("control", "but", "good"),
+    ("verdict", "but", "good"),
     [
-        (CONTROL | {"verdict": BEATS}, "It also beats sampling the direct student more sharply: 3.3 ± 1.5 nats", True),
-        (CONTROL | {"verdict": BEATEN}, "does better still: 3.3 ± 1.5 nats", False),
-        (CONTROL | {"verdict": "not shown"}, "is not shown to do better", False),
+        (BEATS, "It also beats sampling the direct student more sharply: 3.3 ± 1.5 nats", True),
+        (BEATEN, "does better still: 3.3 ± 1.5 nats", False),
+        ("not shown", "is not shown to do better", False),
     ],
 )
-def test_the_control_is_never_left_out(control, but, good):
-    found = changed(STUDY, frontier={"control": control})
+def test_the_control_is_never_left_out(verdict, but, good):
+    found = changed(STUDY, frontier={"control": replace(CONTROL, verdict=verdict)})
     assert but in headline(found).but.replace("\N{NO-BREAK SPACE}", " ")
     assert [
-        one.good for one in findings(Cast(found), None) if "control" in one.text or "distillation, or" in one.text
+        one.good for one in findings(Candidates(found), None) if "control" in one.text or "distillation, or" in one.text
     ] == [good]
 
 
+def curves(results: Results) -> tuple[TrainingCurve, ...]:
+    return shown(exhibit_of(results).trainings) or ()
+
+
 def shorts(results, trainings=None):
-    return {one.short: one.good for one in findings(Cast(results), trainings)}
+    return {one.short: one.good for one in findings(Candidates(results), trainings)}
 
 
 def test_what_speaks_for_and_against():
-    found = shorts(STUDY, exhibit_of(STUDY)["trainings"])
+    found = shorts(STUDY, curves(STUDY))
     assert found["3 seeds"] is True
     assert found["both gates passed, |z| up to 1.5"] is True
     assert found["6 of 28 sampler checks undecided"] is None
@@ -104,9 +112,7 @@ def test_what_speaks_for_and_against():
         (
             changed(
                 STUDY,
-                recommendation={
-                    "tied": [*STUDY["recommendation"]["tied"], {"training": "distilled", "temperature": 0.85}]
-                },
+                recommendation={"tied": (*STUDY.recommendation.tied, Candidate("distilled", {"temperature": 0.85}))},
             ),
             "tied with it: temperature 0.85",
             False,
@@ -119,6 +125,5 @@ def test_what_speaks_against(results, short, good):
 
 
 def test_nothing_is_said_of_models_that_passed_their_best():
-    trainings = exhibit_of(STUDY)["trainings"]
-    trainings[0] = trainings[0] | {"chosen_step": 20}
-    assert "models were still improving" not in shorts(STUDY, trainings)
+    first, *others = curves(STUDY)
+    assert "models were still improving" not in shorts(STUDY, [replace(first, chosen_step=20), *others])

@@ -12,27 +12,34 @@ from functools import cache
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from distilscope.evaluation.candidates import Candidate
+from distilscope.evaluation.documents import document_of
 from distilscope.evaluation.estimate import t_interval
-from distilscope.outputs.report_data import absent
+from distilscope.evaluation.results import Results
+from distilscope.evaluation.run_record import Machine, RunRecord, Stage
+from distilscope.report.exhibit import Exhibit
 from distilscope.report.page import page
-from distilscope.report.results_table import setting_label
 from html_pages import Element, by_id, data, marks, read
 from result_documents import exhibit_of, map_of, study_document
 
-RUN = {
-    "seconds": 90.0,
-    "workers": 2,
-    "engine": "local",
-    "command": ["distilscope", "run", "made-up"],
-    "began": "2026-11-24T00:00:00Z",
-    "machine": {"cores": 2},
-    "versions": {"torch": "2"},
-    "stages": {
-        "draw D": {"steps": 2, "worker_seconds": 60.0, "tokens": 1000},
-        "train students": {"steps": 3, "worker_seconds": 120.0, "tokens": 9},
+RUN = RunRecord(
+    began="2026-11-24T00:00:00Z",
+    seconds=90.0,
+    command=("distilscope", "run", "made-up"),
+    engine="local",
+    ray_address=None,
+    workers=2,
+    resources={},
+    reference="big",
+    machine=Machine(system="Linux", processor="x86_64", cores=2),
+    versions={"torch": "2"},
+    stages={
+        "draw D": Stage(steps=2, worker_seconds=60.0, tokens=1000),
+        "train students": Stage(steps=3, worker_seconds=120.0, tokens=9),
     },
-}
+)
 
 CASES: dict[str, dict[str, Any]] = {
     "three temperatures": {},
@@ -48,7 +55,7 @@ ALL = {"frontier", "settings", "gates", "log-probabilities", "positions", "train
 
 
 @cache
-def document(case: str) -> dict[str, Any]:
+def document(case: str) -> Results:
     return study_document(**CASES[case])
 
 
@@ -92,22 +99,19 @@ class TestEveryKindOfRun:
 
     def test_the_table_is_that_of_the_results(self, case):
         found, table = document(case), rows(shown(case).all("table")[0])
-        for student in found["students"]:
-            if student["seed"] or student["variant"]:
+        for student in found.own_students:
+            if student.seed:
                 continue
-            same = [
-                one for one in found["students"] if one["selectivity"] == student["selectivity"] and not one["variant"]
-            ]
-            glyph = "■" if student["training"] == "direct" else "●"
-            cells = table[f"{glyph} {setting_label(student['selectivity'])}"]
+            same = [one for one in found.own_students if one.selectivity == student.selectivity]
+            glyph = "■" if student.training == "direct" else "●"
+            cells = table[f"{glyph} {student.candidate.label}"]
             for cell, name in zip(cells, ("precision", "recall", "candidate_entropy"), strict=False):
-                means = [one[name]["mean"] for one in same]
                 if name == "precision" and case == "real data":
                     assert cell == "not available"
                     continue
-                interval = t_interval(means)
+                interval = t_interval([getattr(one, name).mean for one in same])
                 assert number(cell) == pytest.approx(interval.mean, abs=0.006)
-                assert ("±" in cell) == (found["seeds"] > 1)
+                assert ("±" in cell) == (found.seeds > 1)
 
     def test_the_links_hold_the_data(self, case):
         files = {
@@ -116,37 +120,31 @@ class TestEveryKindOfRun:
             if "download" in link.attributes
         }
         held = {name: base64.b64decode(link.split(",", 1)[1]).decode() for name, link in files.items()}
-        assert json.loads(held["results.json"]) == document(case)
-        assert json.loads(held["run.json"]) == RUN
+        assert json.loads(held["results.json"]) == document_of(document(case))
+        assert json.loads(held["run.json"]) == document_of(RUN)
         lines = list(csv.DictReader(io.StringIO(held["students.csv"])))
         found = document(case)
-        assert len(lines) == sum(len(found[kind]) for kind in ("students", "controls", "teacher"))
-        for line, student in zip(lines, found["students"], strict=False):
-            assert float(line["recall"]) == student["recall"]["mean"]
-            assert (line["precision"] == "") == (student["precision"]["mean"] is None)
+        assert len(lines) == len(found.students) + len(found.controls) + len(found.teacher)
+        for line, student in zip(lines, found.students, strict=False):
+            assert float(line["recall"]) == student.recall.mean
+            assert (line["precision"] == "") == (student.precision.mean is None)
 
 
 def test_the_frontier_draws_the_means_and_the_seeds_of_the_results():
     found, drawn = document("three temperatures"), marks(shown("three temperatures"), "frontier")
     for tau in (0.7, 0.85, 1.0):
-        ones = [one for one in found["students"] if one["temperature"] == tau]
-        means = {name: t_interval([one[name]["mean"] for one in ones]) for name in ("precision", "recall")}
+        ones = [one for one in found.students if one.temperature == tau]
+        means = {name: t_interval([getattr(one, name).mean for one in ones]) for name in ("precision", "recall")}
         mark = next(row for row in drawn if row.get("who") == f"distilled at τ = {tau:g}")
         for name, interval in means.items():
             assert mark[name] == pytest.approx(interval.mean, abs=1e-4)
             assert (mark[f"{name}_low"], mark[f"{name}_high"]) == pytest.approx((interval.low, interval.high), abs=1e-4)
-        assert mark["recommended"] == (
-            found["recommendation"]["setting"] == {"training": "distilled", "temperature": tau}
-        )
+        assert mark["recommended"] == (found.recommendation.setting == Candidate("distilled", {"temperature": tau}))
         for one in ones:
-            dot = next(row for row in drawn if row.get("who") == f"distilled at τ = {tau:g}, seed {one['seed']}")
-            assert (dot["precision"], dot["recall"]) == pytest.approx(
-                (one["precision"]["mean"], one["recall"]["mean"]), abs=1e-4
-            )
+            dot = next(row for row in drawn if row.get("who") == f"distilled at τ = {tau:g}, seed {one.seed}")
+            assert (dot["precision"], dot["recall"]) == pytest.approx((one.precision.mean, one.recall.mean), abs=1e-4)
     ideal = [row for row in drawn if "effective_sample_size" in row and "order" in row]
-    assert [row["recall"] for row in ideal] == pytest.approx(
-        [point["recall"] for point in found["frontier"]["ideal"]], abs=1e-4
-    )
+    assert [row["recall"] for row in ideal] == pytest.approx([point.recall for point in found.frontier.ideal], abs=1e-4)
 
 
 def test_an_infinite_estimate_is_named_and_not_drawn():
@@ -159,7 +157,7 @@ def test_an_infinite_estimate_is_named_and_not_drawn():
 
 def test_what_cannot_be_read_is_said_and_the_rest_is_shown():
     results = document("three temperatures")
-    found = read(page(results=results, exhibit=absent("the store is gone")))
+    found = read(page(results=results, exhibit=Exhibit.absent("the store is gone")))
     assert charts(found) == {"frontier", "settings", "gates"}
     said = [one.whole() for one in found.all("p") if one.attributes.get("class") == "missing"]
     assert [text for text in said if "the store is gone" in text] == [
@@ -175,7 +173,11 @@ def test_the_map_has_a_section_only_where_there_is_a_map():
     results = document("three temperatures")
     assert by_id(shown("three temperatures"), "map") is None
     found = read(
-        page(results=results, exhibit=absent("gone"), map=map_of(results, texts=("alpha", "</script>", "b" * 500)))
+        page(
+            results=results,
+            exhibit=Exhibit.absent("gone"),
+            map=map_of(results, texts=("alpha", "</script>", "b" * 500)),
+        )
     )
     assert by_id(found, "map") is not None
     drawn = [row for row in marks(found, "map") if "text" in row]
@@ -208,11 +210,13 @@ HOSTILE = (
 
 def test_hostile_texts_stay_texts():
     results = study_document(temperatures=(0.8,), seeds=2)
-    results["ground_truth"]["prompt"] = "<img src=x onerror=alert(2)>"
-    results["recipe"] = "</title><script>alert(3)</script>"
-    exhibit = absent("<img src=x onerror=alert(5)>") | {"samples": exhibit_of(results, texts=HOSTILE)["samples"]}
-    map = map_of(results, texts=HOSTILE) | {"note": "<img src=x onerror=alert(6)>"}
-    found = read(page(results=results, exhibit=exhibit, run=RUN | {"command": ["<b onclick=alert(4)>"]}, map=map))
+    truth = replace(results.ground_truth, prompt="<img src=x onerror=alert(2)>")
+    results = replace(results, ground_truth=truth, recipe="</title><script>alert(3)</script>")
+    texts = exhibit_of(results, texts=HOSTILE).samples
+    exhibit = replace(Exhibit.absent("<img src=x onerror=alert(5)>"), samples=texts)
+    map = replace(map_of(results, texts=HOSTILE), note="<img src=x onerror=alert(6)>")
+    run = replace(RUN, command=("<b onclick=alert(4)>",))
+    found = read(page(results=results, exhibit=exhibit, run=run, map=map))
     assert len(found.all("title")) == 1
     assert {row["text"] for row in marks(found, "map") if "text" in row} == set(HOSTILE)
     assert not found.all("img")

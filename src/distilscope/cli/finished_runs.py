@@ -6,32 +6,27 @@ import argparse
 import sys
 from pathlib import Path
 
-from distilscope.cli.terminal import console, print_json, show
+from distilscope.cli.terminal import console, print_json, show, to_stderr
 from distilscope.errors import UsageError
 
 
 def recommend(options: argparse.Namespace) -> int:
+    from distilscope.evaluation.documents import document_of
     from distilscope.evaluation.recall_only import require_model
     from distilscope.evaluation.recommendation import recommend as choose_setting
     from distilscope.evaluation.results_file import read_results
     from distilscope.report.advice import advice, snippets
 
-    results = read_results(Path(options.run))
+    results = read_results(Path(options.run), note=to_stderr)
     require_model(results)
     found = choose_setting(
-        results, max_recall_loss=options.max_recall_loss, precision_weight=options.precision_weight
-    ).as_json()
-    try:
-        unit, horizon = results["unit"], results["ground_truth"]["horizon"]
-    except KeyError as error:
-        raise UsageError(
-            f"the results in {options.run} lack {error}, which every finished run writes; run the study again"
-        ) from None
-    ready = snippets(found["setting"], horizon=horizon)
+        results.students, max_recall_loss=options.max_recall_loss, precision_weight=options.precision_weight
+    )
+    ready = snippets(found.setting, horizon=results.ground_truth.horizon)
     if options.json:
-        print_json({"schema_version": 1, "unit": unit, **found, "snippets": ready})
+        print_json({"schema_version": 1, "unit": results.unit, **document_of(found), "snippets": ready})
         return 0
-    print(advice(found, unit=unit))
+    print(advice(found, unit=results.unit))
     for library, code in (ready or {}).items():
         print(f"\n# --- {library} ---\n{code}", end="")
     return 0
@@ -41,9 +36,9 @@ def report(options: argparse.Namespace) -> int:
     from distilscope.outputs.write_report import write_report
     from distilscope.report.page import PARTS
 
-    written = write_report(Path(options.run))
+    written = write_report(Path(options.run), note=to_stderr)
     for part, why in written.missing.items():
-        print(f"distilscope: the report is without {PARTS[part]}: {why}", file=sys.stderr)
+        to_stderr(f"the report is without {PARTS[part]}: {why}")
     if options.open:
         show(written.path)
     if options.json:
@@ -54,32 +49,30 @@ def report(options: argparse.Namespace) -> int:
 
 
 def map_texts(options: argparse.Namespace) -> int:
+    from distilscope.evaluation.documents import document_of
     from distilscope.evaluation.results_file import MAP, read_results
     from distilscope.outputs.embedding_map.draw_map import draw_map
     from distilscope.outputs.embedding_map.embedder import DEFAULT, SentenceEmbedder
 
     folder = Path(options.run)
-    results = read_results(folder)
+    results = read_results(folder, note=to_stderr)
     embedder = SentenceEmbedder(options.embedder or DEFAULT)
-    print(
-        "distilscope: embedding texts and laying them out; thousands take a few minutes without a GPU", file=sys.stderr
-    )
+    to_stderr("embedding texts and laying them out; thousands take a few minutes without a GPU")
     found = draw_map(folder, embedder, per_model=options.per_model, seed=options.seed)
-    if found["cut_texts"]:
-        longest = found["embedder"]["longest"]
-        print(
-            f"distilscope: {found['cut_texts']} texts are longer than the {longest} tokens that the embedder reads",
-            file=sys.stderr,
+    if found.cut_texts:
+        to_stderr(
+            f"{found.cut_texts} texts are longer than the {found.embedder.longest} tokens that the embedder reads"
         )
     figures = [str(folder / f"figure5.{kind}") for kind in ("png", "pdf")]
     if options.json:
-        document = {name: value for name, value in found.items() if name != "points"}
+        document = document_of(found)
+        del document["points"]
         print_json(document | {"map": str(folder / MAP), "figures": figures})
         return 0
     from distilscope.report.nearest_neighbour_table import second_opinion_table
 
     console().print(second_opinion_table(found, results))
-    print(found["note"])
+    print(found.note)
     print(f"Map: {folder / MAP}   Figure: {figures[0]}   To look at: distilscope report {folder}")
     return 0
 
@@ -90,7 +83,12 @@ def figures(options: argparse.Namespace) -> int:
 
     folder = Path(options.run)
     place = Path(options.output_dir) if options.output_dir else folder / "figures"
-    paths = write_for_paper(read_results(folder, mixtures=True), place, map=read_map(folder), formats=options.format)
+    paths = write_for_paper(
+        read_results(folder, mixtures=True, note=to_stderr),
+        place,
+        map=read_map(folder, note=to_stderr),
+        formats=options.format,
+    )
     if options.json:
         print_json({"schema_version": 1, "figures": [str(path) for path in paths]})
     else:

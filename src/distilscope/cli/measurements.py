@@ -60,9 +60,9 @@ def measure(options: argparse.Namespace) -> int:
         return 0
     from distilscope.report.measurement_table import measurement_table, surprising_texts
 
-    document = found.as_json()
-    console().print(measurement_table(document))
-    print(surprising_texts(document))
+    record = found.record()
+    console().print(measurement_table(record))
+    print(surprising_texts(record))
     return 0
 
 
@@ -76,6 +76,7 @@ def _under_one_name(options: argparse.Namespace, name: str, other: str) -> int |
 
 
 def mog(options: argparse.Namespace) -> int:
+    from distilscope.evaluation.documents import document_of
     from distilscope.mixtures.config import mog_paper
     from distilscope.mixtures.simulation import simulate
 
@@ -92,7 +93,7 @@ def mog(options: argparse.Namespace) -> int:
     if page and options.open:
         show(page)
     if options.json:
-        print_json(results)
+        print_json(document_of(results))
         return 0
     from distilscope.report import mixture_tables as report
     from distilscope.report.figures.files import write_mixture_figures
@@ -104,7 +105,7 @@ def mog(options: argparse.Namespace) -> int:
     if options.as_published:
         terminal.print(report.as_published_table(results))
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "results.json", as_json(results))
+    write_whole(folder / "results.json", as_json(document_of(results)))
     print(f"Results: {folder / 'results.json'}")
     if page:
         print("Figures: " + "   ".join(map(str, write_mixture_figures(results, folder))) + f"   Explorer: {page}")

@@ -42,6 +42,7 @@ def laid_over(
 
 def run(options: argparse.Namespace) -> int:
     config, given = configuration(options)
+    from distilscope.evaluation.documents import document_of
     from distilscope.pipeline.progress import watcher
     from distilscope.studies import run as study
     from distilscope.studies.overrides import as_settings
@@ -74,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
             say=_to_stderr,
         )
 
-    results = study.run(
+    results = study.run_study(
         config,
         output_dir=options.output_dir,
         engine=options.engine,
@@ -84,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
         repair=options.repair,
     )
     if options.json:
-        print_json(results)
+        print_json(document_of(results))
         return 0
     from distilscope.outputs.write_report import write_report
     from distilscope.report import results_table, sweep_table
@@ -93,15 +94,15 @@ def run(options: argparse.Namespace) -> int:
     terminal, folder = console(), study.output_folder(config, options.output_dir)
     terminal.print(results_table.study_table(results))
     print(results_table.about_ground_truth(results))
-    if results["sweep"]:
+    if results.sweep:
         terminal.print(sweep_table.sweep_table(results))
-    if results["matched_entropy"]:
+    if results.matched_entropy:
         terminal.print(results_table.matched_entropy_table(results))
     print()
     for line in closing(results):
         print(line)
     print(f"\nFolder: {folder}   Report: {write_report(folder).path}")
-    weighed = bool(results["recommendation"].get("candidates"))
+    weighed = bool(results.recommendation.candidates)
     print(
         f"Next: distilscope recommend {folder} --max-recall-loss NATS"
         if weighed

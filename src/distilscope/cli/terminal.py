@@ -14,6 +14,10 @@ def print_json(document: Mapping[str, Any]) -> None:
     print()
 
 
+def to_stderr(sentence: str) -> None:
+    print(f"distilscope: {sentence}", file=sys.stderr)
+
+
 def console() -> Any:
     from rich.console import Console
 
@@ -26,4 +30,4 @@ def show(path: Path) -> None:
     import webbrowser
 
     if not webbrowser.open(path.resolve().as_uri()):
-        print(f"distilscope: there is no browser to open {path} in; open it yourself", file=sys.stderr)
+        to_stderr(f"there is no browser to open {path} in; open it yourself")

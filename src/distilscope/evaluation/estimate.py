@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 
+from distilscope.evaluation.documents import Number
 
-@dataclass(frozen=True)
-class Estimate:
+
+class Estimate(msgspec.Struct, frozen=True, omit_defaults=True):
     """A mean over `n` draws and its standard error.
 
     `mean` and `stderr` are None where `infinite` of the draws are infinite (the expectation is then infinite, and
@@ -19,12 +20,17 @@ class Estimate:
     stderr 0 and n 0. What cannot be measured has neither mean nor draws.
     """
 
-    mean: float | None
-    stderr: float | None
+    mean: Number | None
+    stderr: Number | None
     n: int
     infinite: int = 0
     infinite_at: tuple[int, ...] = ()
     """Indices of the infinite draws (at most the first 10)."""
+    not_available: bool = False
+
+    def unwritten(self) -> tuple[str, ...]:
+        """Fields that documents do not hold."""
+        return ("infinite_at",)
 
     @classmethod
     def of(cls, values: Any) -> Estimate:
@@ -36,13 +42,14 @@ class Estimate:
             raise ValueError(f"value {int(np.isnan(array).argmax())} is not a number")
         infinite = np.flatnonzero(np.isinf(array))
         if infinite.size:
-            return cls(None, None, array.size, int(infinite.size), tuple(map(int, infinite[:10])))
+            at = tuple(map(int, infinite[:10]))
+            return cls(None, None, int(array.size), infinite=int(infinite.size), infinite_at=at)
         stderr = float(array.std(ddof=1) / math.sqrt(array.size)) if array.size > 1 else None
         return cls(float(array.mean()), stderr, int(array.size))
 
     def scaled(self, by: float) -> Estimate:
         """In another unit: mean and standard error divided by a constant."""
-        return replace(
+        return msgspec.structs.replace(
             self,
             mean=None if self.mean is None else self.mean / by,
             stderr=None if self.stderr is None else self.stderr / by,
@@ -53,37 +60,26 @@ class Estimate:
         if math.isnan(value):
             raise ValueError("the value is not a number")
         if math.isinf(value):
-            return cls(None, None, 0, 1)
+            return cls(None, None, 0, infinite=1)
         return cls(float(value), 0.0, 0)
 
-    def as_json(self) -> dict[str, Any]:
-        record: dict[str, Any] = {"mean": self.mean, "stderr": self.stderr, "n": self.n}
-        if self.mean is None and not self.infinite:
-            record["not_available"] = True
-        return record | {"infinite": self.infinite} if self.infinite else record
-
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> Estimate:
-        return cls(record["mean"], record["stderr"], record["n"], record.get("infinite", 0))
-
     def __str__(self) -> str:
-        if self.mean is None and not self.infinite:
+        if self.not_available:
             return "not available"
         if self.mean is None:
             return f"infinite ({self.infinite} of {self.n})"
         return f"{self.mean:.2f}" if not self.stderr else f"{self.mean:.2f} ± {self.stderr:.2f}"
 
 
-NOT_AVAILABLE = Estimate(None, None, 0)
+NOT_AVAILABLE = Estimate(None, None, 0, not_available=True)
 """What cannot be measured, such as a probability under data."""
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(msgspec.Struct, frozen=True):
     """A mean over seeds with the half-width of its t-interval (None for a single seed)."""
 
-    mean: float
-    half_width: float | None
+    mean: Number
+    half_width: Number | None
     n: int
 
     @property
@@ -93,13 +89,6 @@ class Interval:
     @property
     def high(self) -> float:
         return self.mean + (self.half_width or 0.0)
-
-    def as_json(self) -> dict[str, Any]:
-        return {"mean": self.mean, "half_width": self.half_width, "n": self.n}
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Interval:
-        return cls(record["mean"], record["half_width"], record["n"])
 
     def __str__(self) -> str:
         return f"{self.mean:.2f}" if self.half_width is None else f"{self.mean:.2f} ± {self.half_width:.2f}"

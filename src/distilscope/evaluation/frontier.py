@@ -3,16 +3,17 @@ sweep."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from distilscope.evaluation.by_seed import Grid, Setting
+from distilscope.evaluation.by_seed import Grid
+from distilscope.evaluation.candidates import Candidate
 from distilscope.evaluation.estimate import Interval, t_interval
 from distilscope.evaluation.ideal_frontier import EfficiencyGap, efficiency_gap, ideal_frontier
+from distilscope.evaluation.results import Control, ControlComparison, Frontier, IdealRecall, SettingGap, Student
 
 ALPHA = 0.05
 
@@ -131,51 +132,57 @@ def _frontier(points: Float[np.ndarray, "settings 2"]) -> Curve:
     return recall, precision[at]
 
 
-def frontier_document(results: Mapping[str, Any], reference_log_prob: Float[np.ndarray, " n"]) -> dict[str, Any]:
-    """What results.json holds under `frontier`: the ideal, each setting's distance from it, and the comparison with the
-    control.
+def study_frontier(
+    students: Sequence[Student], controls: Sequence[Control], reference_log_prob: Float[np.ndarray, " n"]
+) -> Frontier:
+    """The ideal, each setting's distance from it, and the comparison with the control.
 
     reference_log_prob: p*'s log-probabilities of the test draws that every student's recall was measured on.
     """
-    grid = Grid.of(results["students"])
-    return {
-        "ideal": [point.as_json() for point in ideal_frontier(reference_log_prob)],
-        "efficiency_gap": [_gap(grid, column, reference_log_prob) for column in range(len(grid.settings))],
-        "control": control_document(results),
-    }
+    grid = Grid.of(students)
+    return Frontier(
+        ideal=tuple(
+            IdealRecall(
+                precision=point.precision, recall=point.recall, effective_sample_size=point.effective_sample_size
+            )
+            for point in ideal_frontier(reference_log_prob)
+        ),
+        efficiency_gap=tuple(_gap(grid, column, reference_log_prob) for column in range(len(grid.candidates))),
+        control=compare_with_controls(students, controls),
+    )
 
 
-def _gap(grid: Grid, column: int, log_p: Float[np.ndarray, " n"]) -> dict[str, Any]:
+def _gap(grid: Grid, column: int, log_p: Float[np.ndarray, " n"]) -> SettingGap:
     """One setting's efficiency gap: mean and 95% t-interval over seeds; what limits it is read at its mean
     precision."""
-    setting, pairs = grid.settings[column], list(zip(grid.precision[:, column], grid.recall[:, column], strict=True))
+    whose, pairs = grid.candidates[column], list(zip(grid.precision[:, column], grid.recall[:, column], strict=True))
     if not np.isfinite(pairs).all():
         infinite = EfficiencyGap(
             None, None, None, "an estimate is infinite, or missing for a seed, so there is no mean over seeds"
         )
-        return _gap_record(setting, infinite, None)
+        return _setting_gap(whose, infinite, None)
     gaps = [efficiency_gap(log_p, precision=float(precision), recall=float(recall)) for precision, recall in pairs]
     beyond = next((gap for gap in gaps if gap.gap is None), None)
     if beyond is not None:
-        return _gap_record(setting, beyond, None)
+        return _setting_gap(whose, beyond, None)
     mean = np.mean(pairs, axis=0)
     whole = efficiency_gap(log_p, precision=float(mean[0]), recall=float(mean[1]))
-    return _gap_record(setting, whole, t_interval([gap.gap for gap in gaps if gap.gap is not None]))
+    return _setting_gap(whose, whole, t_interval([gap.gap for gap in gaps if gap.gap is not None]))
 
 
-def _gap_record(setting: Setting, whole: EfficiencyGap, gap: Interval | None) -> dict[str, Any]:
-    record = {"setting": dict(setting), "gap": gap.as_json() if gap else None, "limited_by": whole.limited_by}
-    return record | {"ideal_recall": whole.ideal_recall, "reason": whole.reason}
+def _setting_gap(whose: Candidate, whole: EfficiencyGap, gap: Interval | None) -> SettingGap:
+    return SettingGap(
+        setting=whose, gap=gap, limited_by=whole.limited_by, ideal_recall=whole.ideal_recall, reason=whole.reason
+    )
 
 
-def control_document(results: Mapping[str, Any]) -> dict[str, Any]:
+def compare_with_controls(students: Sequence[Student], controls: Sequence[Control]) -> ControlComparison:
     """The distilled frontier against the mandatory control, the direct student sampled at each temperature.
 
     Distillation earns its keep only where its frontier is the higher one.
     """
-    students, controls = results["students"], results.get("controls") or []
-    distilled = Grid.of(student for student in students if student["training"] == "distilled")
-    control = Grid.of([*(student for student in students if student["training"] == "direct"), *controls])
+    distilled = Grid.of(student for student in students if student.training == "distilled")
+    control = Grid.of([*(student for student in students if student.training == "direct"), *controls])
     seeds = sorted(set(distilled.seeds) & set(control.seeds))
 
     def points(grid: Grid) -> Float[np.ndarray, "seeds settings 2"]:
@@ -189,18 +196,20 @@ def control_document(results: Mapping[str, Any]) -> dict[str, Any]:
             "to measure them"
         )
         found = FrontierComparison(None, None, len(seeds), reason=reason)
-    return comparison_record(found)
+    return control_comparison(found)
 
 
-def comparison_record(found: FrontierComparison) -> dict[str, Any]:
-    """The comparison with the control as results.json holds it."""
-    verdicts = {1: "distillation beats sampling the direct student more sharply", 0: "not shown"}
-    return {
-        "precision_difference": found.difference.as_json() if found.difference else None,
-        "recall_range": list(found.overlap) if found.overlap else None,
-        "seeds": found.seeds,
-        "verdict": (verdicts | {-1: "distillation is beaten by sampling the direct student more sharply"})[
-            found.verdict()
-        ],
-        "reason": found.reason,
+def control_comparison(found: FrontierComparison) -> ControlComparison:
+    """The comparison with the control as results hold it."""
+    verdicts = {
+        1: "distillation beats sampling the direct student more sharply",
+        0: "not shown",
+        -1: "distillation is beaten by sampling the direct student more sharply",
     }
+    return ControlComparison(
+        precision_difference=found.difference,
+        recall_range=found.overlap,
+        seeds=found.seeds,
+        verdict=verdicts[found.verdict()],
+        reason=found.reason,
+    )

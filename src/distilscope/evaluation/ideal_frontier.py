@@ -37,9 +37,6 @@ class IdealPoint:
     precision_weight: float
     """lambda: the recall that one more nat of precision costs here."""
 
-    def as_json(self) -> dict[str, Any]:
-        return {"precision": self.precision, "recall": self.recall, "effective_sample_size": self.effective_sample_size}
-
 
 @dataclass(frozen=True)
 class EfficiencyGap:

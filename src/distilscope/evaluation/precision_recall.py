@@ -9,10 +9,11 @@ has the highest precision there is.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
+import msgspec
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -51,7 +52,7 @@ class PrecisionRecall:
     def recall_gain(self) -> Estimate:
         """Delta R = R + H(p) = -KL(p||q), never above 0."""
         kl = self.kl_reference_candidate
-        return kl if kl.mean is None else replace(kl, mean=-kl.mean)
+        return kl if kl.mean is None else msgspec.structs.replace(kl, mean=-kl.mean)
 
     def per(self, constant: float) -> PrecisionRecall:
         """In another unit, such as nats per token: every estimate divided by one constant, so that students stay
@@ -60,10 +61,11 @@ class PrecisionRecall:
             *(getattr(self, name).scaled(constant) for name in ESTIMATES), covariance=self.covariance / constant**2
         )
 
-    def as_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name).as_json() for name in ESTIMATES} | {
-            "delta_precision": self.precision_gain.as_json(),
-            "delta_recall": self.recall_gain.as_json(),
+    def quantities(self) -> dict[str, Any]:
+        """Each `Estimate` by the name that records have for it."""
+        return {name: getattr(self, name) for name in ESTIMATES} | {
+            "delta_precision": self.precision_gain,
+            "delta_recall": self.recall_gain,
         }
 
 

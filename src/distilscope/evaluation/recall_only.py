@@ -6,23 +6,18 @@ verdict, the ideal frontier, the comparison with the control, and a recommendati
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from distilscope.errors import UsageError
 from distilscope.evaluation.estimate import NOT_AVAILABLE, Estimate
-from distilscope.evaluation.frontier import FrontierComparison, comparison_record
+from distilscope.evaluation.frontier import FrontierComparison, control_comparison
 from distilscope.evaluation.precision_recall import PrecisionRecall
-from distilscope.evaluation.trade_off import TradeOff
+from distilscope.evaluation.results import Frontier, Recommendation, Results, TradeOff
 
 REASON = "p* is data, not a model, so no student's precision can be had; give --reference REF, a model, to have it"
 
 
-def require_model(results: Mapping[str, Any]) -> None:
+def require_model(results: Results) -> None:
     """Raises UsageError where a finished study was against data, so that nothing can be weighed against recall."""
-    students = [student for student in results.get("students") or [] if isinstance(student, Mapping)]
-    precisions = [student.get("precision") for student in students]
-    if any(isinstance(precision, Mapping) and precision.get("not_available") for precision in precisions):
+    if any(student.precision.not_available for student in results.students):
         raise UsageError(REASON)
 
 
@@ -38,17 +33,11 @@ def recall_alone(*, recall: Estimate, candidate_entropy: Estimate) -> PrecisionR
     )
 
 
-NO_TRADE_OFF = TradeOff("not shown", None, None, None, REASON)
+NO_TRADE_OFF = TradeOff(verdict="not shown", p_precision=None, p_recall=None, p_kl=None, reason=REASON)
+
+NO_RECOMMENDATION = Recommendation(setting=None, tied=(), reason=REASON)
 
 
-def documents(seeds: int) -> dict[str, Any]:
-    """What results.json holds where two numbers of each student would be needed."""
-    return {
-        "frontier": {
-            "ideal": [],
-            "efficiency_gap": [],
-            "control": comparison_record(FrontierComparison(None, None, seeds, reason=REASON)),
-        },
-        "matched_entropy": [],
-        "recommendation": {"setting": None, "tied": [], "reason": REASON},
-    }
+def no_frontier(seeds: int) -> Frontier:
+    nothing = FrontierComparison(None, None, seeds, reason=REASON)
+    return Frontier(ideal=(), efficiency_gap=(), control=control_comparison(nothing))

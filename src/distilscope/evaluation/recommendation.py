@@ -31,16 +31,17 @@ All of it is conditional on D and on the test draws of p*, which every student s
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from distilscope.errors import UsageError
-from distilscope.evaluation.by_seed import DIRECT, Grid, Setting, named
+from distilscope.evaluation.by_seed import Grid
+from distilscope.evaluation.candidates import DIRECT, Candidate
 from distilscope.evaluation.estimate import Interval, t_interval
+from distilscope.evaluation.results import Alternative, Recommendation, Student
 
 ALPHA = 0.05
 
@@ -48,60 +49,10 @@ DEFAULT_WEIGHT = 1.0
 """Nats of recall that a nat of precision is worth, where nothing else was said."""
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A setting with its precision gain and recall loss over the direct student, in nats per draw; 95%, all candidates
-    at once."""
-
-    setting: Setting
-    precision_gain: Interval
-    recall_loss: Interval
-    tied: bool
-    """Not ruled out as the best."""
-
-    def as_json(self) -> dict[str, Any]:
-        numbers = {"precision_gain": self.precision_gain.as_json(), "recall_loss": self.recall_loss.as_json()}
-        return {"setting": dict(self.setting), **numbers, "tied": self.tied}
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """The setting to use, or None where there is no clear winner, and how sure that is."""
-
-    setting: Setting | None
-    tied: tuple[Setting, ...]
-    """Every candidate that cannot be ruled out as the best, the recommended one included, best mean first."""
-    reason: str
-    max_recall_loss: float | None
-    precision_weight: float | None
-    chosen: Candidate | None
-    candidates: tuple[Candidate, ...]
-    """The direct student first."""
-    excluded: tuple[Setting, ...]
-    """Settings with an infinite estimate, or without a student for some seed."""
-    seeds: int
-
-    def as_json(self) -> dict[str, Any]:
-        """One document; no number in it is infinite."""
-        chosen = self.chosen
-        return {
-            "setting": None if self.setting is None else dict(self.setting),
-            "tied": [dict(setting) for setting in self.tied],
-            "reason": self.reason,
-            "max_recall_loss": self.max_recall_loss,
-            "precision_weight": self.precision_weight,
-            "precision_gain": chosen.precision_gain.as_json() if chosen else None,
-            "recall_loss": chosen.recall_loss.as_json() if chosen else None,
-            "candidates": [candidate.as_json() for candidate in self.candidates],
-            "excluded": [dict(setting) for setting in self.excluded],
-            "seeds": self.seeds,
-        }
-
-
 def recommend(
-    results: Mapping[str, Any], *, max_recall_loss: float | None = None, precision_weight: float | None = None
+    students: Sequence[Student], *, max_recall_loss: float | None = None, precision_weight: float | None = None
 ) -> Recommendation:
-    """The recommendation for a results document, by a recall budget (nats) or a precision weight (nats of recall per
+    """The recommendation from a study's students, by a recall budget (nats) or a precision weight (nats of recall per
     nat of precision).
 
     With neither, the precision weight is 1. Raises UsageError for both, for a number that is negative or not finite,
@@ -115,15 +66,18 @@ def recommend(
     for name, value in (("the recall budget", max_recall_loss), ("the precision weight", precision_weight)):
         if value is not None and not 0 <= value < math.inf:
             raise UsageError(f"{name} is {value}, but must be a finite number of at least 0, such as 2.5")
-    grid = Grid.of(results.get("students") or [])
+    grid = Grid.of(students)
     settings, gain, loss = _paired(grid)
     weight = DEFAULT_WEIGHT if max_recall_loss is None and precision_weight is None else precision_weight
     value = gain if weight is None else weight * gain - loss
     found = choose(gain=gain, loss=loss, value=value, max_recall_loss=max_recall_loss)
-    candidates = tuple(map(Candidate, settings, found.gains, found.losses, map(bool, found.tied)))
+    candidates = tuple(
+        Alternative(setting=setting, precision_gain=gains, recall_loss=losses, tied=bool(tied))
+        for setting, gains, losses, tied in zip(settings, found.gains, found.losses, found.tied, strict=True)
+    )
     chosen = None if found.chosen is None else candidates[found.chosen]
     ordered = np.argsort(-value.mean(axis=0), kind="stable")
-    excluded = tuple(setting for setting in grid.settings if setting not in settings)
+    excluded = tuple(setting for setting in grid.candidates if setting not in settings)
     objective = (
         f"at most {max_recall_loss:g} nats of recall lost"
         if weight is None
@@ -135,38 +89,39 @@ def recommend(
             f"with neither a recall budget nor a precision weight given, the weight is {DEFAULT_WEIGHT:g}; {reason}"
         )
     if excluded:
-        reason += f"; left out for an infinite estimate or a missing student: {', '.join(map(named, excluded))}"
+        names = ", ".join(setting.phrase for setting in excluded)
+        reason += f"; left out for an infinite estimate or a missing student: {names}"
     return Recommendation(
         setting=None if chosen is None else chosen.setting,
         tied=tuple(settings[at] for at in ordered if found.tied[at]),
         reason=reason,
         max_recall_loss=max_recall_loss,
         precision_weight=weight,
-        chosen=chosen,
+        precision_gain=chosen.precision_gain if chosen else None,
+        recall_loss=chosen.recall_loss if chosen else None,
         candidates=candidates,
         excluded=excluded,
         seeds=len(gain),
     )
 
 
-def recommendation_document(results: Mapping[str, Any]) -> dict[str, Any]:
-    """What results.json holds under `recommendation`: by the default weight; where none can be made, no setting and
-    why."""
+def study_recommendation(students: Sequence[Student]) -> Recommendation:
+    """What a study's results hold: by the default weight; where none can be made, no setting and why."""
     try:
-        return recommend(results).as_json()
+        return recommend(students)
     except UsageError as error:
-        return {"setting": None, "tied": [], "reason": str(error)}
+        return Recommendation(setting=None, tied=(), reason=str(error))
 
 
 def _paired(
     grid: Grid,
-) -> tuple[list[Setting], Float[np.ndarray, "seeds candidates"], Float[np.ndarray, "seeds candidates"]]:
+) -> tuple[list[Candidate], Float[np.ndarray, "seeds candidates"], Float[np.ndarray, "seeds candidates"]]:
     """The candidates, the direct student first, with precision gain and recall loss by seed."""
-    if DIRECT not in grid.settings:
+    if DIRECT not in grid.candidates:
         raise UsageError(
             "these results hold no direct student, but gains and losses are counted from it; run the study again"
         )
-    direct = grid.settings.index(DIRECT)
+    direct = grid.candidates.index(DIRECT)
     if len(grid.seeds) < 2:
         raise UsageError(
             f"these results hold {len(grid.seeds)} seed, but intervals over seeds need at least 2; run with --seeds 2 "
@@ -177,7 +132,7 @@ def _paired(
             "the direct student has an infinite estimate or lacks a seed, so no setting can be compared with it; mend "
             "that and run again"
         )
-    kept = [at for at in range(len(grid.settings)) if grid.finite[at] and at != direct]
+    kept = [at for at in range(len(grid.candidates)) if grid.finite[at] and at != direct]
     if not kept:
         raise UsageError(
             "these results hold no distilled setting with finite estimates, but a choice needs at least 1; add "
@@ -186,7 +141,7 @@ def _paired(
     columns = [direct, *kept]
     gain = grid.precision[:, columns] - grid.precision[:, [direct]]
     loss = grid.recall[:, [direct]] - grid.recall[:, columns]
-    return [grid.settings[at] for at in columns], gain, loss
+    return [grid.candidates[at] for at in columns], gain, loss
 
 
 @dataclass(frozen=True)
@@ -241,9 +196,9 @@ def _shown_better(
     return differences.mean(axis=0) > t.ppf(1 - alpha, seeds - 1) * spread
 
 
-def _reason(found: Choice, candidates: tuple[Candidate, ...], objective: str) -> str:
+def _reason(found: Choice, candidates: tuple[Alternative, ...], objective: str) -> str:
     rivals = int(found.tied.sum()) - int(found.tied[found.best])
-    best, count = named(candidates[found.best].setting), f"{len(candidates)} candidates"
+    best, count = candidates[found.best].setting.phrase, f"{len(candidates)} candidates"
     if found.chosen == 0:
         return f"with {objective}, {best} is the best of {count}; every distilled setting is ruled out"
     if found.chosen is not None:

@@ -3,32 +3,15 @@ the student."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
 
+from distilscope.evaluation.candidates import STUDYS_OWN, Variant
 from distilscope.evaluation.frontier import ALPHA
-
-
-@dataclass(frozen=True)
-class TradeOff:
-    """Intersection-union test: precision falls *and* recall rises with training temperature, each at alpha = 0.05.
-
-    The p-values are those of Page's trend test (one-sided); None where it cannot be made.
-    """
-
-    verdict: str
-    p_precision: float | None
-    p_recall: float | None
-    p_kl: float | None
-    """For KL(q||p) rising as temperature falls: sharpening that costs fidelity."""
-    reason: str | None = None
-    """Why the test cannot be made."""
+from distilscope.evaluation.results import Student, SweepVariant, TradeOff
 
 
 def trade_off(
@@ -45,11 +28,11 @@ def trade_off(
     """
     order = np.argsort(temperatures)
     if lacking := _lacking(temperatures, {"precision": precision, "recall": recall, "KL(q||p)": kl}):
-        return TradeOff("not shown", None, None, None, lacking)
+        return TradeOff(verdict="not shown", p_precision=None, p_recall=None, p_kl=None, reason=lacking)
     p_precision, p_recall, p_kl = (_rises(values[:, order]) for values in (-precision, recall, -kl))
     shown = p_precision <= ALPHA and p_recall <= ALPHA
     verdict = "not shown" if not shown else "sharpening only" if p_kl <= ALPHA else "holds"
-    return TradeOff(verdict, p_precision, p_recall, p_kl)
+    return TradeOff(verdict=verdict, p_precision=p_precision, p_recall=p_recall, p_kl=p_kl)
 
 
 def _lacking(
@@ -78,20 +61,16 @@ def _rises(values: Float[np.ndarray, "blocks treatments"]) -> float:
     return p if math.isfinite(p) else 1.0
 
 
-Student = Mapping[str, Any]
-
-
-def by_variant(students: Iterable[Student]) -> list[tuple[dict[str, int], list[Student]]]:
-    """The students of each variant, the study's own ({}) first, then as they come."""
-    groups: dict[str, list[Student]] = {"{}": []}
+def by_variant(students: Sequence[Student]) -> dict[Variant, list[Student]]:
+    """The students of each variant, the study's own first, then as they come."""
+    groups: dict[Variant, list[Student]] = {STUDYS_OWN: []}
     for student in students:
-        groups.setdefault(json.dumps(student["variant"]), []).append(student)
-    return [(json.loads(variant), group) for variant, group in groups.items()]
+        groups.setdefault(student.variant, []).append(student)
+    return groups
 
 
-def sweep_document(
-    students: Iterable[Student], trade_off: Callable[[list[Student]], dict[str, Any]]
-) -> list[dict[str, Any]]:
+def sweep(students: Sequence[Student], trade_off: Callable[[Sequence[Student]], TradeOff]) -> tuple[SweepVariant, ...]:
     """Each variant with its verdict over temperatures; empty where nothing was swept."""
     groups = by_variant(students)
-    return [{"variant": variant, "trade_off": trade_off(group)} for variant, group in groups] if len(groups) > 1 else []
+    verdicts = (SweepVariant(variant=variant, trade_off=trade_off(group)) for variant, group in groups.items())
+    return tuple(verdicts) if len(groups) > 1 else ()

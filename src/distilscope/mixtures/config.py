@@ -132,7 +132,7 @@ def ground_truth(dimension: int = 2) -> GaussianMixture:
     return GaussianMixture.of(weights=[1 / 8] * 8, means=means, covariances=[[VARIANCE] * dimension] * 8)
 
 
-def beta_as_json(beta: float) -> float | str:
+def beta_as_json(beta: float) -> float | Literal["inf"]:
     """JSON has no Infinity."""
     return "inf" if math.isinf(beta) else beta
 

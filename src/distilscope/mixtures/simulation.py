@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from itertools import chain
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -13,7 +14,23 @@ from torch import Tensor
 
 from distilscope.distribution import Key
 from distilscope.evaluation.estimate import Estimate, t_interval
+from distilscope.evaluation.mixture_results import (
+    Beta,
+    DistilledMixture,
+    FittedMixtures,
+    FitWarning,
+    Method,
+    Mixture,
+    MixtureConfig,
+    MixtureGroundTruth,
+    MixtureResults,
+    MixtureStudent,
+    MixtureTeacher,
+    PublishedNumber,
+    Spread,
+)
 from distilscope.evaluation.precision_recall import PrecisionRecall, Scored, compare
+from distilscope.evaluation.results import SCHEMA_VERSION
 from distilscope.mixtures.config import DEFAULT_DRAWS, MogPaper, beta_as_json
 from distilscope.mixtures.difficulty import difficulty
 from distilscope.mixtures.em import REG_COVAR, Fit, fit
@@ -22,8 +39,6 @@ from distilscope.mixtures.quadrature import ABSOLUTE, RELATIVE, exact_entropy, e
 from distilscope.selectivity import Power
 from distilscope.system.cpu_count import cores
 from distilscope.system.thread_pool import in_threads, one_thread
-
-SCHEMA_VERSION = 1
 
 PUBLISHED_BETA = 100.0
 PUBLISHED = {
@@ -40,30 +55,28 @@ _MOST_POINTS = 300
 """Draws of each kind kept in the results for the figures."""
 
 
-def simulate(config: MogPaper) -> dict[str, Any]:
-    """Everything `distilscope mog` knows, as a JSON document: a function of the configuration alone, byte for byte."""
+def simulate(config: MogPaper) -> MixtureResults:
+    """Everything `distilscope mog` knows: a function of the configuration alone, byte for byte."""
     with one_thread():
         evaluation = _Evaluation(config)
         runs = [Repetition(config, seed) for seed in range(config.seeds)]
-        teacher, students = (
-            [record for records in in_threads(partial(of_seed, evaluation), runs, cores()) for record in records]
-            for of_seed in (_teacher_records, _student_records)
+        teacher = chain.from_iterable(in_threads(partial(_teacher_records, evaluation), runs, cores()))
+        students = chain.from_iterable(in_threads(partial(_student_records, evaluation), runs, cores()))
+        return MixtureResults(
+            schema_version=SCHEMA_VERSION,
+            recipe="mog_paper",
+            unit="nats per draw",
+            config=MixtureConfig(**config.as_json(), reg_covar=REG_COVAR),
+            method=evaluation.method(),
+            ground_truth=MixtureGroundTruth(
+                **evaluation.ground_truth.as_json(), entropy=evaluation.ground_truth_entropy()
+            ),
+            teacher=tuple(teacher),
+            students=tuple(students),
+            mixtures=_mixtures(runs[0]),
+            as_published=_as_published(evaluation, runs) if config.as_published else None,
+            warnings=tuple(warning for run in runs for warning in run.warnings()),
         )
-        document: dict[str, Any] = {
-            "schema_version": SCHEMA_VERSION,
-            "recipe": "mog_paper",
-            "unit": "nats per draw",
-            "config": config.as_json() | {"reg_covar": REG_COVAR},
-            "method": evaluation.method(),
-            "ground_truth": evaluation.ground_truth.as_json()
-            | {"entropy": evaluation.ground_truth_entropy().as_json()},
-            "teacher": teacher,
-            "students": students,
-            "mixtures": _mixtures(runs[0]),
-        }
-        if config.as_published:
-            document["as_published"] = _as_published(evaluation, runs)
-        return document | {"warnings": [warning for run in runs for warning in run.warnings()]}
 
 
 class Repetition:
@@ -104,12 +117,13 @@ class Repetition:
             )
         return self._distilled[beta]
 
-    def warnings(self) -> list[dict[str, Any]]:
+    def warnings(self) -> list[FitWarning]:
         """What EM had to say, fit by fit."""
-        fits = [("teacher", None, self.teacher), ("direct", None, self.direct)]
-        fits += [("distilled", beta_as_json(beta), result) for beta, result in self._distilled.items()]
+        fits: list[tuple[str, Beta | None, Fit]] = [("teacher", None, self.teacher), ("direct", None, self.direct)]
+        for beta, result in self._distilled.items():
+            fits.append(("distilled", beta_as_json(beta), result))
         return [
-            {"fit": name, "beta": beta, "seed": self.seed, "message": text}
+            FitWarning(fit=name, beta=beta, seed=self.seed, message=text)
             for name, beta, result in fits
             for text in result.warnings
         ]
@@ -141,10 +155,10 @@ class _Evaluation:
         """Draws of p* that score every student's recall; no seed's D is among them."""
         return self.ground_truth.sample(self._num_draws, Key(0, ("mog_paper", "test")))
 
-    def method(self) -> dict[str, Any]:
+    def method(self) -> Method:
         if self.config.uses_quadrature:
-            return {"name": "quadrature", "relative_tolerance": RELATIVE, "absolute_tolerance": ABSOLUTE}
-        return {"name": "monte carlo", "num_eval": self._num_draws}
+            return Method(name="quadrature", relative_tolerance=RELATIVE, absolute_tolerance=ABSOLUTE)
+        return Method(name="monte carlo", num_eval=self._num_draws)
 
     def ground_truth_entropy(self) -> Estimate:
         if self.config.uses_quadrature:
@@ -172,58 +186,64 @@ class _Evaluation:
     def student(self, run: Repetition, beta: float | None) -> PrecisionRecall:
         return self.measure(run.student(beta).mixture, run.key("evaluate", "direct" if beta is None else beta))
 
-    def record(self, run: Repetition, beta: float | None) -> dict[str, Any]:
-        training = "direct" if beta is None else "distilled"
-        setting = {"training": training, "beta": None if beta is None else beta_as_json(beta), "seed": run.seed}
-        return setting | self.student(run, beta).as_json()
+    def record(self, run: Repetition, beta: float | None) -> MixtureStudent:
+        return MixtureStudent(
+            training="direct" if beta is None else "distilled",
+            beta=None if beta is None else beta_as_json(beta),
+            seed=run.seed,
+            **self.student(run, beta).quantities(),
+        )
 
 
-def _teacher_records(evaluation: _Evaluation, run: Repetition) -> list[dict[str, Any]]:
+def _teacher_records(evaluation: _Evaluation, run: Repetition) -> list[MixtureTeacher]:
     betas, mixture = run.config.betas, run.teacher.mixture
     selections = [run.selected_teacher(beta) for beta in betas]
     measured = evaluation.measure_each(selections, [run.key("evaluate teacher", beta) for beta in betas])
     return [
-        {
-            "seed": run.seed,
-            "beta": beta_as_json(beta),
-            "weights": mixture.weights.tolist(),
-            "selected_weights": selected.weights.tolist(),
-            "weight_entropy": selected.weight_entropy,
-            "entropy": found.candidate_entropy.as_json(),
-            "precision": found.precision.as_json(),
-            "recall": found.recall.as_json(),
-            "difficulty": difficulty(
+        MixtureTeacher(
+            seed=run.seed,
+            beta=beta_as_json(beta),
+            weights=mixture.weights.tolist(),
+            selected_weights=selected.weights.tolist(),
+            weight_entropy=selected.weight_entropy,
+            entropy=found.candidate_entropy,
+            precision=found.precision,
+            recall=found.recall,
+            difficulty=difficulty(
                 ground_truth=evaluation.ground_truth,
                 teacher=mixture,
                 by=Power(beta),
                 student_components=run.config.student_components,
                 epsilon=run.config.epsilon,
             ),
-        }
+        )
         for beta, selected, found in zip(betas, selections, measured, strict=True)
     ]
 
 
-def _student_records(evaluation: _Evaluation, run: Repetition) -> list[dict[str, Any]]:
+def _student_records(evaluation: _Evaluation, run: Repetition) -> list[MixtureStudent]:
     return [evaluation.record(run, beta) for beta in (None, *run.config.betas)]
 
 
-def _mixtures(run: Repetition) -> dict[str, Any]:
+def _mixtures(run: Repetition) -> FittedMixtures:
     """The fitted mixtures of one seed, and some of the draws they were fitted on: what the figures show."""
-    return {
-        "seed": run.seed,
-        "points": run.points[:_MOST_POINTS].tolist(),
-        "direct": run.direct.mixture.as_json(),
-        "teacher": run.teacher.mixture.as_json(),
-        "distilled": [
-            {"beta": beta_as_json(beta), "teacher_points": run.selected_points(beta)[:_MOST_POINTS].tolist()}
-            | run.student(beta).mixture.as_json()
+    return FittedMixtures(
+        seed=run.seed,
+        points=run.points[:_MOST_POINTS].tolist(),
+        direct=Mixture(**run.direct.mixture.as_json()),
+        teacher=Mixture(**run.teacher.mixture.as_json()),
+        distilled=tuple(
+            DistilledMixture(
+                beta=beta_as_json(beta),
+                teacher_points=run.selected_points(beta)[:_MOST_POINTS].tolist(),
+                **run.student(beta).mixture.as_json(),
+            )
             for beta in run.config.betas
-        ],
-    }
+        ),
+    )
 
 
-def _as_published(evaluation: _Evaluation, runs: list[Repetition]) -> list[dict[str, Any]]:
+def _as_published(evaluation: _Evaluation, runs: list[Repetition]) -> tuple[PublishedNumber, ...]:
     """Published | as published here | by definition, at the paper's beta = 100, means over seeds.
 
     The released notebook scores the students' draws with the variable that once held p*; by then it holds the
@@ -231,9 +251,11 @@ def _as_published(evaluation: _Evaluation, runs: list[Repetition]) -> list[dict[
     student too. Its recall is the mean over the run's own draws of p*, here the training points D.
     """
     rows = []
-    for training, beta in (("direct", None), ("distilled", PUBLISHED_BETA)):
+    trainings: tuple[tuple[Literal["direct", "distilled"], float | None], ...]
+    trainings = (("direct", None), ("distilled", PUBLISHED_BETA))
+    for training, beta in trainings:
         measured = [evaluation.student(run, beta) for run in runs]
-        notebook: dict[str, list[float]] = {"precision": [], "recall": []}
+        notebook: dict[Literal["precision", "recall"], list[float]] = {"precision": [], "recall": []}
         for run in runs:
             student = run.student(beta).mixture
             draws = student.sample(PUBLISHED_DRAWS, run.key("notebook", training))
@@ -241,21 +263,24 @@ def _as_published(evaluation: _Evaluation, runs: list[Repetition]) -> list[dict[
             notebook["recall"].append(_mean(student.log_prob(run.points)))
         for quantity, values in notebook.items():
             definition = [getattr(each, quantity).mean for each in measured]
-            rows.append({
-                "training": training,
-                "beta": None if beta is None else beta_as_json(beta),
-                "quantity": quantity,
-                "published": PUBLISHED[training, quantity] if evaluation.config.is_published_setting else None,
-                "as_published": _over_seeds(values),
-                "by_definition": _over_seeds(definition),
-                "effect": _over_seeds([wrong - right for wrong, right in zip(values, definition, strict=True)]),
-            })  # fmt: skip
-    return rows
+            rows.append(
+                PublishedNumber(
+                    training=training,
+                    beta=None if beta is None else beta_as_json(beta),
+                    quantity=quantity,
+                    published=PUBLISHED[training, quantity] if evaluation.config.is_published_setting else None,
+                    as_published=_over_seeds(values),
+                    by_definition=_over_seeds(definition),
+                    effect=_over_seeds([wrong - right for wrong, right in zip(values, definition, strict=True)]),
+                )
+            )
+    return tuple(rows)
 
 
 def _mean(values: Tensor) -> float:
     return float(np.mean(values.numpy()))
 
 
-def _over_seeds(values: list[float]) -> dict[str, Any]:
-    return t_interval(values).as_json() | {"lowest": min(values), "highest": max(values)}
+def _over_seeds(values: list[float]) -> Spread:
+    found = t_interval(values)
+    return Spread(found.mean, found.half_width, found.n, lowest=min(values), highest=max(values))

@@ -6,9 +6,14 @@ import base64
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from distilscope.evaluation.documents import document_of
+from distilscope.evaluation.estimate import Estimate
+from distilscope.evaluation.results import Results
+from distilscope.evaluation.run_record import RunRecord
 
 ESTIMATES = (
     "precision",
@@ -34,40 +39,34 @@ class Download:
         return cls(name, f"data:{kind};charset=utf-8;base64,{base64.b64encode(content).decode('ascii')}", len(content))
 
 
-def as_json(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+def as_json(record: Results | RunRecord) -> str:
+    return json.dumps(document_of(record), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def as_csv(results: Mapping[str, Any]) -> str:
+def as_csv(results: Results) -> str:
     """A row per student, control and teacher; an estimate is two columns, and what is infinite or not available is
     empty."""
     out = io.StringIO()
     names = [f"{name}{suffix}" for name in ESTIMATES for suffix in ("", "_stderr")]
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["training", "setting", "drawn_at", "seed", "variant", *names, "mean_length"])
-    for record in results["students"]:
-        writer.writerow(_row(record, record["training"], {"temperature": results.get("evaluation_temperature", 1.0)}))
-    for record in results.get("controls") or ():
-        writer.writerow(_row(record, record["training"], record["evaluation_selectivity"]))
-    for record in results.get("teacher") or ():
-        writer.writerow(_row({**record, "candidate_entropy": record["entropy"]}, "teacher", record["selectivity"]))
+    for student in (*results.students, *results.controls):
+        drawn_at, variant = student.candidate.evaluation or results.evaluated_at, document_of(student.variant)
+        who = [student.training, _pairs(student.selectivity), _pairs(drawn_at), student.seed, _pairs(variant)]
+        estimates = [getattr(student, name) for name in ESTIMATES]
+        writer.writerow([*who, *_numbers(estimates), student.mean_length.candidate.mean])
+    for teacher in results.teacher:
+        setting = _pairs(teacher.selectivity)
+        estimates = [teacher.precision, teacher.recall, teacher.entropy, None, None, None]
+        row = ["teacher", setting, setting, teacher.seed, "", *_numbers(estimates), teacher.mean_length.mean]
+        writer.writerow(row)
     return out.getvalue()
 
 
-def _row(record: Mapping[str, Any], training: str, drawn_at: Mapping[str, Any]) -> list[Any]:
-    cells: list[Any] = [
-        training,
-        _knobs(record["selectivity"]),
-        _knobs(drawn_at),
-        record["seed"],
-        _knobs(record.get("variant")),
-    ]
-    for name in ESTIMATES:
-        estimate = record.get(name) or {}
-        cells += [estimate.get("mean"), estimate.get("stderr")]
-    length = record.get("mean_length") or {}
-    return [*cells, (length.get("candidate") or length).get("mean")]
+def _numbers(estimates: Iterable[Estimate | None]) -> list[float | None]:
+    """Mean and standard error of each, in the order of `ESTIMATES`."""
+    return [number for one in estimates for number in ((one.mean, one.stderr) if one else (None, None))]
 
 
-def _knobs(setting: Mapping[str, Any] | None) -> str:
+def _pairs(setting: Mapping[str, Any] | None) -> str:
     return " ".join(f"{name}={value}" for name, value in (setting or {}).items())

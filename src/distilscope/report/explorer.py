@@ -9,7 +9,7 @@ from distilscope.report.page import environment
 
 
 def explorer(explored: Mapping[str, Any]) -> str:
-    """The page for what `exploration.explore` found."""
+    """The page for what `mixtures.explorer.explore` found."""
     return (
         environment().get_template("explorer.html.j2").render(title="The paper's mixtures, by hand", explored=explored)
     )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from distilscope.evaluation.by_seed import named
 from distilscope.evaluation.estimate import Interval
-from distilscope.report.results_table import earns_its_keep, verdict
+from distilscope.evaluation.results import Results
+from distilscope.report.numbers import of_interval
+from distilscope.report.results_table import control_sentence, trade_off_sentence
 
 
 @dataclass(frozen=True)
@@ -21,45 +20,46 @@ class Headline:
     but: str
 
 
-def headline(results: Mapping[str, Any]) -> Headline:
-    found = results.get("recommendation") or {"setting": None, "reason": "these results hold no recommendation"}
-    reason, setting = _sentence(found["reason"]), found["setting"]
-    if not found.get("candidates"):
+def headline(results: Results) -> Headline:
+    """The recommendation in sentences; where there is none, why."""
+    found = results.recommendation
+    reason, setting = _sentence(found.reason), found.setting
+    if not found.candidates:
         return Headline("No recommendation.", reason, "")
     if setting is None:
-        tied = ", ".join(named(one) for one in found["tied"])
+        tied = ", ".join(one.phrase for one in found.tied)
         return Headline(
             "No clear winner among the settings tried.", reason, f"Not ruled out as the best: {tied}." if tied else ""
         )
-    if setting["training"] == "direct":
+    if setting.role == "direct":
         return Headline(
             "Distil nothing: the direct student, trained on p*'s own draws, is the best of those tried.", reason, ""
         )
-    gain, loss = (_number(found[name]) for name in ("precision_gain", "recall_loss"))
-    lost = found["recall_loss"]["mean"] >= 0
-    costs = f"costs {loss}" if lost else f"gains {loss.removeprefix('−')}"
+    assert found.recall_loss is not None
+    gain, loss = _number(found.precision_gain), _number(found.recall_loss)
+    costs = f"costs {loss}" if found.recall_loss.mean >= 0 else f"gains {loss.removeprefix('−')}"
     against = f"against the direct student it gains {gain} nats of precision and {costs} nats of recall"
-    return Headline(f"Draw the teacher's data at {named(setting)}: {against}.", reason, _against_control(results))
+    return Headline(f"Draw the teacher's data at {setting.phrase}: {against}.", reason, _against_control(results))
 
 
-def closing(results: Mapping[str, Any]) -> tuple[str, str, str]:
+def closing(results: Results) -> tuple[str, str, str]:
     """A run's last words, a line each: whether the trade-off holds, what to use and why, and whether distilling beats
     the control."""
     found = headline(results)
-    return verdict(results), f"{found.answer} {found.why}".replace(_NARROW, " "), earns_its_keep(results)
+    return trade_off_sentence(results), f"{found.answer} {found.why}".replace(_UNBROKEN, " "), control_sentence(results)
 
 
-def _against_control(results: Mapping[str, Any]) -> str:
+def _against_control(results: Results) -> str:
     """Whether distilling was worth it at all."""
-    control = (results.get("frontier") or {}).get("control") or {}
-    difference = control.get("precision_difference")
+    control = results.frontier.control
+    difference = control.precision_difference
     if difference is None:
         return ""
-    amount = _number({**difference, "mean": abs(difference["mean"])})
-    if "is beaten" in control["verdict"]:
+    amount = _number(Interval(abs(difference.mean), difference.half_width, difference.n))
+    if "is beaten" in control.verdict:
         better = f"does better still: {amount} nats more precision at the same recall or more"
         return f"But sampling the direct student more sharply, with no teacher at all, {better}."
-    if "beats" in control["verdict"]:
+    if "beats" in control.verdict:
         return (
             f"It also beats sampling the direct student more sharply: {amount} nats more precision at the same "
             "recall or more."
@@ -67,18 +67,14 @@ def _against_control(results: Mapping[str, Any]) -> str:
     return "But it is not shown to do better than sampling the direct student more sharply, with no teacher at all."
 
 
-_NARROW = "\N{NO-BREAK SPACE}"
-"""A number is not torn from its interval at the end of a line."""
+_UNBROKEN = "\N{NO-BREAK SPACE}"
+"""Keeps a number and its interval on one line of the page."""
 
 
-def _number(record: Mapping[str, Any]) -> str:
-    interval = Interval.from_json(record)
-    text = f"{interval.mean:.1f}" + (
-        f"{_NARROW}±{_NARROW}{interval.half_width:.1f}" if interval.half_width is not None else ""
-    )
-    return text.replace("-", "−")
+def _number(interval: Interval | None) -> str:
+    return of_interval(interval, 1, space=_UNBROKEN)
 
 
 def _sentence(text: str) -> str:
-    """p* keeps its name at the beginning too."""
+    """With a capital, except for p*."""
     return f"{text if text.startswith('p*') else text[:1].upper() + text[1:]}."

@@ -6,23 +6,16 @@ Face hub reads it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from huggingface_hub import CardData, DatasetCard, DatasetCardData, ModelCard, ModelCardData, RepoCard
 
+from distilscope.evaluation.candidates import Candidate
 from distilscope.evaluation.estimate import Estimate
-from distilscope.report.candidates import Cast, Group
-from distilscope.report.results_table import (
-    COLUMNS,
-    by_label,
-    earns_its_keep,
-    ground_truth_name,
-    over_seeds,
-    setting_label,
-)
+from distilscope.evaluation.results import Results, Student, Teacher
+from distilscope.report.numbers import true_minus
+from distilscope.report.results_table import COLUMNS, cells, control_sentence
 
 TAGS = ["distilscope", "knowledge-distillation"]
 
@@ -44,7 +37,7 @@ COLUMNS_OF_DATA = {
 
 @dataclass(frozen=True)
 class Origin:
-    """Where something exported comes from, beside what results.json says."""
+    """Where something exported comes from, as far as results.json does not say it."""
 
     licence: str | None
     """Of p*, as far as it is known."""
@@ -57,16 +50,16 @@ class Origin:
     """Of Distilscope."""
 
 
-def model_card(
-    results: dict[str, Any], selectivity: Mapping[str, float | int] | None, seed: int, origin: Origin
-) -> str:
-    """Of the student that learnt from the teacher at this selectivity (None: from p*'s own draws) in this seed."""
-    truth, group = results["ground_truth"], _group(results, selectivity)
-    record = next(one for one in group.records if one["seed"] == seed)
-    drawn = "p*'s own draws" if group.role == "direct" else f"draws of a teacher at {setting_label(selectivity)}"
+def model_card(results: Results, candidate: Candidate, seed: int, origin: Origin) -> str:
+    """Of a distilled or direct student in this seed."""
+    truth = results.ground_truth
+    students = [one for one in results.students if one.candidate == candidate]
+    student = next(one for one in students if one.seed == seed)
+    direct = candidate.role == "direct"
+    drawn = "p*'s own draws" if direct else f"draws of a teacher at {candidate.label}"
     made = f"It was trained on {drawn} and measured against p*" + (
         "."
-        if truth["dtype"]
+        if results.modelled
         else ", of which there are draws alone: so there is recall, and neither precision nor divergence."
     )
     start = origin.starts.get("student")
@@ -79,20 +72,18 @@ def model_card(
     return _card(
         ModelCard,
         data,
-        f"# {_titled(group)}, seed {seed}",
+        f"# {'Direct student' if direct else f'Student distilled at {candidate.label}'}, seed {seed}",
         f"A causal language model of {origin.parameters['student']:,} weights. {made}",
         _ground_truth(results, origin.licence),
         "## What was measured",
-        _measured(results, group, record, seed),
-        _gate(record),
-        f"{_signed(earns_its_keep(results))} A low-entropy model can have a high precision and still be a "
+        _measured(results, students, student),
+        _gate(student),
+        f"{true_minus(control_sentence(results))} A low-entropy model can have a high precision and still be a "
         "poor one: read precision, recall and both divergences together.",
         "## How it was made",
-        _made(results, group, record, origin),
+        _made(results, student, origin),
         "## How to use it",
-        USE.format(
-            horizon=truth["horizon"], temperature=results["evaluation_temperature"], prompt=truth["prompt"] or "The"
-        ),
+        USE.format(horizon=truth.horizon, temperature=results.evaluation_temperature, prompt=truth.prompt or "The"),
     )
 
 
@@ -109,18 +100,10 @@ the student was measured. It has learnt nothing but such sequences after the pro
 distillation, not to be relied on."""
 
 
-def data_card(
-    results: dict[str, Any],
-    selectivity: Mapping[str, float | int],
-    seed: int,
-    origin: Origin,
-    *,
-    number: int,
-    file: str,
-) -> str:
-    """Of the teacher's draws at this selectivity in this seed: `number` rows in `file`."""
-    label, horizon = setting_label(selectivity), results["ground_truth"]["horizon"]
-    teacher = next(one for one in results["teacher"] if one["seed"] == seed and one["selectivity"] == selectivity)
+def data_card(results: Results, candidate: Candidate, seed: int, origin: Origin, *, number: int, file: str) -> str:
+    """Of the teacher's draws at a candidate's setting in this seed: `number` rows in `file`."""
+    label, horizon = candidate.label, results.ground_truth.horizon
+    teacher = next(one for one in results.teacher if one.seed == seed and one.selectivity == candidate.setting)
     rows = [f"| `{'`, `'.join(names.split(', '))}` | {what} |" for names, what in COLUMNS_OF_DATA.items()]
     data = DatasetCardData(
         task_categories=["text-generation"],
@@ -133,10 +116,10 @@ def data_card(
         f"# D′: {number:,} sequences of a teacher at {label}, seed {seed}",
         f"Drawn from a teacher of {origin.parameters['teacher']:,} weights at {label}, at most {horizon} tokens after "
         "the prompt. "
-        f"Per sequence: entropy {_estimate(teacher['entropy'])} nats, log-probability under p* "
-        f"{_estimate(teacher['precision'])} nats, "
-        f"{_estimate(teacher['mean_length'])} tokens (± one standard error, the first "
-        f"{teacher['entropy']['n']} draws).",
+        f"Per sequence: entropy {_estimate(teacher.entropy)} nats, log-probability under p* "
+        f"{_estimate(teacher.precision)} nats, "
+        f"{_estimate(teacher.mean_length)} tokens (± one standard error, the first "
+        f"{teacher.entropy.n} draws).",
         _ground_truth(results, origin.licence),
         "## Columns",
         "\n".join(["| column | what it is |", "|---|---|", *rows]),
@@ -144,7 +127,7 @@ def data_card(
         "stopping token to "
         "sequences that were cut. TRL's `SFTTrainer` takes `input_ids` and `labels` as they are.",
         "## How it was made",
-        f"{_teacher(results, origin)} {_by(results, origin)}",
+        f"{_teacher(results, teacher, origin)} {_by(results, origin)}",
     )
 
 
@@ -152,44 +135,29 @@ def _card(kind: type[RepoCard], data: CardData, *parts: str) -> str:
     return str(kind(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"))
 
 
-def _group(results: dict[str, Any], selectivity: Mapping[str, float | int] | None) -> Group:
-    cast = Cast(results)
-    return next(group for group in (*cast.distilled, *cast.direct) if group.selectivity == selectivity)
-
-
-def _titled(group: Group) -> str:
-    return "Direct student" if group.role == "direct" else f"Student distilled at {group.label}"
-
-
-def _ground_truth(results: dict[str, Any], licence: str | None) -> str:
-    truth = results["ground_truth"]
-    after = f"the prompt {truth['prompt']!r}" if truth["prompt"] is not None else f"{truth['prompts']} prompts in turn"
+def _ground_truth(results: Results, licence: str | None) -> str:
+    truth = results.ground_truth
+    after = f"the prompt {truth.prompt!r}" if truth.prompt is not None else f"{truth.prompts} prompts in turn"
     return (
-        f"**p\\***, the distribution to be learnt: {ground_truth_name(results)} (`{truth['reference']}`), "
-        f"at most {truth['horizon']} tokens after {after}, entropy {_estimate(truth['entropy'])} nats per sequence (± "
-        "one standard error). "
+        f"**p\\***, the distribution to be learnt: {truth.name} (`{truth.reference}`), at most {truth.horizon} tokens "
+        f"after {after}, entropy {_estimate(truth.entropy)} nats per sequence (± one standard error). "
         f"Licence of p\\*: {licence or 'not known here; ask where it comes from'}."
     )
 
 
-def _measured(results: dict[str, Any], group: Group, record: Mapping[str, Any], seed: int) -> str:
-    """This student beside all seeds of its kind."""
-    students = by_label(results)[group.label]
-    rows = [f"| | this one, seed {seed} | {results['seeds']} seeds |", "|---|---|---|"]
-    for name, path in COLUMNS.items():
-        one: Any = record
-        for key in path:
-            one = one[key]
-        rows.append(
-            f"| {name.replace('*', chr(92) + '*')} | {_estimate(one)} | {_signed(over_seeds(students, path))} |"
-        )
-    n = record["recall"]["n"]
+def _measured(results: Results, students: list[Student], student: Student) -> str:
+    """This student, and the same candidate over all seeds."""
+    rows = [f"| | this one, seed {student.seed} | {results.seeds} seeds |", "|---|---|---|"]
+    for (name, quantity), over_seeds in zip(COLUMNS.items(), cells(students), strict=True):
+        column = name.replace("*", chr(92) + "*")
+        rows.append(f"| {column} | {_estimate(quantity(student))} | {true_minus(over_seeds)} |")
+    n = student.recall.n
     note = (
-        f"In {results['unit']} (length: tokens). This one: ± one standard error over {n} draws of each side; seeds: "
+        f"In {results.unit} (length: tokens). This one: ± one standard error over {n} draws of each side; seeds: "
         "mean ± 95% t-interval"
-        if results["seeds"] > 1
+        if results.seeds > 1
         else (
-            f"In {results['unit']} (length: tokens), ± one standard error over {n} draws of each side; one seed, "
+            f"In {results.unit} (length: tokens), ± one standard error over {n} draws of each side; one seed, "
             "so no interval"
         )
     )
@@ -198,38 +166,35 @@ def _measured(results: dict[str, Any], group: Group, record: Mapping[str, Any], 
     )
 
 
-def _gate(record: Mapping[str, Any]) -> str:
-    z = record["sampler_check"]["candidate"]
-    said = _signed(f"z = {z:.2f}") if isinstance(z, float) else z
+def _gate(student: Student) -> str:
+    z = student.sampler_check.candidate
+    said = true_minus(f"z = {z:.2f}") if isinstance(z, float) else z
     again = "Its draws, scored again, gave their recorded probabilities"
     return f"{again}, and their total agrees with its own expectation ({said}; 4 would stop a run)."
 
 
-def _made(results: dict[str, Any], group: Group, record: Mapping[str, Any], origin: Origin) -> str:
-    truth, checkpoint = results["ground_truth"], record["checkpoint"]
-    if group.role == "direct":
-        teacher, source = "", f"{truth['num_train']:,} sequences of p\\*"
+def _made(results: Results, student: Student, origin: Origin) -> str:
+    truth, checkpoint, candidate = results.ground_truth, student.checkpoint, student.candidate
+    if candidate.role == "direct":
+        teacher, source = "", f"{truth.num_train:,} sequences of p\\*"
     else:
-        teacher, source = (
-            _teacher(results, origin) + " ",
-            f"{results['num_distill']:,} sequences that the teacher drew at {group.label}",
-        )
+        teacher = _teacher(results, results.teacher[0], origin) + " "
+        source = f"{results.num_distill:,} sequences that the teacher drew at {candidate.label}"
     if not checkpoint:
         return f"{teacher}The student was kept as it was: {_start('student', origin)}. {_by(results, origin)}"
     return (
-        f"{teacher}The student started {_start('student', origin)} and learnt {source}, {checkpoint['tokens']:,} "
-        "tokens in all; "
-        f"kept is step {checkpoint['step']}, the best on {truth['num_validation']:,} held-out sequences of p\\*. "
+        f"{teacher}The student started {_start('student', origin)} and learnt {source}, {checkpoint.tokens:,} tokens "
+        f"in all; kept is step {checkpoint.step}, the best on {truth.num_validation:,} held-out sequences of p\\*. "
         f"{_by(results, origin)}"
     )
 
 
-def _teacher(results: dict[str, Any], origin: Origin) -> str:
-    if not results["teacher"][0]["checkpoint"]:
+def _teacher(results: Results, teacher: Teacher, origin: Origin) -> str:
+    if not teacher.checkpoint:
         return f"The teacher was kept as it was: {_start('teacher', origin)}."
     return (
-        f"The teacher started {_start('teacher', origin)} and learnt {results['ground_truth']['num_train']:,} "
-        "sequences of p\\*."
+        f"The teacher started {_start('teacher', origin)} and learnt {results.ground_truth.num_train:,} sequences of "
+        "p\\*."
     )
 
 
@@ -237,16 +202,12 @@ def _start(role: str, origin: Origin) -> str:
     return f"from `{origin.starts[role]}`" if role in origin.starts else "from scratch"
 
 
-def _by(results: dict[str, Any], origin: Origin) -> str:
+def _by(results: Results, origin: Origin) -> str:
     return (
-        f"Made with Distilscope {origin.version}, recipe `{results['recipe']}`; the study is that of [arXiv "
+        f"Made with Distilscope {origin.version}, recipe `{results.recipe}`; the study is that of [arXiv "
         "2505.13111](https://arxiv.org/abs/2505.13111)."
     )
 
 
-def _estimate(record: dict[str, Any]) -> str:
-    return _signed(str(Estimate.from_json(record)))
-
-
-def _signed(text: str) -> str:
-    return re.sub(r"-(?=\d)", "−", text)
+def _estimate(estimate: Estimate) -> str:
+    return true_minus(str(estimate))

@@ -1,18 +1,15 @@
-"""Precision and recall by nearest neighbours beside those by log-probability: as rows, for a terminal and for a
-page."""
+"""Precision and recall by nearest neighbours next to those by log-probability: rows for a terminal and for a page."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from distilscope.evaluation.estimate import Interval
-from distilscope.report.candidates import Cast
-from distilscope.report.results_table import setting_label
+from distilscope.evaluation.candidates import Candidate
+from distilscope.evaluation.embedding_map import EmbeddingMap, NeighbourGroup, NeighbourScores
+from distilscope.evaluation.results import Results
+from distilscope.report.candidates import Candidates
+from distilscope.report.results_table import Row
 
 COLUMNS = (
     "P = E_q[log p*]",
@@ -22,35 +19,29 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class Row:
-    role: str
-    label: str
-    cells: tuple[str, ...]
-
-
-def rows(map: Mapping[str, Any], results: Mapping[str, Any]) -> list[Row]:
+def rows(map: EmbeddingMap, results: Results) -> list[Row]:
     """Teachers, students and p* itself: P and R of results.json, then by nearest neighbours; mean ± 95% t-interval over
     seeds."""
-    cast = Cast(results)
-    known = {(group.role, repr(group.selectivity)): group for group in (*cast.teachers, *cast.everyone)}
+    candidates = Candidates(results)
+    known = {group.candidate: group for group in (*candidates.teachers, *candidates.students)}
     found = []
-    for one in map["neighbours"]["groups"]:
-        group = known.get((one["role"], repr(one["selectivity"])))
+    for one in map.neighbours.groups:
+        group = known.get(one.candidate)
         ours = [
             str(interval) if group and (interval := group.interval(name)) else "–" for name in ("precision", "recall")
         ]
-        found.append(Row(one["role"], _label(one), (*ours, *_by_neighbours(one))))
-    ceiling = map["neighbours"]["ceiling"]
-    return found + ([Row("reference", "p*, other draws", ("–", "–", *_by_neighbours(ceiling)))] if ceiling else [])
+        found.append(Row(_label(one.candidate), (*ours, *_by_neighbours(one)), one.role))
+    ceiling = map.neighbours.ceiling
+    return found + ([Row("p*, other draws", ("–", "–", *_by_neighbours(ceiling)), "reference")] if ceiling else [])
 
 
-def second_opinion_table(map: Mapping[str, Any], results: Mapping[str, Any]) -> Table:
-    found, embedder = map["neighbours"], map["embedder"]["reference"]
+def second_opinion_table(map: EmbeddingMap, results: Results) -> Table:
+    """What `map` prints: a row per candidate, and one for p* against itself."""
+    found = map.neighbours
     caption = (
-        f"P and R: {results['unit']}. k-NN: shares, {found['k']} nearest neighbours, {found['n_candidate']} texts a "
-        "seed against "
-        f"{found['n_reference']} of p*, embedded by {embedder}; mean ± 95% t-interval over {results['seeds']} seeds"
+        f"P and R: {results.unit}. k-NN: shares, {found.k} nearest neighbours, {found.n_candidate} texts a "
+        f"seed against {found.n_reference} of p*, embedded by {map.embedder.reference}; mean ± 95% t-interval over "
+        f"{results.seeds} seeds"
     )
     table = Table(
         title="A second opinion on precision and recall, by nearest neighbours",
@@ -65,9 +56,9 @@ def second_opinion_table(map: Mapping[str, Any], results: Mapping[str, Any]) -> 
     return table
 
 
-def _label(one: Mapping[str, Any]) -> str:
-    return f"{'teacher, ' * (one['role'] == 'teacher')}{setting_label(one['selectivity'])}"
+def _label(candidate: Candidate) -> str:
+    return f"teacher, {candidate.label}" if candidate.role == "teacher" else candidate.label
 
 
-def _by_neighbours(one: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(str(Interval.from_json(one[name])) for name in ("precision", "recall"))
+def _by_neighbours(found: NeighbourGroup | NeighbourScores) -> tuple[str, str]:
+    return str(found.precision), str(found.recall)

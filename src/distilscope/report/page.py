@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from distilscope.evaluation.estimate import Interval
+from distilscope.evaluation.candidates import STUDYS_OWN
+from distilscope.evaluation.documents import document_of
+from distilscope.evaluation.embedding_map import EmbeddingMap
+from distilscope.evaluation.results import Results, Student
+from distilscope.evaluation.run_record import RunRecord, Stage
 from distilscope.report import downloads, nearest_neighbour_table, palette
 from distilscope.report.advice import snippets
-from distilscope.report.candidates import Cast, Group
+from distilscope.report.candidates import Candidates, Group
 from distilscope.report.charts.frontier import frontier
 from distilscope.report.charts.gates import gates
 from distilscope.report.charts.log_probabilities import log_probabilities
@@ -21,11 +24,13 @@ from distilscope.report.charts.settings import against_settings
 from distilscope.report.charts.style import Chart
 from distilscope.report.charts.trainings import trainings
 from distilscope.report.evidence import findings
+from distilscope.report.exhibit import Exhibit, shown
 from distilscope.report.glossary import GLOSSARY
 from distilscope.report.headline import headline
-from distilscope.report.results_table import COLUMNS, by_label, ground_truth_name, over_seeds, setting_label
+from distilscope.report.numbers import true_minus
+from distilscope.report.results_table import COLUMNS, Row, cells, matched_entropy_rows
 from distilscope.report.samples import samples
-from distilscope.report.sweep_table import variant_label
+from distilscope.report.sweep_table import of_variant
 from distilscope.system.units import duration, in_bytes
 
 PARTS = {
@@ -37,68 +42,49 @@ PARTS = {
 """Of an exhibit, as a page calls them."""
 
 
-def page(
-    *,
-    results: Mapping[str, Any],
-    exhibit: Mapping[str, Any],
-    run: Mapping[str, Any] | None = None,
-    map: Mapping[str, Any] | None = None,
-) -> str:
-    """The report's HTML. `exhibit` is what `exhibit.gather` gives, `run` run.json, `map` map.json; both may be
-    missing."""
-    cast = Cast(results)
-    read: dict[str, Any] = {
-        name: None if isinstance(part, Mapping) and "missing" in part else part for name, part in exhibit.items()
-    }
-    missing = {
-        name: part["missing"] for name, part in exhibit.items() if isinstance(part, Mapping) and "missing" in part
-    }
-
-    def shown(make: Callable[..., Chart | None], part: str) -> Chart | None:
-        return None if read[part] is None else make(cast, read[part])
-
-    charts = {
-        "frontier": frontier(cast),
-        "settings": against_settings(cast),
-        "gates": gates(cast),
-        "log-probabilities": shown(log_probabilities, "log_probabilities"),
-        "positions": shown(positions, "positions"),
-        "map": None if map is None else map_of_texts(map),
-        "trainings": shown(trainings, "trainings"),
+def page(*, results: Results, exhibit: Exhibit, run: RunRecord | None = None, map: EmbeddingMap | None = None) -> str:
+    """The report's HTML; a run may have left no run.json, and no map.json."""
+    candidates, recommended = Candidates(results), results.recommendation.setting
+    curves, texts = shown(exhibit.trainings), shown(exhibit.samples)
+    histograms, losses = shown(exhibit.log_probabilities), shown(exhibit.positions)
+    charts: dict[str, Chart | None] = {
+        "frontier": frontier(candidates),
+        "settings": against_settings(candidates),
+        "gates": gates(candidates),
+        "log-probabilities": log_probabilities(candidates, histograms) if histograms else None,
+        "positions": positions(candidates, losses) if losses else None,
+        "map": map_of_texts(map) if map else None,
+        "trainings": trainings(candidates, curves) if curves else None,
     }
     drawn = {name: chart for name, chart in charts.items() if chart}
     return (
         environment()
         .get_template("report.html.j2")
         .render(
-            title=f"{results['recipe']}: distillation report",
+            title=f"{results.recipe}: distillation report",
             results=results,
-            truth=ground_truth_name(dict(results)),
+            sources=document_of(results.sources),
             headline=headline(results),
-            findings=findings(cast, read["trainings"]),
-            cast=cast,
+            findings=findings(candidates, curves),
+            recommended=recommended,
             charts=drawn,
             numbers={name: place for place, name in enumerate(drawn, start=1)},
-            snippets=snippets(
-                cast.recommended.setting if cast.recommended else None, horizon=results["ground_truth"]["horizon"]
-            ),
-            missing=missing,
+            snippets=snippets(recommended, horizon=results.ground_truth.horizon),
+            missing=exhibit.missing,
             parts=PARTS,
-            table=_table(results),
-            infinite=[group.name for group in cast.everyone if _infinite(group)],
-            matched=_matched(results),
+            columns=list(COLUMNS),
+            students=_students(candidates),
+            infinite=[group.candidate.name for group in candidates.students if _infinite(group)],
+            matched=matched_entropy_rows(results),
             sweep=_sweep(results),
-            samples=samples(cast, read["samples"]) if read["samples"] else None,
+            samples=samples(candidates, texts) if texts else None,
             map=map,
             map_marks=MOST,
-            second_opinion=None
-            if map is None
-            else {
-                "columns": nearest_neighbour_table.COLUMNS,
-                "rows": nearest_neighbour_table.rows(map, results),
-            },
+            neighbour_columns=nearest_neighbour_table.COLUMNS,
+            neighbours=nearest_neighbour_table.rows(map, results) if map else [],
             run=run,
-            stages=_stages(run),
+            machine=document_of(run.machine) if run else {},
+            stages=_stages(run) if run else [],
             glossary=GLOSSARY,
             bundle=vega_bundle(),
             downloads=_downloads(results, run),
@@ -108,7 +94,7 @@ def page(
 
 @cache
 def vega_bundle() -> str:
-    """Vega as one script that defines `vegaEmbed`. It holds nothing that could end the script element it stands in."""
+    """Vega as one script that defines `vegaEmbed`. It holds nothing that could end the script element around it."""
     import vl_convert
 
     return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
@@ -116,7 +102,7 @@ def vega_bundle() -> str:
 
 @cache
 def environment() -> Environment:
-    """Templates with everything escaped unless it is marked as ours."""
+    """The templates; all that they are given is escaped, unless a template marks it as safe."""
     found = Environment(
         loader=PackageLoader("distilscope.report", "web"),
         autoescape=True,
@@ -129,58 +115,50 @@ def environment() -> Environment:
     return found
 
 
-def _infinite(group: Group) -> bool:
+def _infinite(group: Group[Student]) -> bool:
     """Whether a seed's precision or recall is infinite, so that there is no mean to draw."""
-    return any(record[name].get("infinite") for record in group.records for name in ("precision", "recall"))
+    return any(estimate.infinite for one in group.records for estimate in (one.precision, one.recall))
 
 
-def _table(results: Mapping[str, Any]) -> dict[str, Any]:
+def _students(candidates: Candidates) -> list[Row]:
     """The table that a run prints, row by row."""
-    rows = []
-    for label, students in by_label(dict(results)).items():
-        role = "direct" if students[0]["training"] == "direct" else "distilled"
-        rows.append({"role": role, "label": label, "cells": [over_seeds(students, path) for path in COLUMNS.values()]})
-    for group in Cast(results).controls:
-        cells = [over_seeds([dict(record) for record in group.records], path) for path in COLUMNS.values()]
-        rows.append({"role": "control", "label": group.label, "cells": cells})
-    return {"columns": list(COLUMNS), "rows": rows}
+    return [Row(group.candidate.label, cells(group.records), group.candidate.role) for group in candidates.students]
 
 
-def _matched(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What other sampling parameters give beyond temperature at the same entropy of the teacher."""
-    names = ("teacher_entropy_per_token", "precision_difference", "recall_difference")
+class _Sweep(NamedTuple):
+    """The students of one of a sweep's other sizes, or |D'|."""
+
+    name: str
+    verdict: str
+    rows: list[Row]
+
+
+def _sweep(results: Results) -> list[_Sweep]:
     return [
-        {
-            "label": setting_label({name: value for name, value in one["setting"].items() if name != "training"}),
-            "cells": ["not comparable" if one[name] is None else str(Interval.from_json(one[name])) for name in names],
-        }
-        for one in results.get("matched_entropy") or ()
+        _Sweep(
+            one.variant.label,
+            one.trade_off.verdict,
+            [Row(candidate.label, cells(students)) for candidate, students in of_variant(results, one.variant).items()],
+        )
+        for one in results.sweep
+        if one.variant != STUDYS_OWN  # the study's own students are in the table before
     ]
 
 
-def _sweep(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": variant_label(one["variant"]),
-            "verdict": one["trade_off"]["verdict"],
-            "rows": [
-                {"label": label, "cells": [over_seeds(students, COLUMNS[column]) for column in COLUMNS]}
-                for label, students in by_label(dict(results), one["variant"]).items()
-            ],
-        }
-        for one in results.get("sweep") or ()
-        if one["variant"]  # the study's own students stand in the table before
-    ]
+class _StageShare(NamedTuple):
+    """A stage's share of all worker seconds."""
+
+    name: str
+    cost: Stage
+    share: float
 
 
-def _stages(run: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """What each stage cost, with its share of all worker seconds."""
-    stages = (run or {}).get("stages") or {}
-    total = sum(stage["worker_seconds"] for stage in stages.values()) or 1.0
-    return [{"name": name, "share": stage["worker_seconds"] / total, **stage} for name, stage in stages.items()]
+def _stages(run: RunRecord) -> list[_StageShare]:
+    total = sum(stage.worker_seconds for stage in run.stages.values()) or 1.0
+    return [_StageShare(name, stage, stage.worker_seconds / total) for name, stage in run.stages.items()]
 
 
-def _downloads(results: Mapping[str, Any], run: Mapping[str, Any] | None) -> list[downloads.Download]:
+def _downloads(results: Results, run: RunRecord | None) -> list[downloads.Download]:
     """Without map.json, whose texts would be most of the page."""
     files = [
         downloads.Download.of("results.json", downloads.as_json(results), "application/json"),
@@ -196,4 +174,4 @@ def _downloads(results: Mapping[str, Any], run: Mapping[str, Any] | None) -> lis
 def _typeset(text: str) -> str:
     """Numbers and formulas of a terminal as a page shows them: true minus signs, and room around the bars of a
     divergence."""
-    return text.replace("-", "−").replace("‖", "\N{THIN SPACE}‖\N{THIN SPACE}")
+    return true_minus(text).replace("‖", "\N{THIN SPACE}‖\N{THIN SPACE}")

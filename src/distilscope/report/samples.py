@@ -2,52 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from distilscope.report.candidates import Cast
+from distilscope.evaluation.candidates import DIRECT, Candidate
+from distilscope.evaluation.documents import document_of
+from distilscope.report.candidates import Candidates
+from distilscope.report.exhibit import Samples
 from distilscope.report.palette import GLYPHS
-from distilscope.report.results_table import setting_label
+
+_KINDS = {"teacher": "teacher", "distilled": "student"}
 
 
-def samples(cast: Cast, part: Mapping[str, Any]) -> dict[str, Any]:
+def samples(candidates: Candidates, part: Samples) -> dict[str, Any]:
     """For the page's script: `columns` with role, name, texts and surprises, and which are `shown` at first.
 
     p*'s draws are held against the recommended student, else the direct one, else the first.
     """
-    against = _against(cast, part)
-    student = part["students"][against]
-    beside = "direct" if student["training"] == "direct" else f"student at {setting_label(student['selectivity'])}"
+    student = _against(candidates, part)
+    against = "direct" if student.role == "direct" else f"student at {student.label}"
     columns, shown = [], []
-    for place, column in enumerate(part["columns"]):
-        role, setting = column["training"], column["selectivity"]
-        chosen = role in ("teacher", "distilled") and setting == student["selectivity"]
-        if role in ("reference", "direct") or chosen:
+    for place, column in enumerate(part.columns):
+        role, setting = column.candidate.role, column.candidate.setting
+        reference = role == "reference"
+        if reference or role == "direct" or (role in _KINDS and setting == student.setting):
             shown.append(place)
-        name = {"reference": "p*", "direct": "direct student"}.get(role) or f"{_KIND[role]}, {setting_label(setting)}"
-        surprise = column["surprise"][against] if role == "reference" else column["surprise"]
+        surprise = part.surprise_of_reference[student] if reference else column.surprise or ()
         columns.append(
             {
                 "role": role,
                 "glyph": GLYPHS[role],
-                "name": name,
-                "surprised": beside if role == "reference" else "p*",
-                "texts": column["texts"],
-                "prompts": column["prompts"],
+                "name": _name(column.candidate),
+                "surprised": against if reference else "p*",
+                "texts": document_of(column.texts),
+                "prompts": column.prompts,
                 "surprise": surprise,
                 "sortable": any(value is not None for value in surprise),
             }
         )
-    return {"columns": columns, "shown": shown, "rows": part["rows"]}
+    return {"columns": columns, "shown": shown, "rows": part.rows}
 
 
-_KIND = {"teacher": "teacher", "distilled": "student"}
+def _name(candidate: Candidate) -> str:
+    kind = _KINDS.get(candidate.role)
+    return f"{kind}, {candidate.label}" if kind else {"direct": "direct student"}.get(candidate.role, candidate.label)
 
 
-def _against(cast: Cast, part: Mapping[str, Any]) -> int:
-    wanted = cast.recommended or next(iter(cast.direct), None)
-    if wanted:
-        for place, one in enumerate(part["students"]):
-            if one["training"] == wanted.role and one["selectivity"] == wanted.selectivity:
-                return place
-    return 0
+def _against(candidates: Candidates, part: Samples) -> Candidate:
+    students = part.surprise_of_reference
+    wanted = candidates.recommended.candidate if candidates.recommended else DIRECT
+    return wanted if wanted in students else next(iter(students))

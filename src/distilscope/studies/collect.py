@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Int
 
-from distilscope.evaluation import recall_only
+from distilscope.evaluation.documents import record_of
 from distilscope.evaluation.estimate import NOT_AVAILABLE, Estimate
-from distilscope.evaluation.frontier import frontier_document
+from distilscope.evaluation.frontier import study_frontier
 from distilscope.evaluation.matched_entropy import matched_entropy
 from distilscope.evaluation.precision_recall import PrecisionRecall, compare, expectation
-from distilscope.evaluation.recall_only import recall_alone
-from distilscope.evaluation.recommendation import recommendation_document
-from distilscope.evaluation.results_file import SCHEMA_VERSION
-from distilscope.evaluation.trade_off import sweep_document, trade_off
+from distilscope.evaluation.recall_only import NO_RECOMMENDATION, NO_TRADE_OFF, no_frontier, recall_alone
+from distilscope.evaluation.recommendation import study_recommendation
+from distilscope.evaluation.results import (
+    Checkpoint,
+    Control,
+    GroundTruth,
+    Results,
+    Sides,
+    Sources,
+    Student,
+    Teacher,
+    TradeOff,
+)
+from distilscope.evaluation.trade_off import sweep, trade_off
 from distilscope.lm.sequences import Sequences
 from distilscope.pipeline.step import Step
 from distilscope.pipeline.store import Store
 from distilscope.studies.artifacts import read_draws, read_other_scores, read_own_scores
-from distilscope.studies.config import SamplingParameters
 from distilscope.studies.gated_scores import Tally
 from distilscope.studies.study import Measured, Study
+
+S = TypeVar("S", bound=Student)
 
 
 @dataclass(frozen=True)
@@ -37,10 +49,9 @@ class Lengths:
     vocabulary: int
 
 
-def collect(study: Study, store: Store) -> dict[str, Any]:
-    """The document of results.json: no time, path, host or engine in it. Raises GateError where a gate does not
-    pass."""
-    return _Collector(study, store).document()
+def collect(study: Study, store: Store) -> Results:
+    """The study's results: no time, path, host or engine in them. Raises GateError where a gate does not pass."""
+    return _Collector(study, store).results()
 
 
 class _Collector:
@@ -54,111 +65,98 @@ class _Collector:
         self.reference = self._reference(first) if self.dtype else None
         self.reference_check: float | str = self.reference.z() if self.reference else "not available"
 
-    def document(self) -> dict[str, Any]:
-        config, truth = self.study.config, self.study.config.ground_truth
-        teachers = [self._teacher(measured) for measured in self.study.teachers]
-        students = [self._student(measured) for measured in self.study.students]
-        base = [student for student in students if not student["variant"]]
-        controls = [
-            {
-                "evaluation_selectivity": one.evaluation,
-                "evaluation_temperature": _temperature(one.evaluation),
-                **self._student(one),
-            }
-            for one in self.study.controls
-        ]
-        entropy, both = NOT_AVAILABLE, recall_only.documents(config.seeds)
-        if self.reference:
-            own = self.reference.scored().own
-            entropy = self.reference.alone().entropy
-            both = {
-                "frontier": frontier_document({"students": base, "controls": controls}, own),
-                "matched_entropy": matched_entropy({"teacher": teachers, "students": base}),
-                "recommendation": recommendation_document({"students": base}),
-            }
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "recipe": config.recipe,
-            "unit": "nats per sequence",
-            "sources": self.study.sources,
-            "ground_truth": {
-                "reference": truth.name,
-                "description": truth.about,
-                "vocabulary": self.test.vocabulary,
-                "dtype": self.dtype,
-                "prompt": None if truth.prompts or self.study.sources["prompts"]["number"] > 1 else truth.prompt,
-                "prompts": self.study.sources["prompts"]["number"],
-                "horizon": truth.horizon,
-                "num_train": truth.num_train,
-                "num_validation": truth.num_validation,
-                "num_eval": truth.num_eval,
-                "entropy": entropy.as_json(),
-                "mean_length": Estimate.of(self.test.lengths).as_json(),
-                "ended": float(self.test.ended.mean()),
-                "sampler_check": self.reference_check,
-            },
-            "temperatures": list(config.temperatures),
-            "evaluation_temperature": config.evaluation_temperature,
-            "seeds": config.seeds,
-            "num_distill": config.distil_draws,
-            "teacher": teachers,
-            "students": students,
-            "controls": controls,
-            "trade_off": self._trade_off(base),
-            "sweep": sweep_document(students, self._trade_off),
-            **both,
-        }
+    def results(self) -> Results:
+        config = self.study.config
+        teachers = tuple(self._teacher(measured) for measured in self.study.teachers)
+        students = tuple(self._student(measured) for measured in self.study.students)
+        controls = tuple(self._control(measured) for measured in self.study.controls)
+        own = [student for student in students if not student.candidate.swept]
+        log_p = self.reference.scored().own if self.reference else None
+        return Results(
+            recipe=config.recipe,
+            unit="nats per sequence",
+            sources=record_of(self.study.sources, Sources),
+            ground_truth=self._ground_truth(),
+            temperatures=tuple(config.temperatures),
+            evaluation_temperature=config.evaluation_temperature,
+            seeds=config.seeds,
+            num_distill=config.distil_draws,
+            teacher=teachers,
+            students=students,
+            controls=controls,
+            trade_off=self._trade_off(own),
+            sweep=sweep(students, self._trade_off),
+            frontier=no_frontier(config.seeds) if log_p is None else study_frontier(own, controls, log_p),
+            matched_entropy=() if log_p is None else matched_entropy(teachers, own),
+            recommendation=NO_RECOMMENDATION if log_p is None else study_recommendation(own),
+        )
 
-    def _teacher(self, measured: Measured) -> dict[str, Any]:
+    def _ground_truth(self) -> GroundTruth:
+        truth, prompts = self.study.config.ground_truth, self.study.sources["prompts"]["number"]
+        return GroundTruth(
+            reference=truth.name,
+            description=truth.about,
+            vocabulary=self.test.vocabulary,
+            dtype=self.dtype,
+            prompt=None if truth.prompts or prompts > 1 else truth.prompt,
+            prompts=prompts,
+            horizon=truth.horizon,
+            num_train=truth.num_train,
+            num_validation=truth.num_validation,
+            num_eval=truth.num_eval,
+            entropy=self.reference.alone().entropy if self.reference else NOT_AVAILABLE,
+            mean_length=Estimate.of(self.test.lengths),
+            ended=float(self.test.ended.mean()),
+            sampler_check=self.reference_check,
+        )
+
+    def _teacher(self, measured: Measured) -> Teacher:
         estimates, draws, z = self._compare(measured)
-        return {
-            "selectivity": measured.setting,
-            "temperature": _temperature(measured.setting),
-            "seed": measured.seed,
-            "entropy": estimates.candidate_entropy.as_json(),
-            "precision": estimates.precision.as_json(),
-            "recall": estimates.recall.as_json(),
-            "mean_length": Estimate.of(draws.lengths).as_json(),
-            "sampler_check": z,
-            "checkpoint": self._training(measured.model),
-        }
+        return Teacher(
+            selectivity=measured.drawn_at,
+            temperature=measured.drawn_at.temperature,
+            seed=measured.seed,
+            entropy=estimates.candidate_entropy,
+            precision=estimates.precision,
+            recall=estimates.recall,
+            mean_length=Estimate.of(draws.lengths),
+            sampler_check=z,
+            checkpoint=self._checkpoint(measured.model),
+        )
 
-    def _student(self, measured: Measured) -> dict[str, Any]:
+    def _student(self, measured: Measured) -> Student:
+        return self._of_student(measured, Student)
+
+    def _control(self, measured: Measured) -> Control:
+        at = measured.drawn_at
+        return self._of_student(
+            measured, partial(Control, evaluation_selectivity=at, evaluation_temperature=at.temperature)
+        )
+
+    def _of_student(self, measured: Measured, record: Callable[..., S]) -> S:
         estimates, draws, z = self._compare(measured)
-        return {
-            "training": measured.training,
-            "selectivity": measured.setting,
-            "temperature": _temperature(measured.setting),
-            "seed": measured.seed,
-            "variant": self._variant(measured),
-            **estimates.as_json(),
-            "mean_length": {
-                "reference": Estimate.of(self.test.lengths).as_json(),
-                "candidate": Estimate.of(draws.lengths).as_json(),
-            },
-            "ended": {"reference": float(self.test.ended.mean()), "candidate": float(draws.ended.mean())},
-            "sampler_check": {"reference": self.reference_check, "candidate": z},
-            "checkpoint": self._training(measured.model),
-        }
-
-    def _variant(self, measured: Measured) -> dict[str, int]:
-        """What of the student's size and |D'| differs from the study's own; empty for most."""
-        variant, config = measured.variant, self.study.config
-        assert variant is not None
-        changed: dict[str, int] = {}
-        if variant.size != config.student.size:
-            changed |= {"hidden_size": variant.size.hidden_size, "layers": variant.size.layers}
-        if variant.num_distill != config.distil_draws:
-            changed |= {"num_distill": variant.num_distill}
-        return changed
+        candidate = measured.candidate
+        return record(
+            training="distilled" if candidate.role == "distilled" else "direct",
+            selectivity=candidate.setting,
+            temperature=candidate.setting.temperature if candidate.setting else None,
+            seed=measured.seed,
+            variant=candidate.variant,
+            **estimates.quantities(),
+            mean_length=Sides(reference=Estimate.of(self.test.lengths), candidate=Estimate.of(draws.lengths)),
+            ended=Sides(reference=float(self.test.ended.mean()), candidate=float(draws.ended.mean())),
+            sampler_check=Sides(reference=self.reference_check, candidate=z),
+            checkpoint=self._checkpoint(measured.model),
+        )
 
     def _compare(self, measured: Measured) -> tuple[PrecisionRecall, Tally, float | str]:
-        whose = (
-            f"the {measured.training} model ({_named(measured.setting)}, seed {measured.seed}) drawn at "
-            f"{_named(measured.evaluation)}"
+        candidate = self._tally(
+            measured.draws,
+            measured.scores,
+            self.study.place_of_reference if self.reference else None,
+            dtype=measured.dtype,
+            whose=_whose(measured),
         )
-        index = 0 if self.reference else None
-        candidate = self._tally(measured.draws, measured.scores, index, dtype=measured.dtype, whose=whose)
         z = candidate.z()
         if self.reference is None:
             return (
@@ -171,17 +169,23 @@ class _Collector:
     def _reference(self, measured: Measured) -> Tally:
         """p*'s test draws under p* and under a candidate."""
         assert self.dtype is not None
-        return self._tally(self.study.test, measured.of_reference, measured.index, dtype=self.dtype, whose="p*")
+        return self._tally(self.study.test, measured.of_reference, measured.place_among, dtype=self.dtype, whose="p*")
 
     def _tally(
-        self, draws: Sequence[Step], scores: Sequence[Step], index: int | None, *, dtype: str, whose: str
+        self,
+        draws: Sequence[Step],
+        scores: Sequence[Step],
+        place: Callable[[Step], int] | None,
+        *,
+        dtype: str,
+        whose: str,
     ) -> Tally:
-        """Draws that were scored, tile by tile, through both gates; `index` names the other side among those they were
-        scored by."""
+        """Draws that were scored, tile by tile, through both gates; `place` finds the other side among those that a
+        tile was scored by."""
         tally = Tally(dtype=dtype, whose=whose, clustered=self.clustered)
         for drawn, scored in zip(draws, scores, strict=False):  # of D' only the first tiles are scored
             folder = self._sound(scored)
-            other = None if index is None else read_other_scores(folder, index)
+            other = None if place is None else read_other_scores(folder, place(scored))
             tally.add(self._tile(drawn, scored.config["first"]), read_own_scores(folder), other)
         return tally
 
@@ -190,7 +194,8 @@ class _Collector:
         totals, prompt_of = [], []
         for drawn, scored in zip(self.study.test, measured.of_reference, strict=True):
             tile = self._tile(drawn, scored.config["first"])
-            totals.append(tile.sum_per_sequence(read_other_scores(self._sound(scored), measured.index).log_prob))
+            scores = read_other_scores(self._sound(scored), measured.place_among(scored))
+            totals.append(tile.sum_per_sequence(scores.log_prob))
             prompt_of.append(tile.prompt_of)
         return expectation(np.concatenate(totals), clusters=np.concatenate(prompt_of) if self.clustered else None)
 
@@ -209,40 +214,34 @@ class _Collector:
         lengths, ended = (np.concatenate([getattr(tile, name) for tile in tiles]) for name in ("lengths", "ended"))
         return Lengths(lengths, ended, tiles[0].vocabulary)
 
-    def _training(self, model: Step) -> dict[str, Any] | None:
+    def _checkpoint(self, model: Step) -> Checkpoint | None:
         """None for a model that was not trained."""
         counts = self.store.manifest(model)["counts"]
         if "chosen_step" not in counts:
             return None
-        return {"step": counts["chosen_step"], "held_out_loss": counts["held_out_loss"], "tokens": counts["tokens"]}
+        return Checkpoint(step=counts["chosen_step"], held_out_loss=counts["held_out_loss"], tokens=counts["tokens"])
 
-    def _trade_off(self, students: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def _trade_off(self, students: Sequence[Student]) -> TradeOff:
         if self.reference is None:
-            return asdict(recall_only.NO_TRADE_OFF)
-        temperatures = self.study.config.temperatures
+            return NO_TRADE_OFF
+        temperatures, seeds = self.study.config.temperatures, range(self.study.config.seeds)
+        found = {(one.seed, one.temperature): one for one in students if one.training == "distilled"}
 
-        def table(name: str) -> np.ndarray:
-            found = {(s["seed"], s["temperature"]): s[name]["mean"] for s in students if s["training"] == "distilled"}
-            rows = [[found[seed, tau] for tau in temperatures] for seed in range(self.study.config.seeds)]
+        def table(quantity: Callable[[Student], Estimate]) -> np.ndarray:
+            rows = [[quantity(found[seed, tau]).mean for tau in temperatures] for seed in seeds]
             return np.array(rows, dtype=np.float64)  # an infinite estimate (None) becomes NaN
 
-        verdict = trade_off(
+        return trade_off(
             temperatures=temperatures,
-            precision=table("precision"),
-            recall=table("recall"),
-            kl=table("kl_candidate_reference"),
+            precision=table(lambda one: one.precision),
+            recall=table(lambda one: one.recall),
+            kl=table(lambda one: one.kl_candidate_reference),
         )
-        return asdict(verdict)
 
 
-def _temperature(setting: SamplingParameters | None) -> float | int | None:
-    """Where the setting is a temperature and nothing else."""
-    return setting["temperature"] if setting and set(setting) == {"temperature"} else None
-
-
-def _named(setting: SamplingParameters | None) -> str:
-    return (
-        "direct"
-        if setting is None
-        else ", ".join(f"{name.replace('_', '-')} {value:g}" for name, value in setting.items())
-    )
+def _whose(measured: Measured) -> str:
+    """Whose draws these are, as a gate's message names them."""
+    candidate = measured.candidate
+    training = "direct" if candidate.role == "control" else candidate.role
+    learnt = candidate.setting.phrase if candidate.setting else training
+    return f"the {training} model ({learnt}, seed {measured.seed}) drawn at {measured.drawn_at.phrase}"

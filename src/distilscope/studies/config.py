@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distilscope.errors import UsageError
+from distilscope.evaluation.candidates import SamplingParameters
 from distilscope.lm.dtypes import require_dtype
 from distilscope.lm.models.llama_config import LlamaConfig
 from distilscope.lm.training.config import Training
@@ -166,10 +166,6 @@ class GroundTruth:
 SCRATCH = "scratch:"
 
 
-SamplingParameters = Mapping[str, float | int]
-"""A selectivity by its sampling options, as `from_parameters` takes it."""
-
-
 @dataclass(frozen=True)
 class Learner:
     """A model that is trained: the teacher p' or a student p''."""
@@ -211,17 +207,12 @@ class Teacher(Learner):
 
 
 def _parameters(text: str) -> SamplingParameters:
-    sampling: dict[str, float | int] = {}
-    for part in text.split(","):
-        name, _, value = part.partition("=")
-        name = name.strip().replace("-", "_")
-        try:
-            sampling[name] = int(value) if name == "top_k" else float(value)
-        except ValueError:
-            raise UsageError(
-                f"teacher.selectivity has {text!r}, but each setting is written name=number, such as top_k=50 or "
-                "top_p=0.9"
-            ) from None
+    try:
+        sampling = SamplingParameters.parse(text)
+    except ValueError:
+        raise UsageError(
+            f"teacher.selectivity has {text!r}, but each setting is written name=number, such as top_k=50 or top_p=0.9"
+        ) from None
     from_parameters(sampling)
     return sampling
 
@@ -291,7 +282,7 @@ class Distillation:
             Temperature(temperature)
         if len(set(self.temperatures)) < len(self.temperatures):
             raise UsageError(f"temperatures {' '.join(map(str, self.temperatures))} name one twice; give each once")
-        if len({tuple(sorted(sampling.items())) for sampling in self.settings}) < len(self.settings):
+        if len(set(self.settings)) < len(self.settings):
             raise UsageError(
                 f"teacher.selectivity {' '.join(self.teacher.selectivity)} repeats a setting; give each once"
             )
@@ -327,4 +318,4 @@ class Distillation:
     @property
     def settings(self) -> tuple[SamplingParameters, ...]:
         """The teacher's, when it makes D': the temperatures, then the other settings."""
-        return (*({"temperature": tau} for tau in self.temperatures), *self.teacher.settings)
+        return (*(SamplingParameters({"temperature": tau}) for tau in self.temperatures), *self.teacher.settings)

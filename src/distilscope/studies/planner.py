@@ -15,10 +15,11 @@ from typing import Any
 
 from distilscope.distribution import Key
 from distilscope.errors import UsageError
+from distilscope.evaluation.candidates import Candidate, SamplingParameters, Variant
 from distilscope.lm.dtypes import AutoDtypes
 from distilscope.lm.models.llama_config import LlamaConfig
 from distilscope.pipeline.step import Needs, Step
-from distilscope.studies.config import SEEDED, Distillation, Learner, SamplingParameters
+from distilscope.studies.config import SEEDED, Distillation, Learner, Size
 from distilscope.studies.costs import Cost
 from distilscope.studies.inputs import Source, Sources
 from distilscope.studies.steps.completions import DATA
@@ -28,7 +29,7 @@ from distilscope.studies.steps.prompts import PROMPTS
 from distilscope.studies.steps.registry import StepKind
 from distilscope.studies.steps.score import SCORES
 from distilscope.studies.steps.train import TRAINING
-from distilscope.studies.study import Measured, Study, Variant
+from distilscope.studies.study import PLAIN, Measured, Study
 
 
 def plan(config: Distillation, sources: Sources, *, auto: AutoDtypes | None = None) -> Study:
@@ -92,15 +93,14 @@ def asks_for_auto(config: Distillation) -> bool:
 
 
 @dataclass(frozen=True)
-class _Candidate:
-    """Someone whose draws are scored, before it is known where p*'s draws are scored by it."""
+class _Drawn:
+    """A candidate's draws, before it is known which step scores p*'s draws by it."""
 
+    candidate: Candidate
+    drawn_at: SamplingParameters
     seed: int
     role: str
-    training: str
-    setting: SamplingParameters | None
-    evaluation: SamplingParameters
-    variant: Variant | None
+    """Whose architecture and dtype: `teacher` or `student`."""
     model: Step
     draws: tuple[Step, ...]
     number: int
@@ -110,7 +110,6 @@ class _Planner:
     def __init__(self, config: Distillation, sources: Sources) -> None:
         self.config, self.sources, truth = config, sources, config.ground_truth
         known = sources.tokenizer.architecture
-        self.base = Variant(config.student.size, config.distil_draws)
         self.vocabulary = truth.vocabulary or (
             257 if truth.reference == SEEDED else known.vocab_size if known else 49152
         )
@@ -153,8 +152,8 @@ class _Planner:
             for i in range(0, len(candidates), together)
             for one in self.scored(list(chain(*candidates[i : i + together])))
         ]
-        students = [one for one in measured if one.training != "teacher"]
-        at_evaluation, base = {"temperature": self.config.evaluation_temperature}, self.base
+        students = [one for one in measured if one.candidate.role != "teacher"]
+        direct = [one for one in students if one.candidate.role in ("direct", "control") and not one.candidate.swept]
         return Study(
             config=self.config,
             ground_truth=self.truth,
@@ -162,13 +161,9 @@ class _Planner:
             data=data,
             validation=self.validation,
             test=self.test,
-            teachers=tuple(one for one in measured if one.training == "teacher"),
-            students=tuple(one for one in students if one.evaluation == at_evaluation),
-            controls=tuple(
-                one
-                for one in students
-                if one.training == "direct" and one.variant == base and one.evaluation in self.config.settings
-            ),
+            teachers=tuple(one for one in measured if one.candidate.role == "teacher"),
+            students=tuple(one for one in students if one.drawn_at == self.evaluated_at),
+            controls=tuple(one for one in direct if one.drawn_at in self.config.settings),
             costs=self.costs,
             parameters={role: architecture.parameters for role, architecture in self.architecture.items()},
             sources=self.sources.as_json(),
@@ -178,7 +173,7 @@ class _Planner:
         """p*'s own draws of that name, or as many rows of the shuffled data after the first `after`."""
         key = Key(0, ("ground truth",))
         if self.truth is not None:
-            return self.draw("ground_truth", self.truth, key.child(name), {"temperature": 1.0}, number, f"draw {what}")
+            return self.draw("ground_truth", self.truth, key.child(name), PLAIN, number, f"draw {what}")
         file, horizon, tiles = self.sources.data, self.config.ground_truth.horizon, []
         assert file is not None
         local = {
@@ -202,54 +197,57 @@ class _Planner:
             tiles.append(self.step(DATA, what_rows, inputs, f"read {what}", cost, local=local))
         return tuple(tiles)
 
-    def candidates(self, seed: int, data: tuple[Step, ...]) -> list[_Candidate]:
+    @property
+    def evaluated_at(self) -> SamplingParameters:
+        """What students are drawn at, controls apart."""
+        return SamplingParameters({"temperature": self.config.evaluation_temperature})
+
+    def candidates(self, seed: int, data: tuple[Step, ...]) -> list[_Drawn]:
         """Every candidate of a seed."""
         config, key = self.config, Key(seed)
-        base = self.base
-        sizes = [replace(base, size=config.student.size.scaled(text)) for text in config.sweep.student_sizes]
-        amounts = [replace(base, num_distill=number) for number in config.sweep.num_distill]
-        teacher = self.learner(
-            "teacher", config.teacher.size, data, config.ground_truth.num_train, key.child("teacher"), "train teachers"
-        )
-        found: list[_Candidate] = []
-        for variant in (base, *sizes):
-            model = self.student(variant.size, data, config.ground_truth.num_train, key)
-            found.append(
-                self.evaluated("direct", None, {"temperature": config.evaluation_temperature}, variant, model, seed)
-            )
-            if variant == base:  # the mandatory control
-                others = [sampling for sampling in config.settings if sampling != found[-1].evaluation]
-                found += [self.evaluated("direct", None, sampling, variant, model, seed) for sampling in others]
+        amount, learnt = config.distil_draws, config.ground_truth.num_train
+        sizes = [config.student.size, *(config.student.size.scaled(text) for text in config.sweep.student_sizes)]
+        teacher = self.learner("teacher", config.teacher.size, data, learnt, key.child("teacher"), "train teachers")
+        found: list[_Drawn] = []
+        for size in sizes:
+            model, variant = self.student(size, data, learnt, key), self.variant(size, amount)
+            found.append(self.evaluated(Candidate("direct", variant=variant), self.evaluated_at, model, seed))
+            if size == config.student.size:  # the mandatory control
+                others = [sampling for sampling in config.settings if sampling != self.evaluated_at]
+                found += [
+                    self.evaluated(Candidate("control", evaluation=sampling), sampling, model, seed)
+                    for sampling in others
+                ]
         for sampling in config.settings:
-            distilled = self.draw("teacher", teacher, key.child("distil"), sampling, config.distil_draws, "draw D'")
-            number = min(config.num_teacher_eval, config.distil_draws)
-            found.append(_Candidate(seed, "teacher", "teacher", sampling, sampling, None, teacher, distilled, number))
-            for variant in (base, *sizes, *amounts):
-                model = self.student(variant.size, distilled, variant.num_distill, key)
-                found.append(
-                    self.evaluated(
-                        "distilled", sampling, {"temperature": config.evaluation_temperature}, variant, model, seed
-                    )
-                )
+            distilled = self.draw("teacher", teacher, key.child("distil"), sampling, amount, "draw D'")
+            number = min(config.num_teacher_eval, amount)
+            found.append(_Drawn(Candidate("teacher", sampling), sampling, seed, "teacher", teacher, distilled, number))
+            whose = [(size, amount) for size in sizes]
+            whose += [(config.student.size, fewer) for fewer in config.sweep.num_distill]
+            for size, sequences in whose:
+                model = self.student(size, distilled, sequences, key)
+                candidate = Candidate("distilled", sampling, variant=self.variant(size, sequences))
+                found.append(self.evaluated(candidate, self.evaluated_at, model, seed))
         return found
 
-    def student(self, size: Any, data: tuple[Step, ...], number: int, key: Key) -> Step:
+    def variant(self, size: Size, num_distill: int) -> Variant:
+        """What of a student's size and |D'| differs from the study's own."""
+        own = self.config.student.size
+        return Variant(
+            hidden_size=None if size == own else size.hidden_size,
+            layers=None if size == own else size.layers,
+            num_distill=None if num_distill == self.config.distil_draws else num_distill,
+        )
+
+    def student(self, size: Size, data: tuple[Step, ...], number: int, key: Key) -> Step:
         return self.learner("student", size, data, number, key.child("student"), "train students")
 
-    def evaluated(
-        self,
-        training: str,
-        setting: SamplingParameters | None,
-        at: SamplingParameters,
-        variant: Variant,
-        model: Step,
-        seed: int,
-    ) -> _Candidate:
+    def evaluated(self, candidate: Candidate, drawn_at: SamplingParameters, model: Step, seed: int) -> _Drawn:
         number = self.config.ground_truth.num_eval
-        draws = self.draw("student", model, Key(seed).child("evaluate"), at, number, "draw students")
-        return _Candidate(seed, "student", training, setting, at, variant, model, draws, number)
+        draws = self.draw("student", model, Key(seed).child("evaluate"), drawn_at, number, "draw students")
+        return _Drawn(candidate, drawn_at, seed, "student", model, draws, number)
 
-    def seeds_at_once(self, of_a_seed: Sequence[_Candidate]) -> int:
+    def seeds_at_once(self, of_a_seed: Sequence[_Drawn]) -> int:
         """How many seeds share p*'s pass over its test draws: as many as together take no more FLOPs than it does.
 
         A step holds all its models in memory, and is done again when a seed joins it.
@@ -260,36 +258,31 @@ class _Planner:
         candidates = sum(architecture.flops_per_token for architecture in models.values())
         return max(1, int(self.architecture["ground_truth"].flops_per_token / candidates))
 
-    def scored(self, found: Sequence[_Candidate]) -> list[Measured]:
+    def scored(self, found: Sequence[_Drawn]) -> list[Measured]:
         """One pass over p*'s test draws scores them by all these candidates."""
         by_model: dict[Step, tuple[str, list[SamplingParameters]]] = {}
         for one in found:
             _, settings = by_model.setdefault(one.model, (one.role, []))
-            if one.evaluation not in settings:
-                settings.append(one.evaluation)
+            if one.drawn_at not in settings:
+                settings.append(one.drawn_at)
         others = [(role, model, settings) for model, (role, settings) in by_model.items()]
-        places = [(model, sampling) for _, model, settings in others for sampling in settings]
-        plain: SamplingParameters = {"temperature": 1.0}
         number = self.config.ground_truth.num_eval
-        truth = None if self.truth is None else ("ground_truth", self.truth, plain)
+        truth = None if self.truth is None else ("ground_truth", self.truth, PLAIN)
         of_reference = self.score(truth, self.test, number, others, "score p*'s draws" if truth else "score the data")
-        reference = [(truth[0], truth[1], [plain])] if truth else []
+        reference = [(truth[0], truth[1], [PLAIN])] if truth else []
         return [
             Measured(
-                training=one.training,
-                setting=one.setting,
-                evaluation=one.evaluation,
+                candidate=one.candidate,
+                drawn_at=one.drawn_at,
                 seed=one.seed,
-                variant=one.variant,
                 model=one.model,
                 dtype=self.dtypes[one.role],
                 draws=one.draws,
                 number=one.number,
                 scores=self.score(
-                    (one.role, one.model, one.evaluation), one.draws, one.number, reference, f"score {one.role}s' draws"
+                    (one.role, one.model, one.drawn_at), one.draws, one.number, reference, f"score {one.role}s' draws"
                 ),
                 of_reference=of_reference,
-                index=places.index((one.model, one.evaluation)),
             )
             for one in found
         ]

@@ -16,7 +16,10 @@ from typing import Any
 import yaml
 
 from distilscope.errors import UsageError, one_line, unknown_name
-from distilscope.evaluation.results_file import read_results
+from distilscope.evaluation.documents import document_of
+from distilscope.evaluation.results import Results
+from distilscope.evaluation.results_file import RESULTS, RUN, read_results
+from distilscope.evaluation.run_record import Machine, RunRecord, Stage
 from distilscope.lm.dtypes import AutoDtypes
 from distilscope.pipeline.execute import Record, execute
 from distilscope.pipeline.progress import Silence, Watcher
@@ -65,6 +68,30 @@ def run(
     written. Raises UsageError for a bad setting, GateError where a check before a number fails, DistilscopeError where
     the machine does.
     """
+    return document_of(
+        run_study(
+            recipe,
+            output_dir=output_dir,
+            engine=engine,
+            ray_address=ray_address,
+            workers=workers,
+            watch=watch,
+            repair=repair,
+        )
+    )
+
+
+def run_study(
+    recipe: Distillation | str,
+    *,
+    output_dir: str | Path | None = None,
+    engine: str = "local",
+    ray_address: str | None = None,
+    workers: int | None = None,
+    watch: Watcher | None = None,
+    repair: bool = False,
+) -> Results:
+    """As `run`, but the results as a record."""
     from distilscope.report.figures.files import write_study_figure
 
     require_engine(engine, ray_address, workers)
@@ -88,10 +115,10 @@ def run(
         write_whole(
             folder / "config.yaml", yaml.safe_dump(as_settings(study.config), sort_keys=False, allow_unicode=True)
         )
-        write_whole(folder / "results.json", as_json(results))
-        if records or not (folder / "run.json").exists():
+        write_whole(folder / RESULTS, as_json(document_of(results)))
+        if records or not (folder / RUN).exists():
             where = {"engine": engine, "ray_address": ray_address, "workers": tasks.slots if tasks else number}
-            write_whole(folder / "run.json", as_json(_about(config, records, began, where)))
+            write_whole(folder / RUN, as_json(document_of(_about(config, records, began, where))))
         write_study_figure(results, folder)
     return results
 
@@ -156,10 +183,10 @@ def recorded(folder: Path) -> Study:
         replace(study_recipe(name if name in STUDIES else "tiny"), recipe=name), settings
     )  # config.yaml holds every setting
     try:
-        sources = Sources.from_json(results["sources"])
+        sources = Sources.from_json(document_of(results.sources))
     except (KeyError, TypeError) as error:
         raise UsageError(
-            f"{folder / 'results.json'} cannot be read (its sources lack {one_line(error)}); run the study again"
+            f"{folder / RESULTS} cannot be read (its sources lack {one_line(error)}); run the study again"
         ) from None
     return plan(config, sources)
 
@@ -169,7 +196,7 @@ def examine(folder: Path) -> Soundness:
     run."""
     store = Store(store_folder(folder))
     note = kept_run(store, folder)
-    if note and not (folder / "results.json").exists():
+    if note and not (folder / RESULTS).exists():
         return examined(store, note.artifacts, finished=False)
     needs = names(recorded(folder).targets)
     if (
@@ -183,26 +210,29 @@ def as_json(document: Mapping[str, Any]) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _about(config: Distillation, records: list[Record], began: float, where: Mapping[str, Any]) -> dict[str, Any]:
+def _about(config: Distillation, records: list[Record], began: float, where: Mapping[str, Any]) -> RunRecord:
     """What results.json must not hold: times, command, engine, machine, versions."""
     from importlib.metadata import version
 
-    stages: dict[str, dict[str, float]] = {}
+    by_stage: dict[str, list[Record]] = {}
     for record in records:
-        stage = stages.setdefault(record.stage, {"steps": 0, "worker_seconds": 0.0, "tokens": 0})
-        stage["steps"] += 1
-        stage["worker_seconds"] += record.seconds
-        stage["tokens"] += record.tokens
-    return {
-        "schema_version": 1,
-        "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
-        "seconds": time.time() - began,
-        "command": [redacted(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])],
+        by_stage.setdefault(record.stage, []).append(record)
+    return RunRecord(
+        began=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
+        seconds=time.time() - began,
+        command=tuple(redacted(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])),
         **where,
-        "resources": asdict(config.resources),
-        "reference": config.ground_truth.reference or config.ground_truth.draws,
-        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": cores()},
-        "versions": {name: version(name) for name in ("distilscope", "torch", "numpy", "transformers", "safetensors")}
+        resources=asdict(config.resources),
+        reference=config.ground_truth.reference or config.ground_truth.draws,
+        machine=Machine(system=platform.platform(), processor=platform.machine(), cores=cores()),
+        versions={name: version(name) for name in ("distilscope", "torch", "numpy", "transformers", "safetensors")}
         | {"python": platform.python_version()},
-        "stages": stages,
-    }
+        stages={
+            stage: Stage(
+                steps=len(found),
+                worker_seconds=sum(record.seconds for record in found),
+                tokens=sum(record.tokens for record in found),
+            )
+            for stage, found in by_stage.items()
+        },
+    )

@@ -6,32 +6,42 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from distilscope.errors import DistilscopeError
+from distilscope.evaluation.candidates import Candidate, SamplingParameters
 from distilscope.pipeline.step import Step, order
-from distilscope.studies.config import Distillation, SamplingParameters, Size
+from distilscope.studies.config import Distillation
 from distilscope.studies.costs import Cost
 
+PLAIN = SamplingParameters({"temperature": 1.0})
+"""What p* is drawn and scored at."""
 
-@dataclass(frozen=True)
-class Variant:
-    """A student's capacity and how much it is trained on."""
 
-    size: Size
-    num_distill: int
+def place_among_others(scored: Step, model: Step, drawn_at: SamplingParameters) -> int:
+    """The number under which a step that scores draws keeps those of `model` at `drawn_at`, counted over the settings
+    of each of its `others`.
+
+    Read from the step itself, whose fingerprint covers it, so that no count kept elsewhere can point to another model.
+    Raises DistilscopeError where the step scores no such one.
+    """
+    place = 0
+    for i, other in enumerate(scored.config["others"]):
+        for sampling in other["selectivities"]:
+            if scored.inputs[f"other/{i}"].fingerprint == model.fingerprint and drawn_at == sampling:
+                return place
+            place += 1
+    raise DistilscopeError(
+        f"the step {scored.fingerprint[:12]} ({scored.title}) does not score by the model {model.fingerprint[:12]} at "
+        f"{drawn_at.phrase}, but the study reads such scores; run the study again"
+    )
 
 
 @dataclass(frozen=True)
 class Measured:
     """A candidate's draws and the scores that precision and recall are read from."""
 
-    training: str
-    """`teacher`, `direct` or `distilled`."""
-    setting: SamplingParameters | None
-    """The teacher's when it made D' (for a teacher: its own, when drawn from); None for a direct student."""
-    evaluation: SamplingParameters
-    """What the candidate is drawn at."""
+    candidate: Candidate
+    drawn_at: SamplingParameters
     seed: int
-    variant: Variant | None
-    """None for a teacher."""
     model: Step
     dtype: str
     draws: tuple[Step, ...]
@@ -43,8 +53,10 @@ class Measured:
     of_reference: tuple[Step, ...]
     """p*'s test draws, tile by tile, scored by p* and by every candidate of the seed, maybe of other seeds, too
     (recall)."""
-    index: int
-    """Which of those this candidate is."""
+
+    def place_among(self, scored: Step) -> int:
+        """Which of the others this candidate is in one of `of_reference`."""
+        return place_among_others(scored, self.model, self.drawn_at)
 
 
 @dataclass(frozen=True)
@@ -72,6 +84,11 @@ class Study:
 
     def measured(self) -> Iterator[Measured]:
         yield from (*self.students, *self.controls, *self.teachers)
+
+    def place_of_reference(self, scored: Step) -> int:
+        """Which of the others p* is in one of a candidate's `scores`."""
+        assert self.ground_truth is not None
+        return place_among_others(scored, self.ground_truth, PLAIN)
 
     @property
     def targets(self) -> list[Step]:

@@ -68,11 +68,11 @@ class TestTiny:
         assert json.loads((folder / "audit.json").read_text()) == results
 
     def test_mixtures_are_those_of_the_simulation(self, tiny):
-        simulated = simulate(replace(mog_paper(), betas=(100.0,), as_published=True))["as_published"]
+        simulated = simulate(replace(mog_paper(), betas=(100.0,), as_published=True)).as_published
         for mine, theirs in zip(rows(tiny[1], 1).values(), simulated, strict=True):
-            assert mine["as_published"]["mean"] == theirs["as_published"]["mean"]
-            assert mine["by_definition"]["mean"] == theirs["by_definition"]["mean"]
-            assert mine["published"] == theirs["published"]
+            assert mine["as_published"]["mean"] == theirs.as_published.mean
+            assert mine["by_definition"]["mean"] == theirs.by_definition.mean
+            assert mine["published"] == theirs.published
         assert rows(tiny[1], 1)["precision of the direct student"]["effect"]["mean"] < -3
 
     def test_text_and_back_loses_every_ending_and_changes_random_bytes(self, tiny):
@@ -100,7 +100,7 @@ class TestTiny:
         for student in laid_out.students:
             draws = read_draws({"draws/0": store.path(student.draws[0])}, "draws")
             log_p = read_other_scores(store.path(student.scores[0]), 0).log_prob.astype(np.float64)
-            found[student.training].append((log_p.sum() / len(log_p), log_p.sum() / len(draws) / constant))
+            found[student.candidate.role].append((log_p.sum() / len(log_p), log_p.sum() / len(draws) / constant))
         for training, values in found.items():
             row = rows(results, 5)[f"P of the {training} student"]
             assert row["as_published"]["mean"] == pytest.approx(np.mean([value for value, _ in values]), rel=1e-9)

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from distilscope.errors import UsageError
+from distilscope.evaluation.candidates import Candidate
+from distilscope.evaluation.documents import Note, document_of, record_of, unnoted
+from distilscope.evaluation.embedding_map import (
+    EmbedderRecord,
+    EmbeddingMap,
+    MapPoint,
+    MapSettings,
+    NeighbourGroup,
+    Neighbours,
+    NeighbourScores,
+)
 from distilscope.evaluation.estimate import t_interval
 from distilscope.evaluation.nearest_neighbours import K, neighbour_precision, neighbour_recall
-from distilscope.evaluation.results_file import MAP, MAP_SCHEMA_VERSION, read_results
+from distilscope.evaluation.results_file import MAP, read_results
 from distilscope.outputs.embedding_map.embedder import Embedder
-from distilscope.outputs.embedding_map.texts import Gathered, Speaker, gather
+from distilscope.outputs.embedding_map.texts import Gathered, Texts, gather
 from distilscope.outputs.embedding_map.umap_layout import SETTINGS, Layout, umap
 from distilscope.pipeline.store import Store
 from distilscope.report.figures.files import write_map_figure
@@ -23,91 +33,94 @@ from distilscope.system.atomic_file import write_whole
 
 NOTE = (
     "A map proves nothing: distances on it are distorted, and its clusters depend on the embedder, the settings and "
-    "the seed. "
-    "Precision and recall by nearest neighbours depend on the embedder and on how many texts there are: compare them "
-    "with each other "
-    "and with what other draws of p* score."
+    "the seed. Precision and recall by nearest neighbours depend on the embedder and on how many texts there are: "
+    "compare them with each other and with what other draws of p* score."
 )
 
 
 def draw_map(
-    run: Path, embedder: Embedder, *, per_model: int = 1000, seed: int = 0, lay_out: Layout | None = None
-) -> dict[str, Any]:
-    """Writes RUN/map.json, figure5.png and figure5.pdf, and returns the document; the same run, embedder and seed give
-    the same.
+    run: Path,
+    embedder: Embedder,
+    *,
+    per_model: int = 1000,
+    seed: int = 0,
+    lay_out: Layout | None = None,
+    note: Note = unnoted,
+) -> EmbeddingMap:
+    """Writes RUN/map.json, figure5.png and figure5.pdf, and returns the map; the same run, embedder and seed give the
+    same bytes.
 
-    `lay_out` is UMAP with the paper's settings unless given.
+    `lay_out` is UMAP with the paper's settings unless given; `note` takes what a reader of results.json should know.
     Raises UsageError for a run that is not finished or too few texts, StoreError where artifacts are gone.
     """
     if not 0 <= seed < 2**32:
         raise UsageError(f"the seed is {seed}, but must be at least 0 and below 2^32")
     lay_out = lay_out or umap()
-    results, study = read_results(run), recorded(run)
+    results, study = read_results(run, note=note), recorded(run)
     found = gather(study, Store(store_folder(run)), per_model=per_model)
-    speakers, more = [found.reference, *found.others], list(found.more)
-    texts = [text for one in (*speakers, *more) for text in one.texts]
-    vectors = embedder.embed(texts)
-    of = dict(
-        zip(
-            map(id, (*speakers, *more)),
-            np.split(vectors, np.cumsum([len(one.texts) for one in (*speakers, *more)])[:-1]),
-            strict=True,
-        )
+    shown, more = [found.reference, *found.others], found.more
+    texts = [text for one in (*shown, *more) for text in one.texts]
+    vectors = np.split(embedder.embed(texts), np.cumsum([len(one.texts) for one in (*shown, *more)])[:-1])
+    plane = lay_out(np.concatenate(vectors[: len(shown)]), seed)
+    map = EmbeddingMap(
+        recipe=results.recipe,
+        note=NOTE,
+        embedder=record_of(embedder.about(), EmbedderRecord),
+        cut_texts=embedder.too_long(texts),
+        settings=MapSettings(**SETTINGS, seed=seed, per_model=per_model),
+        neighbours=_neighbours(found, vectors),
+        points=_points(shown, plane),
     )
-    plane = lay_out(np.concatenate([of[id(one)] for one in speakers]), seed)
-    document = {
-        "schema_version": MAP_SCHEMA_VERSION,
-        "recipe": results["recipe"],
-        "note": NOTE,
-        "embedder": embedder.about(),
-        "cut_texts": embedder.too_long(texts),
-        "settings": {**SETTINGS, "seed": seed, "per_model": per_model},
-        "neighbours": _neighbours(found, of),
-        "points": _points(speakers, plane),
-    }
-    write_whole(run / MAP, as_json(document))
-    write_map_figure(document, run)
-    return document
+    write_whole(run / MAP, as_json(document_of(map)))
+    write_map_figure(map, run)
+    return map
 
 
-def _points(speakers: Sequence[Speaker], plane: Float[np.ndarray, "n 2"]) -> list[dict[str, Any]]:
-    written = [(one, text) for one in speakers for text in one.texts]
-    return [
-        {**_who(one), "seed": one.seed, "x": round(float(x), 4), "y": round(float(y), 4), "text": text}
-        for (one, text), (x, y) in zip(written, plane, strict=True)
-    ]
-
-
-def _neighbours(found: Gathered, of: dict[int, Float[np.ndarray, "n d"]]) -> dict[str, Any]:
-    """By kind of model, over the seeds; `ceiling` is p* against itself, with other draws."""
-    reference = of[id(found.reference)]
-    kinds: dict[str, list[Speaker]] = {}
-    for one in found.others:
-        kinds.setdefault(repr(_who(one)), []).append(one)
-    return {
-        "k": K,
-        "n_reference": len(reference),
-        "n_candidate": len(found.others[0].texts),
-        "groups": [_who(ones[0]) | _over_seeds(ones, reference, of) for ones in kinds.values()],
-        "ceiling": _over_seeds(found.more, reference, of) if found.more else None,
-    }
-
-
-def _over_seeds(
-    ones: Iterable[Speaker], reference: Float[np.ndarray, "n d"], of: dict[int, Float[np.ndarray, "n d"]]
-) -> dict[str, Any]:
-    pairs = [
-        (
-            neighbour_precision(candidate=of[id(one)], reference=reference),
-            neighbour_recall(candidate=of[id(one)], reference=reference),
+def _points(shown: Sequence[Texts], plane: Float[np.ndarray, "n 2"]) -> tuple[MapPoint, ...]:
+    written = [(one, text) for one in shown for text in one.texts]
+    return tuple(
+        MapPoint(
+            role=one.candidate.role,
+            selectivity=one.candidate.setting,
+            temperature=one.candidate.temperature,
+            seed=one.seed,
+            x=round(float(x), 4),
+            y=round(float(y), 4),
+            text=text,
         )
-        for one in ones
-    ]
-    precision, recall = zip(*pairs, strict=True)
-    return {"precision": t_interval(precision).as_json(), "recall": t_interval(recall).as_json()}
+        for (one, text), (x, y) in zip(written, plane, strict=True)
+    )
 
 
-def _who(one: Speaker) -> dict[str, Any]:
-    sampling = None if one.selectivity is None else dict(one.selectivity)
-    temperature = sampling["temperature"] if sampling and set(sampling) == {"temperature"} else None
-    return {"role": one.role, "selectivity": sampling, "temperature": temperature}
+def _neighbours(found: Gathered, vectors: Sequence[Float[np.ndarray, "n d"]]) -> Neighbours:
+    """`vectors` are those of the reference, of the others and of more draws of p*, in this order."""
+    reference, compared = vectors[0], vectors[1 : 1 + len(found.others)]
+    by_candidate: dict[Candidate, list[Float[np.ndarray, "n d"]]] = {}
+    for one, embedded in zip(found.others, compared, strict=True):
+        by_candidate.setdefault(one.candidate, []).append(embedded)
+    groups = []
+    for candidate, seeds in by_candidate.items():
+        scores = _over_seeds(seeds, reference)
+        groups.append(
+            NeighbourGroup(
+                role=candidate.role,
+                selectivity=candidate.setting,
+                temperature=candidate.temperature,
+                precision=scores.precision,
+                recall=scores.recall,
+            )
+        )
+    return Neighbours(
+        k=K,
+        n_reference=len(reference),
+        n_candidate=len(found.others[0].texts),
+        groups=tuple(groups),
+        ceiling=_over_seeds(vectors[1 + len(found.others) :], reference) if found.more else None,
+    )
+
+
+def _over_seeds(seeds: Sequence[Float[np.ndarray, "n d"]], reference: Float[np.ndarray, "n d"]) -> NeighbourScores:
+    return NeighbourScores(
+        precision=t_interval([neighbour_precision(candidate=one, reference=reference) for one in seeds]),
+        recall=t_interval([neighbour_recall(candidate=one, reference=reference) for one in seeds]),
+    )

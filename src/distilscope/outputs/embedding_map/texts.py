@@ -1,4 +1,4 @@
-"""Whose texts a map shows: p*, the teacher at each setting, the direct and the distilled students."""
+"""Reads the texts that a map shows: of p*, the teacher at each setting, the direct and the distilled students."""
 
 from __future__ import annotations
 
@@ -8,24 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from distilscope.errors import UsageError
+from distilscope.evaluation.candidates import Candidate
 from distilscope.evaluation.nearest_neighbours import K
 from distilscope.lm.data.detokenize import texts
 from distilscope.lm.data.tokenizer import read_tokenizer
 from distilscope.pipeline.step import Step
 from distilscope.pipeline.store import Store
 from distilscope.studies.artifacts import read_draws
-from distilscope.studies.config import SamplingParameters
 from distilscope.studies.study import Study
 
 
 @dataclass(frozen=True)
-class Speaker:
+class Texts:
     """Texts that one model wrote."""
 
-    role: str
-    """`reference` (p*), `teacher`, `distilled` or `direct`."""
-    selectivity: SamplingParameters | None
-    """The teacher's, when it was drawn or made D'; None for p* and the direct student."""
+    candidate: Candidate
     seed: int | None
     """None for p*, which all seeds share."""
     texts: tuple[str, ...]
@@ -33,19 +30,19 @@ class Speaker:
 
 @dataclass(frozen=True)
 class Gathered:
-    """Everyone that a map shows, and what is held beside them."""
+    """The texts of a map: those that it shows, and those that give p*'s own scores."""
 
-    reference: Speaker
+    reference: Texts
     """Draws of p* that no model learnt from."""
-    others: tuple[Speaker, ...]
-    """As many texts of each, so that they can be compared."""
-    more: tuple[Speaker, ...]
-    """As many again of p*'s training draws, disjoint: what a student that is p* would score; none where a run keeps too
-    few."""
+    others: tuple[Texts, ...]
+    """The same number of texts of each model and seed, so that they can be compared."""
+    more: tuple[Texts, ...]
+    """As many again of p*'s training draws, disjoint: what a student that equals p* would score. Empty where a run
+    keeps too few."""
 
 
 def gather(study: Study, store: Store, *, per_model: int) -> Gathered:
-    """`per_model` texts of each kind of model, shared by the seeds, and up to four times as many of p*, as in the
+    """`per_model` texts of each candidate, divided between its seeds, and up to four times as many of p*, as in the
     paper; fewer where a run has fewer. Students of a sweep's other sizes are left out.
 
     Raises UsageError where that leaves too few for nearest neighbours, StoreError where artifacts are gone.
@@ -59,17 +56,15 @@ def gather(study: Study, store: Store, *, per_model: int) -> Gathered:
             "neighbours need more "
             f"than {K}; ask for at least {(K + 1) * config.seeds}, of a run with as many draws"
         )
-    base = next(iter(study.students)).variant
-    measured = [*study.teachers, *(one for one in study.students if one.variant == base)]
-    others = [Speaker(one.training, one.setting, one.seed, read.texts(one.draws, 0, each)) for one in measured]
+    measured = [*study.teachers, *(one for one in study.students if not one.candidate.swept)]
+    others = [Texts(one.candidate, one.seed, read.texts(one.draws, 0, each)) for one in measured]
+    reference = Candidate("reference")
     held_out = read.texts((*study.test, *study.validation), 0, 4 * per_model)
     more = []
     if all(store.has(step) for step in study.data):  # nobody may have learnt from them
-        more = [
-            Speaker("reference", None, seed, read.texts(study.data, seed * each, each)) for seed in range(config.seeds)
-        ]
+        more = [Texts(reference, seed, read.texts(study.data, seed * each, each)) for seed in range(config.seeds)]
     whole = tuple(one for one in more if len(one.texts) == each)
-    return Gathered(Speaker("reference", None, None, held_out), tuple(others), whole)
+    return Gathered(Texts(reference, None, held_out), tuple(others), whole)
 
 
 class _Reader:
@@ -80,9 +75,9 @@ class _Reader:
         self._tokenizer = tokenizer
 
     def texts(self, tiles: Sequence[Step], first: int, number: int) -> tuple[str, ...]:
-        """`number` texts after the `first`, or as many as there are, with the prompt in front where all follow one.
+        """`number` texts after the `first`, or as many as there are, with the prompt in front where there is only one.
 
-        Several prompts say nothing about who wrote on from them, and may fill all that an embedder reads.
+        Several prompts say nothing about which model continued them, and could fill all that an embedder reads.
         """
         found: list[str] = []
         for step in tiles:

@@ -6,17 +6,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from distilscope.evaluation.candidates import SamplingParameters
 from distilscope.lm.data.tokenizer import read_tokenizer
 from distilscope.lm.models.model_folder import copy_model, read_config, stopping_ids, write_json
-from distilscope.studies.config import SamplingParameters
 
 
 def write_student(folder: Path, model: Path, *, drawn_at: SamplingParameters, horizon: int, card: str) -> None:
-    """Writes the model of an artifact: weights and tokenizer as they are, and what a run keeps elsewhere.
+    """Writes the model of an artifact: weights and tokenizer as they are, generation settings and a card.
 
-    `drawn_at` is the selectivity, and `horizon` the most tokens, at which the student was measured: they go into
-    generation_config.json, where a `generate` that is told nothing else looks. What it does not find there it takes
-    from defaults that keep 50 tokens.
+    `drawn_at` is the selectivity, and `horizon` the most tokens, at which the student was measured. They go into
+    generation_config.json, which `generate` reads; its own defaults would keep only the 50 likeliest tokens.
     """
     copy_model(model, folder)
     stopping, tokenizer = sorted(stopping_ids(model)), read_tokenizer(model)

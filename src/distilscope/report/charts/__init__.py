@@ -1,1 +1,1 @@
-"""The figures of a report: each function makes one Vega specification, with the words that stand in for it."""
+"""The charts of a report: each function makes one Vega specification, with an alternative text."""

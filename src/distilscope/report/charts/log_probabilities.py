@@ -1,17 +1,19 @@
-"""Where precision and recall come from: histograms of log-probabilities per sequence, on one axis for everyone."""
+"""Histograms of log-probabilities per sequence, on one axis for all students: where precision and recall come from."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 
-from distilscope.report.candidates import Cast, Group
+from distilscope.evaluation.results import Student
+from distilscope.report.candidates import Candidates, Group
 from distilscope.report.charts.labels import CHARACTER
-from distilscope.report.charts.style import UNIT, Chart, data, finished, panel, said, x, y
+from distilscope.report.charts.style import UNIT, Chart, data, finished, interval_text, panel, x, y
+from distilscope.report.exhibit import Histogram, LogProbabilities, StudentHistograms
 from distilscope.report.palette import css
 
 WIDTH, HEIGHT = 430, 62
@@ -21,90 +23,79 @@ COLUMNS = {
     "of_reference": ("recall", "p*'s draws under the student: their mean is R"),
 }
 
-Histogram = Mapping[str, Any]
 
-
-def log_probabilities(cast: Cast, part: Mapping[str, Any]) -> Chart:
-    """A row per kind of student; behind each, p*'s draws under p*, where there is a p* to ask."""
-    rows = _Rows(
-        part,
-        [
-            (group, found)
-            for group in (*cast.direct, *cast.distilled)
-            for found in part["groups"]
-            if _same(group, found)
-        ],
-    )
-    # Flush: the panels of a column stand exactly above each other and above the one axis, whatever is written beside
-    # them.
+def log_probabilities(candidates: Candidates, found: LogProbabilities) -> Chart:
+    """A row per student; behind each, p*'s draws under p*, unless p* is data."""
+    by_student = {one.candidate: one for one in found.groups}
+    students = [group for group in (*candidates.direct, *candidates.distilled) if group.candidate in by_student]
+    rows = _Rows(found, [(group, by_student[group.candidate]) for group in students])
+    # Flush: the panels of a column are aligned with each other and with their axis, whatever the width of their labels.
     drawn = [
-        alt.vconcat(*(rows.panel(place, column) for place in range(len(rows.groups))), spacing=8, bounds="flush")
-        for column in range(len(rows.columns))
+        alt.vconcat(*(rows.panel(place, column) for place in range(len(rows.students))), spacing=8, bounds="flush")
+        for column in rows.columns
     ]
     names = "; ".join(COLUMNS[name][1] for name in rows.columns)
-    whose = ", ".join(group.name for group, _ in rows.groups)
+    whose = ", ".join(group.candidate.name for group in students)
     return finished(
         alt.hconcat(*drawn, spacing=30),
         f"Histograms of log-probabilities per sequence, in nats, for {whose}. Columns: {names}.",
     )
 
 
-def _same(group: Group, found: Mapping[str, Any]) -> bool:
-    return found["training"] == group.role and found["selectivity"] == group.selectivity
-
-
 @dataclass(frozen=True)
 class _Rows:
-    part: Mapping[str, Any]
-    groups: list[tuple[Group, Mapping[str, Any]]]
+    found: LogProbabilities
+    students: Sequence[tuple[Group[Student], StudentHistograms]]
 
     @property
     def columns(self) -> list[str]:
-        return [name for name in COLUMNS if any(found[name] for _, found in self.groups)]
+        return [name for name in COLUMNS if any(getattr(histograms, name) for _, histograms in self.students)]
 
     @property
     def highest(self) -> float:
         """The largest share of any bin, so that areas compare between panels."""
-        shown = [self.part["reference"], *(found[name] for _, found in self.groups for name in COLUMNS)]
-        return 1.08 * max(max(one["counts"]) / one["n"] for one in shown if one)
+        every = [self.found.reference, *(getattr(one, name) for _, one in self.students for name in COLUMNS)]
+        return 1.08 * max(max(one.counts) / one.n for one in every if one)
 
-    def panel(self, place: int, column: int) -> alt.LayerChart:
-        (group, found), name = self.groups[place], self.columns[column]
-        quantity, title = COLUMNS[name]
-        low, high = self.part["edges"][0], self.part["edges"][-1]
-        under = f"log-probability, {UNIT}" if place == len(self.groups) - 1 else None
+    def panel(self, place: int, column: str) -> alt.LayerChart:
+        group, histograms = self.students[place]
+        histogram: Histogram | None = getattr(histograms, column)
+        quantity, title = COLUMNS[column]
+        low, high = self.found.edges[0], self.found.edges[-1]
+        under = f"log-probability, {UNIT}" if place == len(self.students) - 1 else None
         horizontal = x("from", (low, high), under)
         if under is None:
             horizontal = horizontal.axis(None)
-        vertical = y("share", (0.0, self.highest)).axis(self._name(group) if column == 0 else None)
+        vertical = y("share", (0.0, self.highest)).axis(self._name(group) if column == self.columns[0] else None)
         layers: list[alt.Chart] = []
-        for histogram, colour, opacity in (
-            (self.part["reference"], css("reference"), 0.16),
-            (found[name], css(group.role), 0.75),
+        for shown, colour, opacity in (
+            (self.found.reference, css("reference"), 0.16),
+            (histogram, css(group.candidate.role), 0.75),
         ):
-            if histogram:
-                bars = alt.Chart(data(_bars(self.part["edges"], histogram)))
+            if shown:
+                bars = alt.Chart(data(_bars(self.found.edges, shown)))
                 layers.append(
                     bars.mark_area(interpolate="step-after", color=colour, opacity=opacity).encode(horizontal, vertical)
                 )
         interval = group.interval(quantity)
         if interval:
-            mean = alt.Chart(data([{"from": interval.mean, "text": said(interval, 0).split(" ")[0]}]))
+            mean = alt.Chart(data([{"from": interval.mean, "text": interval_text(interval, 0).split(" ")[0]}]))
             layers.append(mean.mark_rule(strokeWidth=1.6, color=css("ink")).encode(horizontal))
             number = mean.mark_text(align="right", baseline="top", dx=-5, dy=2, fontSize=11.5)
             layers.append(number.encode(horizontal, y=alt.value(0), text="text:N"))
-        if found[name] and found[name]["infinite"]:
-            note = alt.Chart(
-                data([{"from": low, "text": f"{found[name]['infinite']} of {found[name]['n']} have probability 0"}])
+        if histogram and histogram.infinite:
+            impossible = f"{histogram.infinite} of {histogram.n} have probability 0"
+            small = alt.Chart(data([{"from": low, "text": impossible}])).mark_text(
+                align="left", baseline="top", dx=2, dy=2, fontSize=11
             )
-            small = note.mark_text(align="left", baseline="top", dx=2, dy=2, fontSize=11)
             layers.append(small.encode(horizontal, y=alt.value(0), text="text:N"))
         return panel(layers, width=WIDTH, height=HEIGHT, title=title if place == 0 else None)
 
-    def _name(self, group: Group) -> alt.Axis:
-        """Where the axis of shares would be: no reader needs its numbers, but each row needs its name."""
-        room = 10 + (CHARACTER + 0.6) * max(len(one.label) for one, _ in self.groups)
-        label = {"values": [0], "labelExpr": json.dumps(group.label, ensure_ascii=False), "labelColor": css(group.role)}
+    def _name(self, group: Group[Student]) -> alt.Axis:
+        """The row's name in place of the axis of shares, whose numbers no reader needs."""
+        who = group.candidate
+        room = 10 + (CHARACTER + 0.6) * max(len(one.candidate.label) for one, _ in self.students)
+        label = {"values": [0], "labelExpr": json.dumps(who.label, ensure_ascii=False), "labelColor": css(who.role)}
         written: dict[str, Any] = {
             "labelFontWeight": 600,
             "labelBaseline": "bottom",
@@ -116,5 +107,5 @@ class _Rows:
 
 def _bars(edges: Sequence[float], histogram: Histogram) -> list[dict[str, float]]:
     """Share of all draws per bin, so that sets of different sizes compare; the last edge closes the outline."""
-    shares = [count / histogram["n"] for count in histogram["counts"]]
+    shares = [count / histogram.n for count in histogram.counts]
     return [{"from": edge, "share": share} for edge, share in zip(edges, [*shares, 0.0], strict=True)]

@@ -1,16 +1,17 @@
-"""The map of texts: p*'s behind the teacher's and its students', at the setting that a reader chooses; every mark says
-its text."""
+"""The embedding map as scatter plots: p*'s texts behind the teacher's and its students', at a setting that the reader
+chooses; each mark's tooltip is its text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
 
+from distilscope.evaluation.candidates import Candidate
+from distilscope.evaluation.embedding_map import EmbeddingMap, MapPoint
 from distilscope.report.charts.style import Chart, data, finished, panel, span
 from distilscope.report.palette import SHAPES, css
-from distilscope.report.results_table import setting_label
 
 SIDE = 345
 
@@ -18,31 +19,28 @@ MOST = 300
 """Marks of one kind: more only hide each other, and slow a page down."""
 
 LONGEST = 160
-"""Characters of a text beside a mark."""
+"""Characters of a text in a tooltip."""
 
 NAMES = {"teacher": "teacher", "distilled": "distilled student", "direct": "direct student"}
 
 CHOICE = "setting"
-"""What a reader chooses, as the filter and the titles read it."""
+"""The Vega parameter and the column of the setting that a reader chooses."""
 
 
-def map_of_texts(map: Mapping[str, Any]) -> Chart:
-    """A panel for the teacher, for its student and for the direct student, as far as there are any; the first two show
-    one setting."""
-    groups = map["neighbours"]["groups"]
-    settings = list(
-        dict.fromkeys(setting_label(one["selectivity"]) for one in groups if one["selectivity"] is not None)
-    )
+def map_of_texts(map: EmbeddingMap) -> Chart:
+    """A panel each for the teacher, its student and the direct student, where the map has them; the first two show one
+    setting."""
+    whose = [group.candidate for group in map.neighbours.groups]
+    settings = list(dict.fromkeys(one.setting.label for one in whose if one.setting is not None))
     by_role: dict[str, list[dict[str, Any]]] = {role: [] for role in ("reference", *NAMES)}
-    for role, setting in [("reference", None), *((one["role"], one["selectivity"]) for one in groups)]:
-        found = [one for one in map["points"] if (one["role"], one["selectivity"]) == (role, setting)]
-        by_role[role] += [
-            _row(one) | ({} if setting is None else {CHOICE: setting_label(setting)}) for one in _thinned(found)
-        ]
+    for candidate in (Candidate("reference"), *whose):
+        found = [point for point in map.points if point.candidate == candidate]
+        choice = {} if candidate.setting is None else {CHOICE: candidate.setting.label}
+        by_role[candidate.role] += [_row(point) | choice for point in _thinned(found)]
     place = [
         channel(
             f"{name}:Q",
-            scale=alt.Scale(domain=list(span([one[name] for one in map["points"]], pad=0.03)), nice=False),
+            scale=alt.Scale(domain=list(span([getattr(point, name) for point in map.points], pad=0.03)), nice=False),
             axis=None,
         )
         for channel, name in ((alt.X, "x"), (alt.Y, "y"))
@@ -58,7 +56,7 @@ def map_of_texts(map: Mapping[str, Any]) -> Chart:
             title.text = alt.ExprRef(f"'{name}, ' + {CHOICE}")
         panels.append(panel([behind, marks], width=SIDE, height=SIDE, title=title))
     radios = alt.binding_radio(options=settings, name=" ") if len(settings) > 1 else alt.Undefined
-    choice = alt.param(name=CHOICE, value=next(iter(settings), ""), bind=radios)
+    chooser = alt.param(name=CHOICE, value=next(iter(settings), ""), bind=radios)
     shown, chosen = (
         ", ".join(NAMES[role] for role in NAMES if by_role[role]),
         f", at one of {', '.join(settings)}" if settings else "",
@@ -68,7 +66,7 @@ def map_of_texts(map: Mapping[str, Any]) -> Chart:
         "them, a panel each, "
         f"those of the {shown}{chosen}. The table below says how much they cover of each other."
     )
-    return finished(alt.concat(*panels, columns=len(NAMES), spacing=24).add_params(choice), words)
+    return finished(alt.concat(*panels, columns=len(NAMES), spacing=24).add_params(chooser), words)
 
 
 def _marks(
@@ -79,11 +77,11 @@ def _marks(
     return marks.encode(*place, tooltip=["text:N"])
 
 
-def _thinned(points: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """At most `MOST` of them, evenly through their order and so through the seeds."""
+def _thinned(points: Sequence[MapPoint]) -> Sequence[MapPoint]:
+    """At most `MOST` of them, evenly spaced in their order and so over the seeds."""
     return points if len(points) <= MOST else [points[at * len(points) // MOST] for at in range(MOST)]
 
 
-def _row(point: Mapping[str, Any]) -> dict[str, Any]:
-    text = point["text"]
-    return {"x": point["x"], "y": point["y"], "text": text if len(text) <= LONGEST else f"{text[:LONGEST]}…"}
+def _row(point: MapPoint) -> dict[str, Any]:
+    text = point.text if len(point.text) <= LONGEST else f"{point.text[:LONGEST]}…"
+    return {"x": point.x, "y": point.y, "text": text}

@@ -1,15 +1,16 @@
-"""Where in a sequence the loss lies: by position, of p*'s draws under the students and of the students' draws under
-p*."""
+"""Mean loss by position in the sequence: of p*'s draws under the students, and of the students' draws under p*."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import altair as alt
 
-from distilscope.report.candidates import Cast, Group
+from distilscope.evaluation.candidates import Candidate
+from distilscope.report.candidates import Candidates
 from distilscope.report.charts.style import Chart, data, finished, own, panel, span, x, y
+from distilscope.report.exhibit import Numbers, Positions
 from distilscope.report.palette import css, shade
 
 WIDTH, HEIGHT = 400, 250
@@ -20,52 +21,65 @@ PANELS = {
 }
 
 
-def positions(cast: Cast, part: Mapping[str, Any]) -> Chart:
-    groups = [
-        (group, found)
-        for group in (*cast.distilled, *cast.direct)
-        for found in part["groups"]
-        if found["training"] == group.role and found["selectivity"] == group.selectivity
-    ]
-    shown = [name for name in PANELS if any(found[name] for _, found in groups)]
+def positions(candidates: Candidates, found: Positions) -> Chart:
+    """A panel for each side whose losses are known, and a curve for each student."""
+    by_student = {one.candidate: one for one in found.groups}
+    students = [group.candidate for group in (*candidates.distilled, *candidates.direct)]
+    students = [student for student in students if student in by_student]
+    panels: list[alt.LayerChart] = []
+    for name, title in PANELS.items():
+        losses = {student: getattr(by_student[student], name) for student in students}
+        if any(losses.values()):
+            panels.append(_panel(title, losses, found.reference))
     words = (
-        f"Mean loss per token by position, in nats, for {', '.join(group.name for group, _ in groups)} and, where "
+        f"Mean loss per token by position, in nats, for {', '.join(student.name for student in students)} and, where "
         "it can be asked, p*."
     )
-    return finished(alt.hconcat(*(_panel(part, groups, name) for name in shown), spacing=70), words)
+    return finished(alt.hconcat(*panels, spacing=70), words)
 
 
-def _panel(part: Mapping[str, Any], groups: Sequence[tuple[Group, Mapping[str, Any]]], name: str) -> alt.LayerChart:
-    students = [group for group, _ in groups if group.role == "distilled"]
-    curves: list[tuple[str, str, str, list[float | None]]] = []
-    for group, found in groups:
-        if found[name]:
-            colour = shade(students.index(group), len(students)) if group.role == "distilled" else css(group.role)
-            curves.append((group.label, group.role, colour, found[name]))
-    if part["reference"]:
-        curves.append(("p*", "reference", css("reference"), part["reference"]))
+class _Point(NamedTuple):
+    """A row of the data of a panel."""
+
+    position: int
+    loss: float
+    who: str
+    colour: str
+    text: str
+
+
+def _panel(title: str, losses: dict[Candidate, Numbers | None], reference: Numbers | None) -> alt.LayerChart:
+    distilled = [student for student in losses if student.role == "distilled"]
+    curves: list[tuple[Candidate, str, Numbers]] = []
+    for student, values in losses.items():
+        if values:
+            pale = student.role == "distilled"
+            colour = shade(distilled.index(student), len(distilled)) if pale else css(student.role)
+            curves.append((student, colour, values))
+    if reference:
+        curves.append((Candidate("reference"), css("reference"), reference))
     rows = [
-        {"position": place + 1, "loss": loss, "who": label, "colour": colour, "text": f"{loss:.2f} nats"}
-        for label, _, colour, losses in curves
-        for place, loss in enumerate(losses)
+        _Point(place + 1, loss, who.label, colour, f"{loss:.2f} nats")
+        for who, colour, values in curves
+        for place, loss in enumerate(values)
         if loss is not None
     ]
-    low, high = span([row["loss"] for row in rows], pad=0.06)
-    length = max(row["position"] for row in rows)
+    low, high = span([row.loss for row in rows], pad=0.06)
+    length = max(row.position for row in rows)
     horizontal = x("position", (1.0, float(length)), "position in the sequence, tokens", tickMinStep=1)
-    vertical, colour = y("loss", (low, high), "loss, nats per token"), own(alt.Color, "colour")
-    lines = alt.Chart(data(rows)).mark_line(strokeWidth=1.6).encode(horizontal, vertical, colour, detail="who:N")
+    vertical, own_colour = y("loss", (low, high), "loss, nats per token"), own(alt.Color, "colour")
+    lines = alt.Chart(data(rows)).mark_line(strokeWidth=1.6).encode(horizontal, vertical, own_colour, detail="who:N")
     points = alt.Chart(data(rows)).mark_point(size=60, opacity=0, filled=True)
-    hover = points.encode(horizontal, vertical, colour, tooltip=["who:N", "position:Q", "text:N"])
-    ends = [(label, css(role), [row for row in rows if row["who"] == label][-1]) for label, role, _, _ in curves]
-    heights = _apart([row["loss"] for _, _, row in ends], least=14.5 / HEIGHT * (high - low))
+    hover = points.encode(horizontal, vertical, own_colour, tooltip=["who:N", "position:Q", "text:N"])
+    ends = [(who, [row for row in rows if row.who == who.label][-1]) for who, _, _ in curves]
+    heights = _apart([row.loss for _, row in ends], least=14.5 / HEIGHT * (high - low))
     texts = [
-        {"position": row["position"], "loss": at, "label": label, "colour": colour}
-        for (label, colour, row), at in zip(ends, heights, strict=True)
+        {"position": row.position, "loss": at, "label": who.label, "colour": css(who.role)}
+        for (who, row), at in zip(ends, heights, strict=True)
     ]
     names = alt.Chart(data(texts)).mark_text(align="left", dx=6, fontWeight=500, fontSize=11.5)
-    written = names.encode(horizontal, vertical, colour, text="label:N")
-    return panel([lines, hover, written], width=WIDTH, height=HEIGHT, title=PANELS[name])
+    written = names.encode(horizontal, vertical, own_colour, text="label:N")
+    return panel([lines, hover, written], width=WIDTH, height=HEIGHT, title=title)
 
 
 def _apart(values: Sequence[float], *, least: float) -> list[float]:

@@ -1,4 +1,4 @@
-"""What every figure shares: type, axes, the marks of the roles, and the way from Altair to Vega."""
+"""What every chart shares: fonts, axes, scales, data, and compilation from Altair to Vega."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, cast
 import altair as alt
 
 from distilscope.evaluation.estimate import Interval
+from distilscope.report.numbers import of_interval
 from distilscope.report.palette import css
 
 FONT = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
@@ -41,47 +42,51 @@ CONFIG: dict[str, Any] = {
 
 
 HALO: dict[str, Any] = {"stroke": css("paper"), "strokeWidth": 4, "strokeJoin": "round", "color": css("paper")}
-"""Under a text that may lie on a line."""
+"""Of a copy in the paper's colour under a text, which keeps it readable on a line."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure as Vega draws it, and what it shows in words."""
+    """A Vega specification, and what it shows in words."""
 
     spec: dict[str, Any]
     alt: str
 
 
 def finished(chart: alt.TopLevelMixin, words: str) -> Chart:
-    """Compiled to Vega here, so that a page need not carry Vega-Lite."""
+    """The chart compiled to Vega, so that a page need not carry Vega-Lite."""
     spec = chart.configure(**CONFIG).to_dict(format="vega")  # type: ignore[attr-defined]
     return Chart(spec, words)
 
 
-def data(rows: Sequence[dict[str, Any]]) -> alt.InlineData:
-    """As text, which Altair carries about in one piece; it would copy a list of records for every layer and check each
-    of them."""
+def data(rows: Sequence[Any]) -> alt.InlineData:
+    """Rows (dictionaries or named tuples) as JSON text; Altair would copy and validate a list for each layer."""
     rounded = [
-        {name: round(value, 5) if isinstance(value, float) else value for name, value in row.items()} for row in rows
+        {name: round(value, 5) if isinstance(value, float) else value for name, value in _fields(row).items()}
+        for row in rows
     ]
     return alt.InlineData(values=json.dumps(rounded, allow_nan=False), format=alt.JsonDataFormat(type="json"))
 
 
+def _fields(row: Any) -> dict[str, Any]:
+    return row if isinstance(row, dict) else row._asdict()
+
+
 def span(values: Sequence[float], *, pad: float = 0.08) -> tuple[float, float]:
-    """From the lowest to the highest with a margin on both sides, a fraction of the distance."""
+    """From the lowest to the highest, with a margin of `pad` times their distance on both sides."""
     low, high = min(values), max(values)
     margin = pad * (high - low) or 1.0
     return low - margin, high + margin
 
 
 def x(field: str, domain: tuple[float, float], title: str | None = None, **options: Any) -> alt.X:
-    """A number across, from end to end of exactly this domain; with no title, for a layer on another's axis."""
+    """A quantitative x channel over exactly this domain; without a title for a layer that shares another's axis."""
     across = alt.X(f"{field}:Q", scale=alt.Scale(domain=list(domain), nice=False, zero=False))
     return across if title is None else across.axis(axis(title, **options))
 
 
 def y(field: str, domain: tuple[float, float], title: str | None = None, **options: Any) -> alt.Y:
-    """A number upwards, likewise."""
+    """A quantitative y channel, as `x`."""
     upwards = alt.Y(f"{field}:Q", scale=alt.Scale(domain=list(domain), nice=False, zero=False))
     return upwards if title is None else upwards.axis(axis(title, **options))
 
@@ -89,13 +94,13 @@ def y(field: str, domain: tuple[float, float], title: str | None = None, **optio
 def panel(
     layers: Sequence[alt.Chart], *, width: int, height: int, title: str | alt.TitleParams | None = None
 ) -> alt.LayerChart:
-    """Layers in one frame of this many pixels."""
+    """Layers in one frame, of this size in pixels."""
     named = {} if title is None else {"title": title}
     return cast(alt.LayerChart, alt.layer(*layers).properties(width=width, height=height, **named))
 
 
 def own(channel: Any, field: str) -> Any:
-    """A colour or shape that stands in the data as it is to be drawn."""
+    """A colour or shape that the data hold as it is drawn, without a scale."""
     return channel(f"{field}:N", scale=None)
 
 
@@ -104,11 +109,6 @@ def axis(title: str, **options: Any) -> alt.Axis:
     return alt.Axis(title=title, **given)
 
 
-def said(interval: Interval | None, places: int = 1) -> str:
-    """A number for a reader: true minus signs, and its interval where it has one."""
-    if interval is None:
-        return "not available"
-    text = f"{interval.mean:,.{places}f}" + (
-        f" ± {interval.half_width:,.{places}f}" if interval.half_width is not None else ""
-    )
-    return text.replace("-", "−")
+def interval_text(interval: Interval | None, places: int = 1) -> str:
+    """Mean ± half-width, as a chart's words and tooltips show it."""
+    return of_interval(interval, places, grouped=True, missing="not available")

@@ -1,33 +1,35 @@
-"""What a teacher's selectivity costs its students: the selected teacher's entropy against its students' recall."""
+"""Students' recall against the entropy of the selected teacher: what a teacher's selectivity costs its students."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import altair as alt
 
-from distilscope.evaluation.estimate import Interval
-from distilscope.report.candidates import Cast, Group
+from distilscope.evaluation.results import Student, Teacher
+from distilscope.report.candidates import Candidates, Group
 from distilscope.report.charts.labels import Frame, placed
-from distilscope.report.charts.style import data, panel, said, span, x, y
+from distilscope.report.charts.style import data, interval_text, panel, span, x, y
 from distilscope.report.palette import SHAPES, css
 
 
-def teacher_entropy(cast: Cast, *, width: int, height: int) -> alt.LayerChart | None:
+def teacher_entropy(candidates: Candidates, *, width: int, height: int) -> alt.LayerChart | None:
     """None where no setting has both numbers for every seed."""
     pairs = [
         (teacher, student)
-        for teacher in cast.teachers
-        for student in cast.distilled
-        if teacher.selectivity == student.selectivity and teacher.interval("entropy") and student.interval("recall")
+        for teacher in candidates.teachers
+        for student in candidates.distilled
+        if teacher.candidate.setting == student.candidate.setting
     ]
-    if not pairs:
+    found = [(mean, pair) for pair in pairs if (mean := _mean(*pair))]
+    if not found:
         return None
-    means = [_mean(teacher, student) for teacher, student in pairs]
-    dots = [dot for teacher, student in pairs for dot in _dots(teacher, student)]
-    level = [_interval(group, "recall") for group in cast.direct if group.interval("recall")]
-    across = span([one["entropy"] for one in (*means, *dots)])
-    upright = span([*(one["recall"] for one in (*means, *dots)), *(interval.mean for interval in level)], pad=0.12)
+    means = [mean for mean, _ in found]
+    dots = [dot for _, pair in found for dot in _dots(*pair)]
+    level = [interval for group in candidates.direct if (interval := group.interval("recall"))]
+    across = span([one.entropy for one in (*means, *dots)])
+    upright = span([*(one.recall for one in (*means, *dots)), *(interval.mean for interval in level)], pad=0.12)
     horizontal = x("entropy", across, "entropy of the selected teacher", tickCount=5)
     vertical, low = y("recall", upright, "", tickCount=5), y("low", upright)
     layers: list[alt.Chart] = []
@@ -38,15 +40,17 @@ def teacher_entropy(cast: Cast, *, width: int, height: int) -> alt.LayerChart | 
         layers.append(here.mark_rule(strokeWidth=1.6, color=css("direct")).encode(vertical))
     seeds = alt.Chart(data(dots)).mark_circle(size=16, opacity=0.32, color=css("distilled"))
     layers.append(seeds.encode(horizontal, vertical, tooltip=["who:N"]))
-    bars = alt.Chart(data(means)).mark_rule(strokeWidth=1.2, color=css("distilled"), clip=True, opacity=cast.ink)
+    bars = alt.Chart(data(means)).mark_rule(
+        strokeWidth=1.2, color=css("distilled"), clip=True, opacity=candidates.interval_opacity
+    )
     layers.append(bars.encode(horizontal, low, y2="high:Q"))
     points = alt.Chart(data(means)).mark_point(
         shape=SHAPES["distilled"], size=58, filled=True, opacity=1, color=css("distilled")
     )
     layers.append(points.encode(horizontal, vertical, tooltip=["who:N", "H:N", "R:N"]))
     frame = Frame(across, upright, width, height)
-    labels = [(one["entropy"], one["recall"], one["label"]) for one in means]
-    middles = placed(frame, labels, [(one["entropy"], one["recall"]) for one in dots])
+    labels = [(one.entropy, one.recall, one.label) for one in means]
+    middles = placed(frame, labels, [(one.entropy, one.recall) for one in dots])
     texts = [
         {"entropy": right, "recall": up, "label": label}
         for (_, _, label), (right, up) in zip(labels, middles, strict=True)
@@ -56,23 +60,40 @@ def teacher_entropy(cast: Cast, *, width: int, height: int) -> alt.LayerChart | 
     return panel(layers, width=width, height=height, title="recall R against the teacher's entropy")
 
 
-def _interval(group: Group, name: str) -> Interval:
-    found = group.interval(name)
-    assert found is not None
-    return found
+class _Mean(NamedTuple):
+    """A row of the data: a setting's means over seeds, and the interval of recall."""
+
+    who: str
+    label: str
+    H: str
+    R: str
+    entropy: float
+    recall: float
+    low: float
+    high: float
 
 
-def _mean(teacher: Group, student: Group) -> dict[str, Any]:
-    entropy, recall = _interval(teacher, "entropy"), _interval(student, "recall")
-    row = {"who": student.name, "label": student.label, "H": said(entropy, 2), "R": said(recall, 2)}
-    return row | {"entropy": entropy.mean, "recall": recall.mean, "low": recall.low, "high": recall.high}
+class _Dot(NamedTuple):
+    """A row of the data: one seed."""
+
+    who: str
+    entropy: float
+    recall: float
 
 
-def _dots(teacher: Group, student: Group) -> list[dict[str, Any]]:
-    by_seed = {record["seed"]: record["entropy"]["mean"] for record in teacher.records}
-    pairs = [(record["seed"], by_seed.get(record["seed"]), record["recall"]["mean"]) for record in student.records]
-    return [
-        {"who": f"{student.name}, seed {seed}", "entropy": entropy, "recall": recall}
-        for seed, entropy, recall in pairs
-        if entropy is not None and recall is not None
-    ]
+def _mean(teacher: Group[Teacher], student: Group[Student]) -> _Mean | None:
+    """None where a seed has not both numbers."""
+    entropy, recall = teacher.interval("entropy"), student.interval("recall")
+    if entropy is None or recall is None:
+        return None
+    written = interval_text(entropy, 2), interval_text(recall, 2)
+    who = student.candidate
+    return _Mean(who.name, who.label, *written, entropy.mean, recall.mean, recall.low, recall.high)
+
+
+def _dots(teacher: Group[Teacher], student: Group[Student]) -> Iterator[_Dot]:
+    entropies = {record.seed: record.entropy.mean for record in teacher.records}
+    for record in student.records:
+        entropy, recall = entropies.get(record.seed), record.recall.mean
+        if entropy is not None and recall is not None:
+            yield _Dot(f"{student.candidate.name}, seed {record.seed}", entropy, recall)

@@ -1,16 +1,18 @@
-"""Which figures a document gives, and the files that hold them.
+"""The paper's figures as files: which figures a run or a simulation gives.
 
-What a run or a simulation leaves by itself is at double width; for a paper every figure comes at both widths, with a
+A run or a simulation writes them at double width by itself; for a paper every figure comes at both widths, with a
 caption.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from distilscope.evaluation.embedding_map import EmbeddingMap
+from distilscope.evaluation.mixture_results import MixtureResults
+from distilscope.evaluation.results import Results
 from distilscope.report.figures.figure4 import figure4, figure4_caption
 from distilscope.report.figures.figure5 import figure5, figure5_caption
 from distilscope.report.figures.mixtures import figure1, figure1_caption, figure2, figure2_caption
@@ -20,13 +22,13 @@ from distilscope.system.atomic_file import write_whole
 CAPTIONS = "captions.md"
 
 
-def write_study_figure(results: Mapping[str, Any], folder: Path) -> list[Path]:
-    """figure4.png and figure4.pdf of a run, which say themselves what p* is."""
+def write_study_figure(results: Results, folder: Path) -> list[Path]:
+    """Writes figure4.png and figure4.pdf of a run, titled with p*."""
     return write({"figure4": partial(figure4, results, titled=True)}, folder, ("png", "pdf"), {"double": ""})
 
 
-def write_mixture_figures(results: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Figures 1 and 2 of a simulation of mixtures, as PNG and PDF. Raises UsageError unless it is in 2 dimensions."""
+def write_mixture_figures(results: MixtureResults, folder: Path) -> list[Path]:
+    """Writes figures 1 and 2 of a simulation as PNG and PDF. Raises UsageError unless it is in 2 dimensions."""
     return write(
         {"figure1": partial(figure1, results), "figure2": partial(figure2, results)},
         folder,
@@ -35,17 +37,20 @@ def write_mixture_figures(results: Mapping[str, Any], folder: Path) -> list[Path
     )
 
 
-def write_map_figure(map: Mapping[str, Any], folder: Path) -> list[Path]:
-    """figure5.png and figure5.pdf of a run's map.json."""
+def write_map_figure(map: EmbeddingMap, folder: Path) -> list[Path]:
+    """Writes figure5.png and figure5.pdf of a run's embedding map."""
     return write({"figure5": partial(figure5, map)}, folder, ("png", "pdf"), {"double": ""})
 
 
 def write_for_paper(
-    results: Mapping[str, Any], folder: Path, *, map: Mapping[str, Any] | None = None, formats: Sequence[str] = FORMATS
+    results: Results | MixtureResults,
+    folder: Path,
+    *,
+    map: EmbeddingMap | None = None,
+    formats: Sequence[str] = FORMATS,
 ) -> list[Path]:
-    """Every figure that results give, of a run with its map, if there is one, or of mixtures, at both widths; and
-    captions.md, the last."""
-    found = _of_mixtures(results) if "mixtures" in results else _of_run(results, map)
+    """Writes every figure of a run and its map, or of a simulation of mixtures, at both widths, and captions.md."""
+    found = _of_mixtures(results) if isinstance(results, MixtureResults) else _of_run(results, map)
     drawings = {name: drawing for name, (drawing, _) in found.items()}
     paths = write(drawings, folder, formats, {"single": "-single", "double": "-double"})
     text = "\n\n".join(f"**Figure {name.removeprefix('figure')}.** {caption}" for name, (_, caption) in found.items())
@@ -53,12 +58,12 @@ def write_for_paper(
     return [*paths, folder / CAPTIONS]
 
 
-def _of_run(results: Mapping[str, Any], map: Mapping[str, Any] | None) -> dict[str, tuple[Drawing, str]]:
+def _of_run(results: Results, map: EmbeddingMap | None) -> dict[str, tuple[Drawing, str]]:
     found: dict[str, tuple[Drawing, str]] = {"figure4": (partial(figure4, results), figure4_caption(results))}
     return found if map is None else found | {"figure5": (partial(figure5, map), figure5_caption(map, results))}
 
 
-def _of_mixtures(results: Mapping[str, Any]) -> dict[str, tuple[Drawing, str]]:
+def _of_mixtures(results: MixtureResults) -> dict[str, tuple[Drawing, str]]:
     return {
         "figure1": (partial(figure1, results), figure1_caption(results)),
         "figure2": (partial(figure2, results), figure2_caption(results)),

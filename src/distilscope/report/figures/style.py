@@ -1,5 +1,4 @@
-"""What every figure on paper shares: widths in inches, 8-point type that is embedded, the roles' colours and shapes,
-and files.
+"""What every figure on paper shares: widths in inches, embedded 8-point type, the roles' colours and shapes, and files.
 
 Equal results give equal bytes.
 """
@@ -85,15 +84,14 @@ def sheet(width: float, height: float) -> Figure:
 
 
 def lettered(axes: Axes, place: int | None, title: str) -> None:
-    """A panel's title, "(a) precision"; without a letter where the panel stands alone."""
+    """Sets a panel's title, "(a) precision"; without a letter where it is the only panel."""
     axes.set_title(title if place is None else f"({'abcdefghijklmnopqrstuvwxyz'[place]}) {title}")
 
 
 def write(
     drawings: Mapping[str, Drawing], folder: Path, formats: Sequence[str], widths: Mapping[str, str]
 ) -> list[Path]:
-    """Writes each drawing in each of `FORMATS` that is asked for, at the named widths (key of `WIDTHS` to suffix of the
-    file's name)."""
+    """Writes each drawing in each format, at each of `widths`: a key of `WIDTHS` to a suffix of the file's name."""
     import matplotlib
 
     folder.mkdir(parents=True, exist_ok=True)

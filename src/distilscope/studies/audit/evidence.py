@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from distilscope.evaluation.documents import document_of
 from distilscope.evaluation.estimate import Interval, t_interval
 
 NATS = "nats per sequence"
@@ -81,9 +82,9 @@ def row(
         "quantity": quantity,
         "unit": unit,
         "published": published,
-        "as_published": as_published.as_json(),
-        "by_definition": by_definition.as_json(),
-        "effect": effect.as_json(),
+        "as_published": document_of(as_published),
+        "by_definition": document_of(by_definition),
+        "effect": document_of(effect),
         "seen": seen,
         "means": meaning(effect, says, seen=seen),
     }

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from distilscope.errors import UsageError, unknown_name
-from distilscope.evaluation.estimate import Interval
 from distilscope.mixtures.config import mog_paper
 from distilscope.mixtures.simulation import simulate
 from distilscope.pipeline.execute import execute
@@ -138,14 +137,16 @@ def _step(study: Study, trap: Trap, seed: int) -> Step:
         "truth_dtype": truth.dtype,
         "learning": direct.model.config,
         "drawing": direct.draws[0].config,
-        "index": {"direct": direct.index, "distilled": distilled.index},
+        "index": {
+            name: one.place_among(one.of_reference[0]) for name, one in (("direct", direct), ("distilled", distilled))
+        },
     }
     cost = AUDIT.cost(training=direct.model.cost, scoring=direct.scores[0].cost)
     return AUDIT.step(config, inputs, f"trap {trap.number}", cost)
 
 
 def _student(study: Study, seed: int, training: str) -> Measured:
-    return next(one for one in study.students if one.seed == seed and one.training == training)
+    return next(one for one in study.students if one.seed == seed and one.candidate.role == training)
 
 
 def document(study: Study, found: Mapping[int, list[Finding]]) -> dict[str, Any]:
@@ -205,15 +206,18 @@ def _mixture_rows(seeds: int) -> list[dict[str, Any]]:
         "recall": "recall on the points that were learnt from is not recall on new ones",
     }
     rows = []
-    for each in results["as_published"]:
-        columns = {name: Interval.from_json(each[name]) for name in ("as_published", "by_definition")}
-        effect = Interval.from_json(each["effect"])
-        quantity = f"{each['quantity']} of the {each['training']} student"
-        told = {
-            "effect": effect,
-            "says": says[each["quantity"]],
-            "seen": is_seen(effect),
-            "published": each["published"],
-        }
-        rows.append(row(quantity, "nats per draw", **columns, **told))
+    for each in results.as_published or ():
+        effect = each.effect.interval
+        rows.append(
+            row(
+                f"{each.quantity} of the {each.training} student",
+                "nats per draw",
+                as_published=each.as_published.interval,
+                by_definition=each.by_definition.interval,
+                effect=effect,
+                says=says[each.quantity],
+                seen=is_seen(effect),
+                published=each.published,
+            )
+        )
     return rows

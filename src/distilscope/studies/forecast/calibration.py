@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from distilscope.evaluation.estimate import Estimate
 from distilscope.pipeline.execute import Record, execute
 from distilscope.pipeline.progress import Silence
 from distilscope.pipeline.schedule import makespan
@@ -128,7 +129,7 @@ def calibrate(config: Distillation, sources: Sources, *, workers: int, say: Call
             runs.append((targets, records, time.monotonic() - start))
         results = collect(study, store)
         own = _own_deviation(study, store)
-    students = [*results["students"], *results["teacher"]]
+    students = [*results.students, *results.teacher]
     small, large = (_largest(targets, records) for targets, records, _ in runs)
     rates = {work: Rate.through(small.get(work, large[work]), large[work]) for work in large}
     rates |= {
@@ -140,8 +141,8 @@ def calibrate(config: Distillation, sources: Sources, *, workers: int, say: Call
     return Calibration(
         rates=rates,
         startup=max(0.0, wall - busy),
-        precision_deviation=_deviation(students, "precision", own),
-        recall_deviation=_deviation(students, "recall", own),
+        precision_deviation=_deviation([one.precision for one in students], own),
+        recall_deviation=_deviation([one.recall for one in students], own),
         seconds=time.monotonic() - began,
     )
 
@@ -217,15 +218,11 @@ def _own_deviation(study: Study, store: Store) -> float | None:
     return None if draws.log_prob is None else float(draws.sum_per_sequence(draws.log_prob).std(ddof=1))
 
 
-def _deviation(records: Sequence[Mapping[str, Any]], quantity: str, own: float | None) -> float | None:
+def _deviation(estimates: Sequence[Estimate], own: float | None) -> float | None:
     """The largest among the models measured and p* itself, which a student comes to resemble.
 
     One that has barely been trained writes sequences that are all alike improbable: on a cut SmolLM2 they scattered
     half as much as those of students from scratch that were trained in full, and p*'s own as much.
     """
-    found = [
-        one[quantity]["stderr"] * math.sqrt(one[quantity]["n"])
-        for one in records
-        if one[quantity]["stderr"] is not None
-    ]
+    found = [one.stderr * math.sqrt(one.n) for one in estimates if one.stderr is not None]
     return max([*found, own] if found and own is not None else found, default=None)

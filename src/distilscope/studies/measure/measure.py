@@ -16,9 +16,18 @@ from jaxtyping import Float, Int
 
 from distilscope.distribution import Key
 from distilscope.errors import UsageError
+from distilscope.evaluation.documents import document_of
 from distilscope.evaluation.estimate import Estimate
 from distilscope.evaluation.gates import require_whole
+from distilscope.evaluation.measurement import (
+    Lengths,
+    MeasurementRecord,
+    Quantities,
+    Surprising,
+    SurprisingText,
+)
 from distilscope.evaluation.precision_recall import PrecisionRecall, compare
+from distilscope.evaluation.results import Sides
 from distilscope.lm.causal_lm import PromptedLM
 from distilscope.lm.cross_tokenizer import Reader, stop_of
 from distilscope.lm.data.detokenize import texts
@@ -65,21 +74,25 @@ class Measurement:
     """Across tokenizers: share of a side's own draws that its tokenizer would write otherwise, encode(decode(ids)) !=
     ids."""
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "schema_version": 1,
-            "unit": self.unit,
+    def record(self) -> MeasurementRecord:
+        return MeasurementRecord(
+            unit=self.unit,
             **self.settings,
-            **self.estimates.as_json(),
-            "mean_length": {side: estimate.as_json() for side, estimate in self.mean_length.items()},
-            "sampler_check": self.sampler_check,
-            "per_token": self.per_token.as_json() if self.per_token else None,
-            "per_byte": self.per_byte.as_json() if self.per_byte else None,
-            "length": self.lengths,
-            "variance_ratio": self.variance_ratio,
-            "canonical_mismatch": self.canonical_mismatch,
-            "surprising": self.surprising,
-        }
+            **self.estimates.quantities(),
+            mean_length=Sides(**self.mean_length),
+            sampler_check=Sides(**self.sampler_check),
+            per_token=Quantities(**self.per_token.quantities()) if self.per_token else None,
+            per_byte=Quantities(**self.per_byte.quantities()) if self.per_byte else None,
+            lengths=Sides(**{side: Lengths(**lengths) for side, lengths in self.lengths.items()}),
+            variance_ratio=Sides(**self.variance_ratio),
+            canonical_mismatch=Sides(**self.canonical_mismatch) if self.canonical_mismatch else None,
+            surprising=Surprising(
+                **{name: tuple(SurprisingText(**one) for one in ones) for name, ones in self.surprising.items()}
+            ),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        return document_of(self.record())
 
     @property
     def warnings(self) -> list[str]:
