@@ -341,7 +341,7 @@ FILES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
     "results of other kinds": (
         text("run/results.json", json.dumps({"schema_version": 1, "students": {"a": 1}})),
         ["recommend", "run"],
-        "students is not what a study writes there",
+        "(`$.students` is an object, not a list)",
     ),
     "results with code in a setting": (
         text(
@@ -349,7 +349,7 @@ FILES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
             json.dumps({"schema_version": 1, "students": [{"selectivity": {"temperature": "1.0); import os"}}]}),
         ),
         ["recommend", "run"],
-        "students[0].selectivity is not what a study writes there",
+        "(`$.students[0].selectivity`: temperature is not a finite number)",
     ),
     "results whose sources are text": (
         lambda folder: [
@@ -357,7 +357,7 @@ FILES: dict[str, tuple[Callable[[Path], object], list[str], str]] = {
             text("run/config.yaml", "recipe: tiny")(folder),
         ],
         ["verify", "run"],
-        "sources is not what a study writes there",
+        "(`$.sources` is text, not an object)",
     ),
     "a name with a null byte": (
         lambda _: None,

@@ -16,7 +16,7 @@ from distilscope.evaluation.documents import MisfitError, document_of, record_of
 from distilscope.evaluation.embedding_map import EmbeddingMap
 from distilscope.evaluation.estimate import Estimate, Interval
 from distilscope.evaluation.results import Recommendation, Results, by_candidate
-from distilscope.evaluation.results_file import read_map, read_results, read_run
+from distilscope.evaluation.results_file import read_map, read_results, read_run, read_sources
 from distilscope.evaluation.run_record import Machine, RunRecord, Stage
 from distilscope.mixtures.config import MogPaper
 from distilscope.mixtures.simulation import simulate
@@ -239,6 +239,13 @@ def test_a_runs_record_is_read_and_named_alike(tmp_path):
     with pytest.raises(UsageError, match=r"run\.json cannot be read \(`\$\.stages\[.*\]\.tokens` is text") as caught:
         read_run(written(tmp_path, bad, "run.json"))
     assert str(caught.value).endswith("; remove it or run the study again")
+
+
+def test_what_a_run_was_planned_from_is_read_whatever_else_the_file_holds(tmp_path):
+    whole = changed(lambda d: d.update(students="lost"))
+    assert read_sources(written(tmp_path, whole)) == record_of(WHOLE, Results).sources
+    with pytest.raises(UsageError, match=r"`\$\.sources\.prompts` is missing"):
+        read_sources(written(tmp_path, changed(lambda d: d["sources"].pop("prompts"))))
 
 
 def test_mixtures_are_read_where_they_are_asked_for(tmp_path):

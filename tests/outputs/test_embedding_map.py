@@ -309,10 +309,10 @@ def test_a_layout_keeps_apart_what_is_apart():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("{", "JSONDecodeError"),
-        ('{"schema_version": 2}', "its schema is another one"),
+        ("{", r"map\.json cannot be read \(DecodeError: .*\); remove it, or draw the map again"),
+        ('{"schema_version": 2}', r"map\.json is of schema 2, this version reads 1; remove it, or draw the map again"),
         ('{"schema_version": 1, "points": [{"x": "far"}]}', r"points\[0\].x"),
-        ("[]", "TypeError"),
+        ("[]", r"map\.json cannot be read \(`\$` is not an object\); remove it, or draw the map again"),
     ],
 )
 def test_what_is_no_map_is_refused(text, says, tmp_path):

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from distilscope.distribution import Distribution, Key
 from distilscope.errors import GateError, UsageError
 from distilscope.evaluation.control_variates import Mean
+from distilscope.evaluation.documents import document_of
 from distilscope.evaluation.estimate import Estimate
 
 
@@ -67,6 +68,9 @@ class PrecisionRecall:
             "delta_precision": self.precision_gain,
             "delta_recall": self.recall_gain,
         }
+
+    def as_json(self) -> dict[str, Any]:
+        return document_of(self.quantities())
 
 
 ESTIMATES = tuple(field.name for field in fields(PrecisionRecall) if field.name != "covariance")

@@ -11,12 +11,14 @@ from distilscope.errors import UsageError, one_line, shown
 from distilscope.evaluation.documents import MisfitError, Note, record_of, unnoted
 from distilscope.evaluation.embedding_map import MAP_SCHEMA_VERSION, EmbeddingMap
 from distilscope.evaluation.mixture_results import MixtureResults
-from distilscope.evaluation.results import SCHEMA_VERSION, Results
+from distilscope.evaluation.results import SCHEMA_VERSION, Results, Sources
 from distilscope.evaluation.run_record import RunRecord
 
 RESULTS = "results.json"
 MAP = "map.json"
 RUN = "run.json"
+
+REMEDY = "run the study again"
 
 T = TypeVar("T")
 
@@ -30,6 +32,25 @@ def read_results(folder: Path, *, mixtures: bool = False, note: Note = unnoted) 
 
     Raises UsageError where the run is not finished, or its file is of another schema or cannot be read.
     """
+    document = _of_run(folder)
+    if "mixtures" in document and mixtures:
+        return _record(folder / RESULTS, document, MixtureResults, "simulate the mixtures again", note)
+    return _record(folder / RESULTS, _not_of_mixtures(folder, document), Results, REMEDY, note)
+
+
+def read_sources(folder: Path) -> Sources:
+    """What a finished run was planned from, whatever else its results.json holds. Raises UsageError as
+    `read_results`."""
+    document = _not_of_mixtures(folder, _of_run(folder))
+    return _record(folder / RESULTS, document, _Planned, REMEDY, unnoted).sources
+
+
+class _Planned(msgspec.Struct, frozen=True):
+    sources: Sources
+
+
+def _of_run(folder: Path) -> dict[str, Any]:
+    """The document of results.json, of the schema that this version reads."""
     path = folder / RESULTS
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}; give the one that `distilscope run` named")
@@ -38,21 +59,22 @@ def read_results(folder: Path, *, mixtures: bool = False, note: Note = unnoted) 
             f"{folder} is no finished run: it lacks results.json; give the same `distilscope run` command again to "
             "finish it"
         )
-    remedy = "run the study again"
-    document = _decoded(path, remedy)
+    document = _decoded(path, REMEDY)
     version = document.get("schema_version")
     if version != SCHEMA_VERSION:
         raise UsageError(
-            f"{folder} holds results of schema {shown(version)}, this version reads {SCHEMA_VERSION}; {remedy}"
+            f"{folder} holds results of schema {shown(version)}, this version reads {SCHEMA_VERSION}; {REMEDY}"
         )
+    return document
+
+
+def _not_of_mixtures(folder: Path, document: dict[str, Any]) -> dict[str, Any]:
     if "mixtures" in document:
-        if not mixtures:
-            raise UsageError(
-                f"{folder} holds mixtures of Gaussians, which only `distilscope figures` reads; give the folder of a "
-                "`distilscope run`"
-            )
-        return _record(path, document, MixtureResults, "simulate the mixtures again", note)
-    return _record(path, document, Results, remedy, note)
+        raise UsageError(
+            f"{folder} holds mixtures of Gaussians, which only `distilscope figures` reads; give the folder of a "
+            "`distilscope run`"
+        )
+    return document
 
 
 def read_map(folder: Path, *, note: Note = unnoted) -> EmbeddingMap | None:

@@ -18,7 +18,7 @@ import yaml
 from distilscope.errors import UsageError, one_line, unknown_name
 from distilscope.evaluation.documents import document_of
 from distilscope.evaluation.results import Results
-from distilscope.evaluation.results_file import RESULTS, RUN, read_results
+from distilscope.evaluation.results_file import RESULTS, RUN, read_sources
 from distilscope.evaluation.run_record import Machine, RunRecord, Stage
 from distilscope.lm.dtypes import AutoDtypes
 from distilscope.pipeline.execute import Record, execute
@@ -177,13 +177,13 @@ def recorded(folder: Path) -> Study:
         raise UsageError(
             f"{folder} is no finished run: it lacks config.yaml; give the folder that `distilscope run` named"
         )
-    results, settings = read_results(folder), read_yaml(folder / "config.yaml")
+    found, settings = read_sources(folder), read_yaml(folder / "config.yaml")
     name = str(settings.pop("recipe", ""))
     config = override(
         replace(study_recipe(name if name in STUDIES else "tiny"), recipe=name), settings
     )  # config.yaml holds every setting
     try:
-        sources = Sources.from_json(document_of(results.sources))
+        sources = Sources.from_json(document_of(found))
     except (KeyError, TypeError) as error:
         raise UsageError(
             f"{folder / RESULTS} cannot be read (its sources lack {one_line(error)}); run the study again"
