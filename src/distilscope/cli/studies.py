@@ -158,11 +158,11 @@ def audit(options: argparse.Namespace) -> int:
         raise UsageError(f"--write is {options.write}, but that is a folder; give a file such as docs/audit.md")
     results = audit_study.run(options.recipe, seeds=options.seeds, output_dir=options.output_dir, watch=watcher())
     from distilscope.report.audit_page import page, tables
-    from distilscope.system.atomic_file import write_whole
+    from distilscope.system.atomic_file import write_atomic
 
     if options.write:
         Path(options.write).parent.mkdir(parents=True, exist_ok=True)
-        write_whole(Path(options.write), page(results, written_to=options.write))
+        write_atomic(Path(options.write), page(results, written_to=options.write))
     if options.json:
         print_json(results)
         return 0

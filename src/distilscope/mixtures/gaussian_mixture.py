@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from distilscope.distribution import Key
-from distilscope.errors import UsageError, unknown_name
+from distilscope.errors import UsageError
 from distilscope.selectivity import Selectivity
 
 Covariance = Literal["diag", "full"]
@@ -151,10 +151,6 @@ class GaussianMixture:
         are."""
         return replace(self, log_weights=by(self.log_weights).log_softmax(-1))
 
-    def responsibilities(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
-        """Posterior probability of each component at each point."""
-        return self._joint_log_prob(x).softmax(0).T
-
     def most_responsible(self, x: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
         return self._joint_log_prob(x).argmax(0)
 
@@ -164,14 +160,6 @@ class GaussianMixture:
         away = self.means - mean
         within = (self.weights[:, None, None] * self.full_covariances).sum(0)
         return mean, within + (self.weights[:, None, None] * away[:, :, None] * away[:, None, :]).sum(0)
-
-    def moment_matched(self, covariance: Covariance = "diag") -> GaussianMixture:
-        """The one Gaussian nearest in KL(this || Gaussian): maximum likelihood on infinitely many draws."""
-        if covariance not in ("diag", "full"):
-            raise unknown_name("covariance", covariance, ("diag", "full"))
-        mean, matrix = self.moments()
-        spread = matrix.diagonal() if covariance == "diag" else matrix
-        return GaussianMixture(torch.zeros(1, dtype=torch.float64), mean[None], spread[None])
 
     def as_json(self) -> dict[str, Any]:
         """Plain lists: weights (k), means (k, d), covariances (k, d, d)."""

@@ -13,7 +13,7 @@ from distilscope.evaluation.results_file import read_map, read_results
 from distilscope.outputs.report_data import absent, gather
 from distilscope.pipeline.store import Store
 from distilscope.studies.run import recorded, store_folder
-from distilscope.system.atomic_file import write_whole
+from distilscope.system.atomic_file import write_atomic
 
 NAME = "report.html"
 
@@ -36,7 +36,7 @@ def write_report(folder: Path) -> Written:
     results = read_results(folder)
     exhibit = _exhibit(folder)
     html = page(results=results, exhibit=exhibit, run=_beside(folder / "run.json"), map=read_map(folder))
-    write_whole(folder / NAME, html)
+    write_atomic(folder / NAME, html)
     missing = {
         name: part["missing"] for name, part in exhibit.items() if isinstance(part, Mapping) and "missing" in part
     }

@@ -3,7 +3,6 @@ identical ones."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import stat
@@ -17,6 +16,7 @@ from distilscope.errors import StoreError
 from distilscope.pipeline.checksummed_json import LARGEST, sealed, unsealed
 from distilscope.pipeline.step import JSON, Identity, plain
 from distilscope.system.atomic_file import sync
+from distilscope.system.file_digest import file_digest
 
 NAME = "manifest.json"
 NOT_PLAIN = "is a symbolic link or a special file; an artifact holds plain files"
@@ -52,7 +52,7 @@ def write_manifest(folder: Path, identity: Identity, counts: Mapping[str, int | 
             )
         else:
             sync(path)
-            files[name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            files[name] = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
     try:
         written = plain(counts, "counts")
     except ValueError as error:
@@ -136,7 +136,7 @@ def check(folder: Path) -> Iterator[Problem]:
                 found = path.stat().st_size
                 if found != entry["bytes"]:
                     yield Problem(folder, path, f"has {found} bytes, but {entry['bytes']} were written")
-                elif _sha256(path) != entry["sha256"]:
+                elif file_digest(path) != entry["sha256"]:
                     yield Problem(folder, path, "has changed since it was written (its SHA-256 differs)")
             except OSError as error:
                 yield Problem(folder, path, f"cannot be read: {error.strerror}")
@@ -159,11 +159,6 @@ def _entries(folder: Path) -> Iterator[tuple[Path, int]]:
         for name in (*folders, *files):
             path = Path(parent, name)
             yield path, path.lstat().st_mode
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def versions() -> dict[str, str | None]:

@@ -16,7 +16,7 @@ from distilscope.errors import StoreError, shown
 from distilscope.pipeline.checksummed_json import LARGEST, sealed, unsealed
 from distilscope.pipeline.step import KIND, Step
 from distilscope.pipeline.store import Store
-from distilscope.system.atomic_file import write_whole
+from distilscope.system.atomic_file import write_atomic
 
 _ARTIFACT = re.compile(f"{KIND.pattern}/[0-9a-f]{{64}}")
 
@@ -69,7 +69,7 @@ def _note(store: Store, folder: Path, needs: frozenset[str], *, and_before: bool
     with store.lock(), store.speaking_plainly("noting what the run needs"):
         file.parent.mkdir(exist_ok=True)
         record = {"folder": _place(store, folder), "host": socket.gethostname(), "artifacts": sorted(needs)}
-        write_whole(file, sealed(record))
+        write_atomic(file, sealed(record))
 
 
 def kept_run(store: Store, folder: Path) -> KeptRun | None:

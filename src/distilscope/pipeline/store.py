@@ -21,6 +21,7 @@ from distilscope.pipeline.lock import holding, remove_released, take_lock
 from distilscope.pipeline.manifest import NAME, Problem, check, read_manifest, require_sound, write_manifest
 from distilscope.pipeline.step import JSON, Identity, Step
 from distilscope.system.atomic_file import sync
+from distilscope.system.atomic_folder import atomic_folder, remove
 
 ORPHANS = 60.0
 """Seconds that a run waits for workers of an earlier one, on this machine or another, whose end is under way."""
@@ -61,15 +62,18 @@ class Store:
         is discarded.
         """
         identity = step.identity if isinstance(step, Step) else step
-        draft = self.root / ".partial" / f"{identity.kind}-{identity.fingerprint[:16]}-{uuid.uuid4().hex}"
-        try:
-            with self.speaking_plainly(f"writing the artifact of a step of kind {identity.kind!r}"):
-                draft.mkdir(parents=True)
-                yield draft
-                write_manifest(draft, identity, counts or {})
-                self._put(draft, self.path(identity))
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+        final = self.path(identity)
+        with (
+            self.speaking_plainly(f"writing the artifact of a step of kind {identity.kind!r}"),
+            atomic_folder(
+                final,
+                draft=self.root / ".partial" / f"{identity.kind}-{identity.fingerprint[:16]}-{uuid.uuid4().hex}",
+                finish=lambda draft: write_manifest(draft, identity, counts or {}),
+                # A folder without a manifest is no artifact: the remains of one that somebody damaged.
+                replaces=lambda: not (final / NAME).is_file(),
+            ) as draft,
+        ):
+            yield draft
         shutil.rmtree(self._scratch(identity), ignore_errors=True)
 
     def scratch(self, step: Step | Identity) -> Path:
@@ -135,11 +139,6 @@ class Store:
         written."""
         return require_sound(self.path(step))
 
-    def remove(self, step: Step | Identity) -> None:
-        """Removes an artifact, so that the next run makes it again."""
-        with self.speaking_plainly("removing an artifact"), suppress(FileNotFoundError):
-            self.discard(self.path(step))
-
     def discard(self, path: Path) -> None:
         """Removes something in the store, out of sight first, so that it is never half there; of a link, the link
         alone."""
@@ -147,10 +146,7 @@ class Store:
         doomed.parent.mkdir(parents=True, exist_ok=True)
         os.rename(path, doomed)
         sync(path.parent)
-        if doomed.is_dir() and not doomed.is_symlink():
-            shutil.rmtree(doomed, ignore_errors=True)
-        else:
-            doomed.unlink()
+        remove(doomed)
 
     @contextmanager
     def lock(self, *, sweep: bool = True) -> Iterator[None]:
@@ -184,25 +180,6 @@ class Store:
 
     def _scratch(self, identity: Identity) -> Path:
         return self.root / ".scratch" / identity.fingerprint
-
-    def _put(self, draft: Path, final: Path) -> None:
-        new_kind = not final.parent.exists()
-        final.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.rename(draft, final)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                raise
-            if (final / NAME).is_file():
-                return  # another process was first, with the same bytes
-            # Without a manifest it is no artifact: the remains of one that somebody damaged make way.
-            remains = draft.with_name(f"removed-{uuid.uuid4().hex}")
-            os.rename(final, remains)
-            os.rename(draft, final)
-            shutil.rmtree(remains, ignore_errors=True)
-        sync(final.parent)
-        if new_kind:
-            sync(self.root)
 
     def _sweep(self, *, patience: float) -> None:
         """Removes what only a crash leaves: half-written folders, and scratch whose artifact is finished. Needs the

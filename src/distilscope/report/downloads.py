@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,10 +31,6 @@ class Download:
     def of(cls, name: str, text: str, kind: str) -> Download:
         content = text.encode()
         return cls(name, f"data:{kind};charset=utf-8;base64,{base64.b64encode(content).decode('ascii')}", len(content))
-
-
-def as_json(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def as_csv(results: Mapping[str, Any]) -> str:

@@ -26,6 +26,7 @@ from distilscope.report.headline import headline
 from distilscope.report.results_table import COLUMNS, by_label, ground_truth_name, over_seeds, setting_label
 from distilscope.report.samples import samples
 from distilscope.report.sweep_table import variant_label
+from distilscope.system.json_files import as_json
 from distilscope.system.units import duration, in_bytes
 
 PARTS = {
@@ -183,14 +184,10 @@ def _stages(run: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 def _downloads(results: Mapping[str, Any], run: Mapping[str, Any] | None) -> list[downloads.Download]:
     """Without map.json, whose texts would be most of the page."""
     files = [
-        downloads.Download.of("results.json", downloads.as_json(results), "application/json"),
+        downloads.Download.of("results.json", as_json(results), "application/json"),
         downloads.Download.of("students.csv", downloads.as_csv(results), "text/csv"),
     ]
-    return (
-        files
-        if run is None
-        else [*files, downloads.Download.of("run.json", downloads.as_json(run), "application/json")]
-    )
+    return files if run is None else [*files, downloads.Download.of("run.json", as_json(run), "application/json")]
 
 
 def _typeset(text: str) -> str:

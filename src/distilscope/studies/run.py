@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
@@ -36,8 +35,9 @@ from distilscope.studies.recipes import STUDIES
 from distilscope.studies.recipes import recipe as study_recipe
 from distilscope.studies.steps.registry import KINDS
 from distilscope.studies.study import Study
-from distilscope.system.atomic_file import write_whole
+from distilscope.system.atomic_file import write_atomic
 from distilscope.system.cpu_count import cores, side_by_side
+from distilscope.system.json_files import write_json
 from distilscope.system.redaction import redacted
 
 ENGINES = ("local", "ray")
@@ -84,13 +84,13 @@ def run(
             tasks = RayTasks(store, cores=number, address=ray_address) if engine == "ray" else None
             records = execute(steps, store, work=KINDS, workers=number, watch=watch, engine=tasks)
         results = collect(study, store)
-        write_whole(
+        write_atomic(
             folder / "config.yaml", yaml.safe_dump(as_settings(study.config), sort_keys=False, allow_unicode=True)
         )
-        write_whole(folder / "results.json", as_json(results))
+        write_json(folder / "results.json", results)
         if records or not (folder / "run.json").exists():
             where = {"engine": engine, "ray_address": ray_address, "workers": tasks.slots if tasks else number}
-            write_whole(folder / "run.json", as_json(_about(config, records, began, where)))
+            write_json(folder / "run.json", _about(config, records, began, where))
         write_study_figure(results, folder)
     return results
 
@@ -176,10 +176,6 @@ def examine(folder: Path) -> Soundness:
     ):  # another version of this program made the run, of steps that this one does not know
         needs = note.artifacts
     return examined(store, needs, finished=True)
-
-
-def as_json(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _about(config: Distillation, records: list[Record], began: float, where: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from distilscope.outputs.embedding_map.texts import Gathered, Speaker, gather
 from distilscope.outputs.embedding_map.umap_layout import SETTINGS, Layout, umap
 from distilscope.pipeline.store import Store
 from distilscope.report.figures.files import write_map_figure
-from distilscope.studies.run import as_json, recorded, store_folder
-from distilscope.system.atomic_file import write_whole
+from distilscope.studies.run import recorded, store_folder
+from distilscope.system.json_files import write_json
 
 NOTE = (
     "A map proves nothing: distances on it are distorted, and its clusters depend on the embedder, the settings and "
@@ -65,7 +65,7 @@ def draw_map(
         "neighbours": _neighbours(found, of),
         "points": _points(speakers, plane),
     }
-    write_whole(run / MAP, as_json(document))
+    write_json(run / MAP, document)
     write_map_figure(document, run)
     return document
 

@@ -25,11 +25,11 @@ from distilscope.studies.config import Distillation
 from distilscope.studies.inputs import Sources
 from distilscope.studies.planner import plan
 from distilscope.studies.recipes import recipe as study_recipe
-from distilscope.studies.run import as_json, output_folder, store_folder
+from distilscope.studies.run import output_folder, store_folder
 from distilscope.studies.steps.registry import KINDS
 from distilscope.studies.study import Measured, Study
-from distilscope.system.atomic_file import write_whole
 from distilscope.system.cpu_count import side_by_side
+from distilscope.system.json_files import write_json
 
 SCHEMA_VERSION = 1
 
@@ -112,7 +112,7 @@ def run(
         execute(targets, store, work=KINDS | work.KINDS, workers=side_by_side(workers), watch=watch or Silence())
         found = {number: [work.read_finding(store.path(step)) for step in each] for number, each in steps.items()}
         results = document(study, found)
-        write_whole(folder / "audit.json", as_json(results))
+        write_json(folder / "audit.json", results)
     return results
 
 

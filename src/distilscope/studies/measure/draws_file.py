@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from jaxtyping import Float, Int, Shaped
 from distilscope.errors import GateError, UsageError, one_line
 from distilscope.lm.causal_lm import PromptedLM
 from distilscope.lm.sequences import Prompts, Sequences, id_dtype
-from distilscope.system.atomic_file import sync
+from distilscope.system.atomic_file import atomic_file
 
 SCHEMA_VERSION = 1
 
@@ -95,22 +95,10 @@ def list_column(offsets: Int[np.ndarray, " n_plus_1"], values: Shaped[np.ndarray
 
 
 class DrawsWriter:
-    """Writes a file of draws; it appears whole when the `with` ends well, and not at all otherwise."""
+    """Appends tiles of draws to an open file; `open_draws_writer` makes one."""
 
-    def __init__(self, path: Path, about: About) -> None:
-        from pyarrow import parquet
-
-        self._path, self._partial = path, path.with_name(f".{path.name}.partial")
-        self._schema = _schema().with_metadata(
-            {name: json.dumps(value, ensure_ascii=False) for name, value in asdict(about).items()}
-        )
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = parquet.ParquetWriter(self._partial, self._schema, compression="zstd")
-        except OSError as error:
-            raise UsageError(
-                f"{path} cannot be written ({error.strerror or error}); give another --keep-draws"
-            ) from None
+    def __init__(self, file: Any) -> None:
+        self._file = file
 
     def write(self, side: str, draws: Sequences, log_prob: Mapping[str, Float[np.ndarray, " n"]]) -> None:
         """One tile of a side's draws, with each sequence's log-probability (nats) under both sides, by name."""
@@ -125,21 +113,29 @@ class DrawsWriter:
             "ended": pa.array(draws.ended),
             "token_log_prob": list_column(draws.offsets, draws.log_prob, pa.float32()),
         } | {f"log_prob_{name}": pa.array(log_prob[name]) for name in SIDES}
-        self._file.write_table(pa.table(columns, schema=self._schema), row_group_size=len(draws))
+        self._file.write_table(pa.table(columns, schema=self._file.schema), row_group_size=len(draws))
 
-    def __enter__(self) -> DrawsWriter:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+@contextmanager
+def open_draws_writer(path: Path, about: About) -> Iterator[DrawsWriter]:
+    """Opens a file of draws, which appears whole when the block ends well, and not at all otherwise.
+
+    Raises UsageError where the file cannot be made.
+    """
+    from pyarrow import parquet
+
+    metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in asdict(about).items()}
+    with ExitStack() as stack:
         try:
-            self._file.close()
-            if kind is None:
-                sync(self._partial)
-                self._partial.replace(self._path)
-        finally:
-            self._partial.unlink(missing_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = stack.enter_context(atomic_file(path))
+            file = parquet.ParquetWriter(partial, _schema().with_metadata(metadata), compression="zstd")
+        except OSError as error:
+            raise UsageError(
+                f"{path} cannot be written ({error.strerror or error}); give another --keep-draws"
+            ) from None
+        stack.enter_context(file)  # closed, which writes the footer, before the file is put in its place
+        yield DrawsWriter(file)
 
 
 class DrawsFile:

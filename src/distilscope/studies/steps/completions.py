@@ -12,9 +12,9 @@ from distilscope.errors import UsageError
 from distilscope.lm.data.completions import Example, read_examples, tokenised
 from distilscope.lm.data.prompts import chat_template
 from distilscope.lm.data.tokenizer import read_tokenizer
-from distilscope.lm.loading import file_digest
 from distilscope.lm.models.model_folder import read_config
 from distilscope.studies.artifacts import key_of, read_prompts
+from distilscope.system.file_digest import file_digest
 
 
 def tokenise_data(config: Mapping[str, Any], inputs: Mapping[str, Path], output: Path, scratch: Path) -> dict[str, int]:  # noqa: ARG001
