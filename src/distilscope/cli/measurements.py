@@ -98,11 +98,11 @@ def mog(options: argparse.Namespace) -> int:
 
 
 def _explorer(config: MogPaper, folder: Path) -> Path:
-    from distilscope.mixtures.explorer import explore
+    from distilscope.mixtures.explorer import explorer_document
     from distilscope.report.explorer import explorer
     from distilscope.system.atomic_file import write_atomic
 
-    page = explorer(explore(config))
+    page = explorer(explorer_document(config))
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "explorer.html", page)
     return folder / "explorer.html"

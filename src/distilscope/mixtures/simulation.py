@@ -1,5 +1,4 @@
-"""The story of section 3.2 on mixtures: ground truth, teacher, selection, students, precision and recall, over seeds
-and beta."""
+"""The simulation of section 3.2 on mixtures: ground truth, teacher, selection, students, precision and recall."""
 
 from __future__ import annotations
 
@@ -20,8 +19,8 @@ from distilscope.mixtures.em import REG_COVAR, Fit, fit
 from distilscope.mixtures.gaussian_mixture import GaussianMixture
 from distilscope.mixtures.quadrature import ABSOLUTE, RELATIVE, exact_entropy, exact_precision_recalls
 from distilscope.selectivity import Power
-from distilscope.system.cpu_count import cores
-from distilscope.system.thread_pool import in_threads, one_thread
+from distilscope.system.cpu_count import cpu_count
+from distilscope.system.thread_pool import map_in_threads, one_thread
 
 SCHEMA_VERSION = 1
 
@@ -41,12 +40,16 @@ _MOST_POINTS = 300
 
 
 def simulate(config: MogPaper) -> dict[str, Any]:
-    """Everything `distilscope mog` knows, as a JSON document: a function of the configuration alone, byte for byte."""
+    """Run the simulation of `distilscope mog` and return its JSON document, a function of the configuration alone."""
     with one_thread():
         evaluation = _Evaluation(config)
         runs = [Repetition(config, seed) for seed in range(config.seeds)]
         teacher, students = (
-            [record for records in in_threads(partial(of_seed, evaluation), runs, cores()) for record in records]
+            [
+                record
+                for records in map_in_threads(partial(of_seed, evaluation), runs, cpu_count())
+                for record in records
+            ]
             for of_seed in (_teacher_records, _student_records)
         )
         document: dict[str, Any] = {
@@ -67,7 +70,7 @@ def simulate(config: MogPaper) -> dict[str, Any]:
 
 
 class Repetition:
-    """One seed: D, the teacher and the direct student fitted on it, and a distilled student for each beta asked for."""
+    """One seed: D, the teacher and the direct student fitted on it, and a distilled student for each beta on request."""
 
     def __init__(self, config: MogPaper, seed: int) -> None:
         self.config, self.seed = config, seed
@@ -76,7 +79,7 @@ class Repetition:
 
     @cached_property
     def points(self) -> Float[Tensor, "n d"]:
-        """D."""
+        """D: the draws of p* for training."""
         return self.config.ground_truth().sample(self.config.num_train, self.key("D"))
 
     @cached_property
@@ -91,11 +94,11 @@ class Repetition:
         return self.teacher.mixture.select(Power(beta))
 
     def selected_points(self, beta: float) -> Float[Tensor, "n d"]:
-        """D'."""
+        """D': draws of the selected teacher, for training."""
         return self.selected_teacher(beta).sample(self.config.num_distill, self.key("D'", beta))
 
     def student(self, beta: float | None) -> Fit:
-        """The direct student where beta is None."""
+        """The distilled student of a beta; the direct student if beta is None."""
         if beta is None:
             return self.direct
         if beta not in self._distilled:
@@ -105,7 +108,7 @@ class Repetition:
         return self._distilled[beta]
 
     def warnings(self) -> list[dict[str, Any]]:
-        """What EM had to say, fit by fit."""
+        """EM's warnings, fit by fit."""
         fits = [("teacher", None, self.teacher), ("direct", None, self.direct)]
         fits += [("distilled", beta_as_json(beta), result) for beta, result in self._distilled.items()]
         return [
@@ -115,7 +118,8 @@ class Repetition:
         ]
 
     def key(self, *names: str | float) -> Key:
-        # One spelling for each beta: "inf" is no JSON number, and 1 is 1.0.
+        """The random key of one use in this seed."""
+        # A float goes into the key as its repr: infinity is no JSON number, and 1 and 1.0 must give one key.
         return self._key.child(*(repr(name) if isinstance(name, float) else name for name in names))
 
     def _fit(self, points: Tensor, components: int, key: Key) -> Fit:
@@ -138,7 +142,7 @@ class _Evaluation:
 
     @cached_property
     def _test_draws(self) -> Float[Tensor, "n d"]:
-        """Draws of p* that score every student's recall; no seed's D is among them."""
+        """Draws of p* for the recall of every student; independent of every seed's D."""
         return self.ground_truth.sample(self._num_draws, Key(0, ("mog_paper", "test")))
 
     def method(self) -> dict[str, Any]:
@@ -155,7 +159,7 @@ class _Evaluation:
         return self.measure_each([candidate], [key])[0]
 
     def measure_each(self, candidates: list[GaussianMixture], keys: list[Key]) -> list[PrecisionRecall]:
-        """Candidates that differ in their weights alone."""
+        """Precision and recall of candidates that differ in their weights alone."""
         if self.config.uses_quadrature:
             return exact_precision_recalls(reference=self.ground_truth, candidates=candidates)
         return [self._compare(*each) for each in zip(candidates, keys, strict=True)]
@@ -224,7 +228,7 @@ def _mixtures(run: Repetition) -> dict[str, Any]:
 
 
 def _as_published(evaluation: _Evaluation, runs: list[Repetition]) -> list[dict[str, Any]]:
-    """Published | as published here | by definition, at the paper's beta = 100, means over seeds.
+    """Rows that compare the published number, the notebook's way and the definition, at beta = 100, over seeds.
 
     The released notebook scores the students' draws with the variable that once held p*; by then it holds the
     teacher with modulated weights. So its "precision" is E_p''[log p'(x; beta = 100)], over 2000 draws, of the direct

@@ -27,7 +27,7 @@ from distilscope.report.results_table import COLUMNS, by_label, ground_truth_nam
 from distilscope.report.samples import samples
 from distilscope.report.sweep_table import variant_label
 from distilscope.system.json_files import as_json
-from distilscope.system.units import duration, in_bytes
+from distilscope.system.units import format_bytes, format_duration
 
 PARTS = {
     "log_probabilities": "log-probabilities of sequences",
@@ -126,7 +126,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     found.globals |= {"glyphs": palette.GLYPHS, "colour_variables": palette.variables}
-    found.filters |= {"typeset": _typeset, "size": in_bytes, "duration": duration}
+    found.filters |= {"typeset": _typeset, "size": format_bytes, "duration": format_duration}
     return found
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from distilscope.system.units import duration, in_bytes
+from distilscope.system.units import format_bytes, format_duration
 
 LONG = 3600 * 24 * 365
 """Seconds beyond which a time is left out: nobody would wait for it."""
@@ -44,10 +44,10 @@ def plan_table(plan: dict[str, Any]) -> Table:
             f"{row['to_run']:,}",
             f"{row['tokens']:,}",
             f"{row['flops']:.2e}",
-            in_bytes(row["disk_bytes"]),
-            in_bytes(row["network_bytes"]),
+            format_bytes(row["disk_bytes"]),
+            format_bytes(row["network_bytes"]),
             _hours(row["gpu_hours"]),
-            *([duration(row["seconds"])] if clock else []),
+            *([format_duration(row["seconds"])] if clock else []),
         )
         table.add_row(row["stage"], *cells, row["why"])
     return table
@@ -69,7 +69,7 @@ def _notes(plan: dict[str, Any]) -> list[str]:
         "tokens are upper bounds: a sequence may end early",
         "network: each task reads all that it needs anew and writes to a shared store, trainings their checkpoints "
         "too; "
-        f"{in_bytes(plan['store']['free_bytes'])} are free there",
+        f"{format_bytes(plan['store']['free_bytes'])} are free there",
         f"{gpu['name']} hours: of its {gpu['flops_per_second']:.3g} FLOP/s these shares are used, by assumption: "
         f"{shares}; however many of "
         f"them there are, a chain of steps takes {_hours(plan['shortest_gpu_hours'])} hours "
@@ -78,9 +78,9 @@ def _notes(plan: dict[str, Any]) -> list[str]:
     if plan["calibration"]:
         measured = plan["calibration"]
         notes.append(
-            f"measured in {duration(measured['seconds'])} on the study in miniature; with {measured['workers']} "
+            f"measured in {format_duration(measured['seconds'])} on the study in miniature; with {measured['workers']} "
             "workers the whole takes "
-            f"about {duration(measured['predicted_seconds'])}"
+            f"about {format_duration(measured['predicted_seconds'])}"
         )
     return notes
 

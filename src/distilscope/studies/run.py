@@ -17,11 +17,11 @@ import yaml
 from distilscope.errors import UsageError, one_line, unknown_name
 from distilscope.evaluation.results_file import read_results
 from distilscope.lm.dtypes import AutoDtypes
-from distilscope.pipeline.execute import Record, execute
-from distilscope.pipeline.progress import Silence, Watcher
+from distilscope.pipeline.execute import StepTiming, execute
+from distilscope.pipeline.progress import SilentWatcher, Watcher
 from distilscope.pipeline.ray.cluster import ask_nodes, require_ray
-from distilscope.pipeline.ray.engine import RayTasks
-from distilscope.pipeline.retention import keeping, kept_run, names
+from distilscope.pipeline.ray.engine import RayEngine
+from distilscope.pipeline.retention import artifact_names, retained_run, retaining
 from distilscope.pipeline.store import Store
 from distilscope.studies.collect import collect
 from distilscope.studies.config import Distillation
@@ -36,7 +36,7 @@ from distilscope.studies.recipes import recipe as study_recipe
 from distilscope.studies.steps.registry import KINDS
 from distilscope.studies.study import Study
 from distilscope.system.atomic_file import write_atomic
-from distilscope.system.cpu_count import cores, side_by_side
+from distilscope.system.cpu_count import cpu_count, worker_count
 from distilscope.system.json_files import write_json
 from distilscope.system.redaction import redacted
 
@@ -76,12 +76,12 @@ def run(
     auto = _cluster_dtypes(config, ray_address) if ray_address is not None and asks_for_auto(config) else None
     study = plan(config, sources, auto=auto)
     require_space(study, store)
-    watch, steps, number = watch or Silence(), study.targets, side_by_side(workers)
-    with keeping(store, folder, steps):
+    watch, steps, number = watch or SilentWatcher(), study.targets, worker_count(workers)
+    with retaining(store, folder, steps):
         with store.lock() if repair else nullcontext():
             if repair:
                 clear_damage(store, steps, watch.note)
-            tasks = RayTasks(store, cores=number, address=ray_address) if engine == "ray" else None
+            tasks = RayEngine(store, cores=number, address=ray_address) if engine == "ray" else None
             records = execute(steps, store, work=KINDS, workers=number, watch=watch, engine=tasks)
         results = collect(study, store)
         write_atomic(
@@ -167,10 +167,10 @@ def examine(folder: Path) -> Soundness:
     """Hashes a run's artifacts again; of one that is under way, those that it has made. UsageError where there is no
     run."""
     store = Store(store_folder(folder))
-    note = kept_run(store, folder)
+    note = retained_run(store, folder)
     if note and not (folder / "results.json").exists():
         return examined(store, note.artifacts, finished=False)
-    needs = names(recorded(folder).targets)
+    needs = artifact_names(recorded(folder).targets)
     if (
         note and not needs <= note.artifacts
     ):  # another version of this program made the run, of steps that this one does not know
@@ -178,7 +178,7 @@ def examine(folder: Path) -> Soundness:
     return examined(store, needs, finished=True)
 
 
-def _about(config: Distillation, records: list[Record], began: float, where: Mapping[str, Any]) -> dict[str, Any]:
+def _about(config: Distillation, records: list[StepTiming], began: float, where: Mapping[str, Any]) -> dict[str, Any]:
     """What results.json must not hold: times, command, engine, machine, versions."""
     from importlib.metadata import version
 
@@ -196,7 +196,7 @@ def _about(config: Distillation, records: list[Record], began: float, where: Map
         **where,
         "resources": asdict(config.resources),
         "reference": config.ground_truth.reference or config.ground_truth.draws,
-        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": cores()},
+        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": cpu_count()},
         "versions": {name: version(name) for name in ("distilscope", "torch", "numpy", "transformers", "safetensors")}
         | {"python": platform.python_version()},
         "stages": stages,

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from distilscope.system.atomic_file import sync
-from distilscope.system.signals import not_now
+from distilscope.system.signals import defer_exit
 
 
 def sync_tree(folder: Path) -> None:
@@ -76,7 +76,7 @@ def _move(draft: Path, path: Path, replaced: Path, replaces: Callable[[], bool])
         # No system call that Python offers exchanges two folders. So the old one moves away first; it comes back if
         # the new one cannot take its place, and a SIGTERM waits until the place is filled again.
         remove(replaced)
-        with not_now():
+        with defer_exit():
             os.rename(path, replaced)
             try:
                 os.rename(draft, path)

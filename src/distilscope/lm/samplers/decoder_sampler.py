@@ -22,7 +22,7 @@ from distilscope.lm.kernels.numba_cache import fits, in_rows
 from distilscope.lm.network import Network, in_pieces
 from distilscope.lm.sequences import Prompts, Sequences, id_dtype
 from distilscope.selectivity import UNCHANGED, Selectivity
-from distilscope.system.thread_pool import keep_on
+from distilscope.system.thread_pool import raise_if_abandoned
 
 
 @torch.inference_mode()
@@ -57,7 +57,7 @@ def draw(
         prompt_of, kind="stable"
     )  # draws after one prompt begin together, for they share its keys and values
     while True:
-        keep_on()
+        raise_if_abandoned()
         free = making < 0
         if waiting < draws and free.any() and (decoder.restarts_one_by_one or free.all()):
             coming = order[waiting:]

@@ -19,7 +19,7 @@ RECORD = "export.json"
 
 @contextmanager
 def owned_folder(place: Path, about: Mapping[str, Any]) -> Iterator[Path]:
-    """Gives a fresh folder to write into; when the block ends well it becomes `place`, with `about` in its record.
+    """Yield a fresh folder to write into; when the block ends well it becomes `place`, with `about` in its record.
 
     An earlier export that nobody has touched is replaced. Raises UsageError for anything else at `place`, before the
     block begins; if the block raises, nothing is left of it.
@@ -44,7 +44,7 @@ def owned_folder(place: Path, about: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def require_ours(place: Path) -> None:
-    """Raises UsageError unless `place` is missing, an empty folder, or an export exactly as it was written."""
+    """Raise UsageError unless `place` is missing, an empty folder, or an export exactly as it was written."""
     other = "give another --output-dir"
     if place.is_symlink() or (place.exists() and not place.is_dir()):
         raise UsageError(f"{place} is no plain folder; {other}")

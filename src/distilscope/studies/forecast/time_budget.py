@@ -23,7 +23,7 @@ from distilscope.studies.overrides import as_settings
 from distilscope.studies.planner import plan
 from distilscope.studies.preflight import require_ready
 from distilscope.studies.run import output_folder
-from distilscope.system.cpu_count import side_by_side
+from distilscope.system.cpu_count import worker_count
 from distilscope.system.json_files import write_json
 
 LEAST = {"num_train": 128, "num_eval": 64, "seeds": 2}
@@ -99,7 +99,7 @@ def fit(
     if not candidates and sources.data:
         sources.data.require(next(ladder(config, fixed)).ground_truth)
     require_ready(candidates[0], sources)
-    slots = side_by_side(workers)
+    slots = worker_count(workers)
     measured = calibrate(config, sources, workers=slots, say=say)
     chosen = choose(candidates, minutes, measured, predict=lambda one: measured.predict(plan(one, sources), slots))
     record = {
