@@ -126,14 +126,14 @@ def make(folder: Path, sequences: int) -> None:
 
     from distilscope.lm.sequences import Sequences
     from distilscope.pipeline.execute import execute
-    from distilscope.pipeline.progress import Silence
+    from distilscope.pipeline.progress import SilentWatcher
     from distilscope.studies.overrides import as_settings
     from distilscope.studies.run import as_json
     from distilscope.studies.steps.registry import functions
-    from distilscope.system.atomic_file import write_whole
+    from distilscope.system.atomic_file import write_atomic
 
     study, store = planned(folder, sequences)
-    execute([study.ground_truth, study.prompts], store, work=functions(), workers=1, watch=Silence())
+    execute([study.ground_truth, study.prompts], store, work=functions(), workers=1, watch=SilentWatcher())
     random = np.random.default_rng(0)
     with store.lock():
         for step in study.targets:
@@ -153,8 +153,8 @@ def make(folder: Path, sequences: int) -> None:
                     257,
                     random.standard_normal(tokens, dtype=np.float32),
                 ).save(output / "sequences.safetensors")
-    write_whole(folder / "config.yaml", yaml.safe_dump(as_settings(study.config), sort_keys=False))
-    write_whole(folder / "results.json", as_json({"schema_version": 1, "sources": study.sources}))
+    write_atomic(folder / "config.yaml", yaml.safe_dump(as_settings(study.config), sort_keys=False))
+    write_atomic(folder / "results.json", as_json({"schema_version": 1, "sources": study.sources}))
 
 
 def hash_all(folder: Path, sequences: int) -> None:
@@ -166,14 +166,14 @@ def hash_all(folder: Path, sequences: int) -> None:
 
 def resume(folder: Path, sequences: int) -> None:
     from distilscope.pipeline.execute import execute
-    from distilscope.pipeline.progress import Silence
+    from distilscope.pipeline.progress import SilentWatcher
     from distilscope.studies.steps.registry import functions
 
     study, store = planned(folder, sequences)
     lost = [step for step in study.targets if step.kind == "draws"][:RESUMED]
     for step in lost:
         store.remove(step)
-    records = execute(study.targets, store, work=functions(), workers=2, watch=Silence())
+    records = execute(study.targets, store, work=functions(), workers=2, watch=SilentWatcher())
     assert len(records) == len(lost)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from distilscope.lm.training import loop, torchrun
 from distilscope.pipeline.execute import execute
-from distilscope.pipeline.progress import Silence
+from distilscope.pipeline.progress import SilentWatcher
 from distilscope.pipeline.step import Step
 from distilscope.pipeline.store import Store
 from distilscope.studies.steps import train, train_worker
@@ -70,7 +70,9 @@ def arrange(what: str, rank: str) -> None:
 
 
 def run(step: Step, root: Path) -> None:
-    execute([step], Store(root), work=functions() | {"training": "sabotage:train_model"}, workers=2, watch=Silence())
+    execute(
+        [step], Store(root), work=functions() | {"training": "sabotage:train_model"}, workers=2, watch=SilentWatcher()
+    )
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from distilscope.lm.loading import model_folder
 from distilscope.lm.models.gguf import convert
 from distilscope.lm.models.model_folder import read_weights, weight_files
 from distilscope.lm.training.checkpoint_file import NAME, read_checkpoint, write_checkpoint
-from distilscope.pipeline.checksummed_json import sealed
+from distilscope.pipeline.checksummed_json import dump_checksummed
 from distilscope.pipeline.step import Identity
 from distilscope.pipeline.store import Store
 from distilscope.studies.measure.draws_file import SIDES, DrawsFile
@@ -326,7 +326,7 @@ def test_manifests(store, manifest, data):
     """Damaged ones are always found; ones that somebody wrote anew, seal and all, are read or refused."""
     file = store.path(STEP) / "manifest.json"
     resealed = rewritten({key: value for key, value in json.loads(manifest).items() if key != "sha256"}).map(
-        lambda record: sealed(record).encode()
+        lambda record: dump_checksummed(record).encode()
     )
     content = data.draw(damaged(manifest, len(manifest)) | resealed)
     file.write_bytes(content)

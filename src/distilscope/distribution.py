@@ -1,4 +1,4 @@
-"""The small protocol that a mixture and a language model share, and the keys that make draws repeatable."""
+"""The protocol of a distribution, for mixtures and language models, and the random keys that make draws repeatable."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from distilscope.selectivity import Selectivity
 
 @dataclass(frozen=True)
 class Key:
-    """Names one stream of random numbers: a seed and the path of names below it.
+    """The name of one stream of random numbers: a seed, and a path of names below it.
 
     Equal keys give equal numbers, different keys independent ones; seed 0 is a seed like any other.
     The stream is PCG64 seeded with 256 bits, the SHA-256 of the canonical form.
@@ -27,6 +27,7 @@ class Key:
     path: tuple[str | int | float, ...] = ()
 
     def child(self, *names: str | int | float) -> Key:
+        """The key below this one with the given names."""
         return Key(self.seed, self.path + names)
 
     def generator(self) -> np.random.Generator:
@@ -40,7 +41,7 @@ X = TypeVar("X", bound=Sized)
 
 
 class Distribution(Protocol[X]):
-    """Something that can be drawn from, scored, and made more selective. A value: nothing mutates it."""
+    """A distribution that can be drawn from, scored, and made more selective. Immutable."""
 
     def sample(self, n: int, key: Key) -> X:
         """`n` independent draws, a function of the key alone."""

@@ -1,4 +1,4 @@
-"""The errors a user can meet. Each message is one plain sentence: the value, the rule, the remedy."""
+"""Errors for users. Each message is one plain sentence: the value, the rule, the remedy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 
 class DistilscopeError(Exception):
-    """Something failed that no change of the command line would mend by itself (exit code 1)."""
+    """A failure that a change of the command line alone would not mend (exit code 1)."""
 
     exit_code = 1
 
@@ -22,21 +22,21 @@ class UsageError(DistilscopeError):
 
 
 class StoppedError(DistilscopeError):
-    """A step was told to end, and has kept what it needs to go on (exit code 143, as after SIGTERM)."""
+    """A step was asked to stop, and has saved what it needs to resume (exit code 143, as after SIGTERM)."""
 
     exit_code = 143
 
 
 class GateError(DistilscopeError):
-    """A check that stands before a number did not pass, so the number is withheld (exit code 1)."""
+    """A check before a number did not pass, so the number is withheld (exit code 1)."""
 
 
 class StoreError(DistilscopeError):
-    """The store, or the disk under it, cannot be used or does not hold what it says (exit code 1)."""
+    """The store or its disk cannot be used, or an artifact is not as it was written (exit code 1)."""
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UsageError:
-    """An error for a name that does not exist, naming the nearest one that does."""
+    """The error for a name that does not exist, with the nearest one that does."""
     names = sorted(known)
     nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(names)}."
@@ -44,13 +44,12 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> UsageError:
 
 
 def full_disk(error: BaseException) -> str | None:
-    """The file that a full disk (or quota) refused, "" where the system named none; None where the error has another
-    cause."""
+    """The file that a full disk or quota refused, "" if the system named none; None if the error has another cause."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
             return os.fsdecode(cause.filename) if isinstance(cause.filename, str | bytes) else ""
-        # Libraries in other languages pass the system's message on, but not its number.
+        # Libraries in other languages (safetensors, Arrow) pass the system's message on, but not its number.
         if "No space left on device" in str(cause) or "os error 28" in str(cause):
             return ""
         cause = cause.__cause__ or cause.__context__
@@ -62,7 +61,7 @@ _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 60
 
 
 def shown(value: object) -> str:
-    """A value as it can stand in a sentence: its `repr`, cut where that is long."""
+    """A value for use in a sentence: its `repr`, shortened if long."""
     try:
         return _REPR.repr(value)
     except ValueError:  # Python writes no integer of more than 4300 digits
@@ -70,5 +69,5 @@ def shown(value: object) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """What another library says, short enough to stand inside a sentence."""
+    """The message of another library's error on one line, shortened for use in a sentence."""
     return " ".join(str(error).split())[:200]

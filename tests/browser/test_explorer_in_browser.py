@@ -9,7 +9,7 @@ import torch
 
 from distilscope.mixtures.config import MogPaper
 from distilscope.mixtures.difficulty import difficulty
-from distilscope.mixtures.explorer import explore, led_by
+from distilscope.mixtures.explorer import explorer_document, with_heaviest
 from distilscope.mixtures.gaussian_mixture import GaussianMixture
 from distilscope.mixtures.quadrature import expected_log_prob
 from distilscope.mixtures.simulation import simulate
@@ -27,7 +27,7 @@ EVERY = 43
 
 @pytest.fixture(scope="module")
 def explored():
-    return explore(MogPaper())
+    return explorer_document(MogPaper())
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_moving_a_slider_moves_the_numbers(visit, path, explored):
         )
         student = mixture(explored["students"][k1][k2][now["winner"]][now["beta"]])
         beta = math.inf if explored["betas"][now["beta"]] == "inf" else explored["betas"][now["beta"]]
-        led = led_by(mixture(explored["teachers"][k1]), now["winner"])
+        led = with_heaviest(mixture(explored["teachers"][k1]), now["winner"])
         assert cells(visited, "distilled")[:3] == pytest.approx(quadrature(student), abs=TOLERANCE)
         assert cells(visited, "direct")[:3] == pytest.approx(quadrature(mixture(explored["direct"][k2])), abs=TOLERANCE)
         selected = led.select(Power(beta))

@@ -109,9 +109,11 @@ def test_one_component_is_moment_matching(tilted, covariance, beta):
     torch.testing.assert_close(
         student.covariances[0], sample if covariance == "full" else sample.diagonal(), rtol=1e-6, atol=1e-9
     )
-    population = selected.moment_matched(covariance)
-    torch.testing.assert_close(student.means, population.means, atol=0.03, rtol=0)
-    torch.testing.assert_close(student.covariances, population.covariances, atol=0.05, rtol=0)
+    mean, spread = selected.moments()
+    torch.testing.assert_close(student.means[0], mean, atol=0.03, rtol=0)
+    torch.testing.assert_close(
+        student.covariances[0], spread if covariance == "full" else spread.diagonal(), atol=0.05, rtol=0
+    )
 
 
 def test_the_fit_is_a_function_of_points_and_key(ring):

@@ -11,7 +11,7 @@ import torch
 
 from distilscope.errors import UsageError
 from distilscope.mixtures.config import MogPaper
-from distilscope.mixtures.explorer import BETAS, explore, led_by
+from distilscope.mixtures.explorer import BETAS, explorer_document, with_heaviest
 from distilscope.mixtures.gaussian_mixture import GaussianMixture
 from distilscope.mixtures.quadrature import exact_entropy
 from distilscope.mixtures.simulation import simulate
@@ -24,7 +24,7 @@ PAPER = MogPaper(betas=(1.0, 7.0, 100.0))
 
 @pytest.fixture(scope="module")
 def explored():
-    return explore(PAPER)
+    return explorer_document(PAPER)
 
 
 def mixture(components):
@@ -79,9 +79,9 @@ def test_each_winner_draws_the_student_to_itself(explored):
 
 def test_leading_exchanges_two_weights():
     mix = GaussianMixture.of(weights=[0.2, 0.5, 0.3], means=[[0, 0], [1, 1], [2, 2]], covariances=[[1, 1]] * 3)
-    assert led_by(mix, 0).weights.tolist() == pytest.approx([0.5, 0.2, 0.3])
-    assert led_by(mix, 1) is mix
-    assert led_by(mix, 2).select(Power(math.inf)).weights.tolist() == [0, 0, 1]
+    assert with_heaviest(mix, 0).weights.tolist() == pytest.approx([0.5, 0.2, 0.3])
+    assert with_heaviest(mix, 1) is mix
+    assert with_heaviest(mix, 2).select(Power(math.inf)).weights.tolist() == [0, 0, 1]
 
 
 def test_teachers_go_round_the_origin(explored):
@@ -91,7 +91,7 @@ def test_teachers_go_round_the_origin(explored):
 
 
 def test_few_points_offer_fewer_components():
-    found = explore(MogPaper(num_train=5, num_distill=3, teacher_components=2, betas=(1.0,)))
+    found = explorer_document(MogPaper(num_train=5, num_distill=3, teacher_components=2, betas=(1.0,)))
     assert list(found["teachers"]) == ["2", "3", "4", "5"]
     assert list(found["direct"]) == ["1", "2", "3"]
 
@@ -99,7 +99,7 @@ def test_few_points_offer_fewer_components():
 @pytest.mark.parametrize("config", [MogPaper(dimension=1), MogPaper(dimension=3), MogPaper(covariance="full")])
 def test_what_a_plane_cannot_show_is_refused(config):
     with pytest.raises(UsageError, match="--dimension 2"):
-        explore(config)
+        explorer_document(config)
 
 
 def test_the_page_holds_the_stops_and_asks_for_nothing(explored):

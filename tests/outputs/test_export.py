@@ -20,7 +20,7 @@ from distilscope.lm.causal_lm import CausalLM
 from distilscope.lm.sequences import Sequences
 from distilscope.outputs.export.dataset import IGNORED, write_teacher_data
 from distilscope.outputs.export.export import export
-from distilscope.outputs.export.owned_folder import whole_folder
+from distilscope.outputs.export.owned_folder import owned_folder
 from distilscope.outputs.export.setting import chosen_setting
 from distilscope.pipeline.store import Store
 from distilscope.report.hub_cards import Origin, data_card, model_card
@@ -78,7 +78,7 @@ def test_what_there_is_no_setting_for_lists_the_choices(seeds, asked, says):
 
 class TestWholeFolder:
     def write(self, place, text="a"):
-        with whole_folder(place, {"setting": text}) as fresh:
+        with owned_folder(place, {"setting": text}) as fresh:
             (fresh / "inside").mkdir()
             (fresh / "inside" / "file").write_text(text)
 
@@ -92,7 +92,7 @@ class TestWholeFolder:
 
     def test_nothing_is_left_of_one_that_failed(self, tmp_path):
         self.write(tmp_path / "out")
-        with pytest.raises(FileNotFoundError), whole_folder(tmp_path / "out", {}) as fresh:
+        with pytest.raises(FileNotFoundError), owned_folder(tmp_path / "out", {}) as fresh:
             (fresh / "half" / "way").touch()
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
         assert (tmp_path / "out" / "inside" / "file").read_text() == "a"

@@ -17,18 +17,18 @@ import distilscope
 from distilscope.errors import DistilscopeError, GateError, StoreError, UsageError
 from distilscope.pipeline.execute import execute, needed
 from distilscope.pipeline.local_engine import PATIENCE
-from distilscope.pipeline.progress import Silence
+from distilscope.pipeline.progress import SilentWatcher
 from distilscope.pipeline.schedule import Schedule, makespan
 from distilscope.pipeline.step import Needs, Step, order
 from distilscope.pipeline.store import Store
-from distilscope.system.signals import exit_on_sigterm, not_now, stop_requested
+from distilscope.system.signals import defer_exit, exit_on_sigterm, stop_requested
 from in_process import InProcess
 from small_study import PLANTED, SECRETS
 
 SOURCES = os.pathsep.join([str(Path(distilscope.__file__).parents[1]), str(Path(__file__).parent)])
 
 
-class Diary(Silence):
+class Diary(SilentWatcher):
     """Writes down what it hears."""
 
     def __init__(self):
@@ -65,12 +65,12 @@ def store(tmp_path) -> Store:
 def undisturbed(tmp_path_factory) -> dict[str, str]:
     """The bytes of a run with one worker that nothing disturbed."""
     store = Store(tmp_path_factory.mktemp("undisturbed") / "store")
-    execute(plan(0.1), store, work=WORK, workers=1, watch=Silence())
+    execute(plan(0.1), store, work=WORK, workers=1, watch=SilentWatcher())
     return tree(store.root)
 
 
 def run(targets: list[Step], store: Store, *, workers: int = 1, watch=None, **options):
-    return execute(targets, store, work=WORK, workers=workers, watch=watch or Silence(), **options)
+    return execute(targets, store, work=WORK, workers=workers, watch=watch or SilentWatcher(), **options)
 
 
 def main_process(store: Store, *, workers: int = 2, **environment: object) -> subprocess.Popen[str]:
@@ -138,7 +138,7 @@ def test_inputs_of_an_existing_artifact_need_not_exist(store):
     steps = order(targets)
     for step in steps:
         if step.kind != "student":
-            store.remove(step)
+            store.discard(store.path(step))
     # Scores read students, which exist, and the data, which does not; teachers and draws are of no use any more.
     assert [step.kind for step in needed(targets, store)] == ["data", "score", "score", "score", "score"]
     diary = Diary()
@@ -226,11 +226,11 @@ def test_a_second_sigterm_leaves_at_once(store):
     """Here beside a step that would keep the first one waiting."""
     code = f"""if True:
         from distilscope.pipeline.execute import execute
-        from distilscope.pipeline.progress import Lines
+        from distilscope.pipeline.progress import ProgressLines
         from distilscope.pipeline.store import Store
         from work import WORK, lone
         import sys
-        execute([lone("stubborn")], Store({str(store.root)!r}), work=WORK, workers=1, watch=Lines(sys.stderr))
+        execute([lone("stubborn")], Store({str(store.root)!r}), work=WORK, workers=1, watch=ProgressLines(sys.stderr))
     """
     with subprocess.Popen(
         [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": SOURCES}, stderr=subprocess.PIPE, text=True
@@ -278,7 +278,7 @@ def test_the_exit_waits_for_lines_that_must_not_be_cut_in_two():
     done = []
 
     def interrupted():
-        with exit_on_sigterm(), not_now():
+        with exit_on_sigterm(), defer_exit():
             signal.raise_signal(signal.SIGTERM)
             done.append("the line after")
         done.append("never")
@@ -292,10 +292,10 @@ def test_no_process_outlives_a_killed_parent_not_even_one_that_a_step_has_starte
     note = tmp_path / "note"
     code = f"""if True:
         from distilscope.pipeline.execute import execute
-        from distilscope.pipeline.progress import Silence
+        from distilscope.pipeline.progress import SilentWatcher
         from distilscope.pipeline.store import Store
         from work import WORK, lone
-        execute([lone("child", note={str(note)!r})], Store({str(store.root)!r}), work=WORK, workers=1, watch=Silence())
+        execute([lone("child", note={str(note)!r})], Store({str(store.root)!r}), work=WORK, workers=1, watch=SilentWatcher())
     """
     with subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": SOURCES}) as process:
         until(lambda: note.exists() and len(note.read_text().split()) == 2)
@@ -311,10 +311,10 @@ def test_a_script_needs_no_main_guard(store, tmp_path):
     script = tmp_path / "script.py"
     lines = [
         "from distilscope.pipeline.execute import execute",
-        "from distilscope.pipeline.progress import Silence",
+        "from distilscope.pipeline.progress import SilentWatcher",
         "from distilscope.pipeline.store import Store",
         "from work import WORK, plan",
-        f"print(len(execute(plan(), Store({str(store.root)!r}), work=WORK, workers=2, watch=Silence())))",
+        f"print(len(execute(plan(), Store({str(store.root)!r}), work=WORK, workers=2, watch=SilentWatcher())))",
     ]
     script.write_text("\n".join(lines))
     done = subprocess.run(

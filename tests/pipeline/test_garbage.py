@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from work import lone, plan, tree
 
 from distilscope.errors import StoreError
-from distilscope.pipeline.checksummed_json import sealed
-from distilscope.pipeline.garbage import Rubbish, find_rubbish, remove_rubbish
-from distilscope.pipeline.retention import keeping, kept_run, kept_runs
+from distilscope.pipeline.checksummed_json import dump_checksummed
+from distilscope.pipeline.garbage import Garbage, find_garbage, remove_garbage
+from distilscope.pipeline.retention import retained_run, retained_runs, retaining
 from distilscope.pipeline.step import Step, order
 from distilscope.pipeline.store import Store
 
@@ -40,30 +40,30 @@ def fill(store: Store, steps) -> None:
 def run(store: Store, folder: Path, steps) -> Path:
     """A run that was finished in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    with keeping(store, folder, steps):
+    with retaining(store, folder, steps):
         fill(store, steps)
     return folder
 
 
 def struck(store: Store, folder: Path, steps, made=()) -> None:
     """A run that was killed."""
-    with suppress(KeyboardInterrupt), keeping(store, folder, steps):
+    with suppress(KeyboardInterrupt), retaining(store, folder, steps):
         fill(store, made)
         raise KeyboardInterrupt
 
 
 def kept_file(store: Store, name: str) -> str:
-    return next(one.file.name for one in kept_runs(store) if one.folder.name == name)
+    return next(one.file.name for one in retained_runs(store) if one.folder.name == name)
 
 
-def rubbish(store: Store, **options) -> list[Rubbish]:
+def rubbish(store: Store, **options) -> list[Garbage]:
     with store.lock(sweep=False):
-        return find_rubbish(store, kept_runs(store), **options)
+        return find_garbage(store, retained_runs(store), **options)
 
 
 def clear(store: Store) -> None:
     with store.lock(sweep=False):
-        remove_rubbish(store, find_rubbish(store, kept_runs(store)))
+        remove_garbage(store, find_garbage(store, retained_runs(store)))
 
 
 def artifacts(store: Store) -> set[str]:
@@ -94,7 +94,7 @@ def test_what_any_kept_run_needs_stays_and_all_else_goes(tmp_path_factory, runs,
         store.path(step).mkdir(parents=True)
         (store.path(step) / "manifest.json").touch()  # not read here
     for name, (steps, gone, _) in enumerate(runs):
-        with keeping(store, place / str(name), steps):
+        with retaining(store, place / str(name), steps):
             pass
         if not gone:
             (place / str(name)).mkdir()
@@ -103,7 +103,7 @@ def test_what_any_kept_run_needs_stays_and_all_else_goes(tmp_path_factory, runs,
     clear(store)
     assert artifacts(store) == there & needed
     assert rubbish(store) == []
-    assert len(kept_runs(store)) == sum(not gone for _, gone, _ in runs)
+    assert len(retained_runs(store)) == sum(not gone for _, gone, _ in runs)
     shutil.rmtree(place)
 
 
@@ -168,10 +168,10 @@ def test_a_run_that_cannot_be_seen_is_kept(store, tmp_path, where, monkeypatch):
         if where == "another host":
             patch.setattr(socket, "gethostname", lambda: "elsewhere")
             (tmp_path / "disk").mkdir()
-        with keeping(store, folder, STEPS[:2]):
+        with retaining(store, folder, STEPS[:2]):
             fill(store, STEPS[:2])
     assert rubbish(store) == []
-    assert not kept_runs(store)[0].gone
+    assert not retained_runs(store)[0].gone
 
 
 def test_a_run_folder_that_moved_with_its_store_is_still_that_run(tmp_path):
@@ -180,7 +180,7 @@ def test_a_run_folder_that_moved_with_its_store_is_still_that_run(tmp_path):
     folder.rename(tmp_path / "moved")
     store = Store(tmp_path / "moved" / "store")
     assert rubbish(store) == []
-    note = kept_run(store, tmp_path / "moved")
+    note = retained_run(store, tmp_path / "moved")
     assert note is not None
     assert note.folder == tmp_path / "moved"
 
@@ -189,13 +189,13 @@ def test_a_note_that_cannot_be_read_stops_it_all(store, tmp_path):
     run(store, tmp_path / "run", STEPS[:2])
     run(store, tmp_path / "other", STEPS[1:3])
     shutil.rmtree(tmp_path / "other")
-    (note,) = [one.file for one in kept_runs(store) if one.folder.name == "run"]
+    (note,) = [one.file for one in retained_runs(store) if one.folder.name == "run"]
     whole = note.read_text()
     forged = [
         {"folder": 3},
         *({"folder": "x", "host": "y", "artifacts": artifacts} for artifacts in (5, [3], ["../x"], ["/etc/passwd"])),
     ]
-    for text in ("", "[]", whole.replace("0", "1", 1), *map(sealed, forged)):
+    for text in ("", "[]", whole.replace("0", "1", 1), *map(dump_checksummed, forged)):
         note.write_text(text)
         with pytest.raises(StoreError, match=r"what this run needs cannot be read.*or remove the file"):
             rubbish(store)
@@ -207,9 +207,9 @@ def test_a_note_that_cannot_be_read_stops_it_all(store, tmp_path):
 def test_a_note_that_stays_the_same_takes_no_lock(store, tmp_path):
     run(store, tmp_path / "run", STEPS[:2])
     with Store(store.root).lock():
-        with keeping(store, tmp_path / "run", STEPS[:2]):
+        with retaining(store, tmp_path / "run", STEPS[:2]):
             pass
-        with pytest.raises(StoreError, match="in use by process"), keeping(store, tmp_path / "run", STEPS[:3]):
+        with pytest.raises(StoreError, match="in use by process"), retaining(store, tmp_path / "run", STEPS[:3]):
             pass
 
 

@@ -9,10 +9,10 @@ import threading
 
 import pytest
 
-from distilscope.pipeline.eta import Forecast
-from distilscope.pipeline.progress import Bar, Lines, Silence, Watcher, watcher
+from distilscope.pipeline.eta import Eta
+from distilscope.pipeline.progress import ProgressBar, ProgressLines, SilentWatcher, Watcher, default_watcher
 from distilscope.pipeline.step import Step
-from distilscope.system.units import duration
+from distilscope.system.units import format_duration
 
 
 class Clock:
@@ -27,7 +27,7 @@ def step(kind: str, n: int, cost: float = 1.0, inputs: dict[str, Step] | None = 
     return Step(kind, {"n": n}, inputs or {}, 1, stage=f"{kind} stage", cost=cost, tokens=tokens)
 
 
-def do(forecast: Forecast, clock: Clock, one: Step, seconds: float) -> None:
+def do(forecast: Eta, clock: Clock, one: Step, seconds: float) -> None:
     forecast.started(one)
     clock.now += seconds
     forecast.finished(one, float(seconds))
@@ -40,7 +40,7 @@ def clock() -> Clock:
 
 def test_estimating_until_something_has_finished(clock):
     todo = [step("train", i, 10.0) for i in range(4)]
-    forecast = Forecast(todo, 1, clock)
+    forecast = Eta(todo, 1, clock)
     forecast.started(todo[0])
     clock.now += 5
     assert forecast.seconds_left() is None
@@ -49,7 +49,7 @@ def test_estimating_until_something_has_finished(clock):
 
 def test_one_kind_one_worker(clock):
     todo = [step("train", i, 10.0) for i in range(4)]
-    forecast = Forecast(todo, 1, clock)
+    forecast = Eta(todo, 1, clock)
     do(forecast, clock, todo[0], 20)
     assert forecast.seconds_left() == pytest.approx(60)
     assert forecast.fraction() == pytest.approx(0.25)
@@ -61,20 +61,20 @@ def test_one_kind_one_worker(clock):
 
 def test_steps_side_by_side_divide_the_time_but_a_chain_does_not(clock):
     free = [step("train", i) for i in range(5)]
-    forecast = Forecast(free, 2, clock)
+    forecast = Eta(free, 2, clock)
     do(forecast, clock, free[0], 10)
     assert forecast.seconds_left() == pytest.approx(20)
     chain = [step("train", 0)]
     for i in range(1, 5):
         chain.append(step("train", i, inputs={"previous": chain[-1]}))
-    forecast = Forecast(chain, 2, clock)
+    forecast = Eta(chain, 2, clock)
     do(forecast, clock, chain[0], 10)
     assert forecast.seconds_left() == pytest.approx(40)
 
 
 def test_each_kind_has_its_own_rate_and_an_unmeasured_one_the_overall_rate(clock):
     train, score, new = ([step(kind, i, 8.0) for i in range(2)] for kind in ("train", "score", "new"))
-    forecast = Forecast([*train, *score, *new], 1, clock)
+    forecast = Eta([*train, *score, *new], 1, clock)
     do(forecast, clock, train[0], 4)  # 2 per second
     do(forecast, clock, score[0], 12)  # 2/3 per second
     assert forecast.seconds_left() == pytest.approx(4 + 12 + 2 * 8)  # overall 1 per second
@@ -84,7 +84,7 @@ def test_each_kind_has_its_own_rate_and_an_unmeasured_one_the_overall_rate(clock
 
 def test_a_trifle_says_nothing_about_kinds_that_were_not_measured(clock):
     first, train = step("convert", 0, 1.0), [step("train", i, 1e12) for i in range(2)]
-    forecast = Forecast([first, *train], 1, clock)
+    forecast = Eta([first, *train], 1, clock)
     do(forecast, clock, first, 5)
     assert forecast.seconds_left() is None  # at 0.2 FLOP/s it would be 300 000 years
     do(forecast, clock, train[0], 50)
@@ -93,7 +93,7 @@ def test_a_trifle_says_nothing_about_kinds_that_were_not_measured(clock):
 
 def test_a_step_that_is_overdue_is_never_just_about_to_end(clock):
     todo = [step("train", i) for i in range(2)]
-    forecast = Forecast(todo, 1, clock)
+    forecast = Eta(todo, 1, clock)
     do(forecast, clock, todo[0], 10)
     forecast.started(todo[1])
     clock.now += 100
@@ -103,7 +103,7 @@ def test_a_step_that_is_overdue_is_never_just_about_to_end(clock):
 
 def test_the_fraction_never_falls_and_is_one_only_at_the_end(clock):
     todo = [step("train", i) for i in range(20)]
-    forecast, shown = Forecast(todo, 2, clock), [0.0]
+    forecast, shown = Eta(todo, 2, clock), [0.0]
     for i, one in enumerate(todo):
         forecast.started(one)
         for _ in range(4):
@@ -118,7 +118,7 @@ def test_the_fraction_never_falls_and_is_one_only_at_the_end(clock):
 
 def test_costs_of_zero_count_alike_and_steps_that_take_no_time_divide_nothing_by_zero(clock):
     todo = [step("report", i, 0.0) for i in range(4)]
-    forecast = Forecast(todo, 1, clock)
+    forecast = Eta(todo, 1, clock)
     do(forecast, clock, todo[0], 0.0)
     forecast.started(todo[1])
     assert forecast.seconds_left() == 0.0
@@ -127,7 +127,7 @@ def test_costs_of_zero_count_alike_and_steps_that_take_no_time_divide_nothing_by
 
 def test_thousands_of_steps_are_forecast_at_once(clock):
     todo = [step("draw", i) for i in range(3_000)]
-    forecast = Forecast(todo, 2, clock)
+    forecast = Eta(todo, 2, clock)
     do(forecast, clock, todo[0], 1)
     assert forecast.seconds_left() == pytest.approx(1500)
 
@@ -147,7 +147,7 @@ def test_thousands_of_steps_are_forecast_at_once(clock):
     ],
 )
 def test_durations_as_one_says_them(seconds, said):
-    assert duration(seconds) == said
+    assert format_duration(seconds) == said
 
 
 def play(watch: Watcher, clock: Clock) -> None:
@@ -166,7 +166,7 @@ def play(watch: Watcher, clock: Clock) -> None:
 
 def test_plain_lines(clock):
     stream = io.StringIO()
-    play(Lines(stream, clock=clock), clock)
+    play(ProgressLines(stream, clock=clock), clock)
     assert stream.getvalue().splitlines() == [
         "5 steps to run, 1 at a time; 3 are done or not needed",
         "[  0%] data stage: 1 step, estimating",
@@ -189,7 +189,7 @@ def test_plain_lines(clock):
 
 def test_plain_lines_when_all_is_there_and_when_it_stops_early(clock):
     stream = io.StringIO()
-    watch = Lines(stream, clock=clock)
+    watch = ProgressLines(stream, clock=clock)
     watch.begin([], kept=13, slots=2)
     watch.end()
     assert stream.getvalue() == "nothing to run: all is done (13 steps)\n"
@@ -219,8 +219,8 @@ def test_a_terminal_gets_a_bar(clock, monkeypatch):
     reader = threading.Thread(target=read)
     reader.start()
     with os.fdopen(theirs, "w") as terminal:
-        assert isinstance(watcher(terminal), Bar)
-        bar = Bar(terminal, clock=clock)
+        assert isinstance(default_watcher(terminal), ProgressBar)
+        bar = ProgressBar(terminal, clock=clock)
         play(bar, clock)
         bar.note("a [red] note")
     reader.join()
@@ -234,13 +234,16 @@ def test_a_terminal_gets_a_bar(clock, monkeypatch):
 
 def test_everything_else_gets_lines(tmp_path, monkeypatch):
     with open(tmp_path / "log", "w") as file:
-        assert isinstance(watcher(file), Lines)
+        assert isinstance(default_watcher(file), ProgressLines)
     monkeypatch.setenv("TERM", "dumb")
     ours, theirs = pty.openpty()
     with os.fdopen(theirs, "w") as terminal:
-        assert isinstance(watcher(terminal), Lines)
+        assert isinstance(default_watcher(terminal), ProgressLines)
     os.close(ours)
 
 
 def test_all_watchers_are_watchers():
-    assert all(isinstance(watch, Watcher) for watch in (Silence(), Lines(io.StringIO()), Bar(io.StringIO())))
+    assert all(
+        isinstance(watch, Watcher)
+        for watch in (SilentWatcher(), ProgressLines(io.StringIO()), ProgressBar(io.StringIO()))
+    )

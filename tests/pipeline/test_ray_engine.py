@@ -21,13 +21,13 @@ from work import WORK, lone, plan, tree
 
 import distilscope
 from distilscope.errors import DistilscopeError, GateError
-from distilscope.pipeline.engine import MEMORY, threads
+from distilscope.pipeline.engine import ALLOCATOR_SETTINGS, thread_settings
 from distilscope.pipeline.execute import execute
-from distilscope.pipeline.progress import Silence
+from distilscope.pipeline.progress import SilentWatcher
 from distilscope.pipeline.ray import cluster as ray_cluster
 from distilscope.pipeline.ray.cluster import ask_nodes, connect
-from distilscope.pipeline.ray.engine import GROUP, RayTasks, grouped
-from distilscope.pipeline.ray.tasks import Sender, perform_all
+from distilscope.pipeline.ray.engine import GROUP_SECONDS, RayEngine, grouped
+from distilscope.pipeline.ray.tasks import Driver, perform_all
 from distilscope.pipeline.step import Needs, Step
 from distilscope.pipeline.store import Store
 from distilscope.pipeline.task import Task
@@ -44,7 +44,7 @@ def session():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_TOKEN", TOKEN)
         before = dict(os.environ)
-        cluster = connect(None, cores=2, environment=MEMORY | threads(1))
+        cluster = connect(None, cores=2, environment=ALLOCATOR_SETTINGS | thread_settings(1))
         assert dict(os.environ) == before
         import ray
 
@@ -58,7 +58,7 @@ def store(tmp_path) -> Store:
 
 
 def run(targets: list[Step], store: Store):
-    return execute(targets, store, work=WORK, workers=2, watch=Silence(), engine=RayTasks(store, cores=2))
+    return execute(targets, store, work=WORK, workers=2, watch=SilentWatcher(), engine=RayEngine(store, cores=2))
 
 
 @pytest.mark.usefixtures("session")
@@ -69,7 +69,7 @@ class TestOnACluster:
         assert len(records) == 13
         assert all(record.seconds > 0 for record in records)
         local = Store(tmp_path / "local")
-        execute(targets, local, work=WORK, workers=1, watch=Silence())
+        execute(targets, local, work=WORK, workers=1, watch=SilentWatcher())
         assert tree(store.root) == tree(local.root)
         assert run(targets, store) == []
         assert capfd.readouterr() == ("", "")
@@ -146,7 +146,9 @@ def task(store: Store, title: str = "a", **needs: int) -> Task:
 
 
 @given(
-    times=st.lists(st.tuples(st.sampled_from([0.0, 0.01, 0.03, 0.1, GROUP, 2.0]), st.integers(1, 2)), max_size=30),
+    times=st.lists(
+        st.tuples(st.sampled_from([0.0, 0.01, 0.03, 0.1, GROUP_SECONDS, 2.0]), st.integers(1, 2)), max_size=30
+    ),
     idle=st.integers(0, 4),
 )
 def test_groups_keep_the_order_and_are_neither_long_nor_fewer_than_idle_cores(times, idle):
@@ -156,11 +158,11 @@ def test_groups_keep_the_order_and_are_neither_long_nor_fewer_than_idle_cores(ti
     expected = {each.title: seconds for each, seconds in tasks}
     for group in groups:
         assert len({each.needs for each in group}) == 1
-        assert sum(expected[each.title] for each in group[:-1]) < GROUP + 1e-9 or len(group) == 1
+        assert sum(expected[each.title] for each in group[:-1]) < GROUP_SECONDS + 1e-9 or len(group) == 1
     alike = {number for _, number in times}
     longest = max((seconds for seconds, _ in times), default=0.0)
     if len(alike) == 1 and longest and idle:
-        most = min(GROUP, sum(seconds for seconds, _ in times) / idle)
+        most = min(GROUP_SECONDS, sum(seconds for seconds, _ in times) / idle)
         assert all(sum(expected[each.title] for each in group) < most + longest + 1e-9 for group in groups)
 
 
@@ -169,7 +171,7 @@ def test_groups_keep_the_order_and_are_neither_long_nor_fewer_than_idle_cores(ti
     [
         ([0.03] * 20, 0, [9, 9, 2]),
         ([0.03] * 4, 2, [2, 2]),  # no core idles for the sake of a group
-        ([GROUP] * 3, 2, [1, 1, 1]),
+        ([GROUP_SECONDS] * 3, 2, [1, 1, 1]),
         ([0.01, 5.0, 0.01], 0, [2, 1]),
         ([], 2, []),
     ],
@@ -180,7 +182,7 @@ def test_small_tasks_are_sent_together(seconds, idle, sizes):
 
 def test_a_node_with_another_store_or_other_versions_is_refused(store):
     with store.lock():
-        one, sender = task(store), Sender.of(store)
+        one, sender = task(store), Driver.of(store)
         for other, told in (
             (
                 replace(sender, holder="1\nelsewhere\n"),
@@ -203,7 +205,7 @@ def test_a_node_with_another_store_or_other_versions_is_refused(store):
 def test_after_a_failure_the_rest_of_a_group_is_not_begun(store):
     with store.lock():
         gate = Task.of(lone("gate"), WORK["gate"], store)
-        first, failed = perform_all([task(store), gate, replace(task(store), title="late")], Sender.of(store))
+        first, failed = perform_all([task(store), gate, replace(task(store), title="late")], Driver.of(store))
     assert first.error is None
     assert type(failed.error) is GateError
 

@@ -16,7 +16,7 @@ from work import lone, plan, tree
 import distilscope
 from distilscope.errors import GateError, StoreError
 from distilscope.pipeline import manifest
-from distilscope.pipeline.checksummed_json import sealed
+from distilscope.pipeline.checksummed_json import dump_checksummed
 from distilscope.pipeline.lock import take_lock
 from distilscope.pipeline.step import Step, canonical, order
 from distilscope.pipeline.store import Store
@@ -46,7 +46,9 @@ def python(code: str, *arguments: object) -> subprocess.Popen[str]:
 def changed(path: Path, **changes: object) -> None:
     """A manifest that somebody wrote anew, seal and all."""
     path.write_text(
-        sealed({key: value for key, value in json.loads(path.read_text()).items() if key != "sha256"} | changes)
+        dump_checksummed(
+            {key: value for key, value in json.loads(path.read_text()).items() if key != "sha256"} | changes
+        )
     )
 
 
@@ -306,9 +308,8 @@ def test_a_manifest_whose_content_has_another_fingerprint_is_a_problem(store, ch
 
 def test_a_removed_artifact_can_be_made_again(store):
     step = lone("fit")
-    store.remove(step)
     fill(store, step)
-    store.remove(step)
+    store.discard(store.path(step))
     assert not store.path(step).exists()
     fill(store, step)
     assert store.verify([step]) == []

@@ -190,13 +190,15 @@ def tree(root: Path) -> dict[str, str]:
 
 def main(root: str, workers: str, sleep_each: str, engine: str = "local") -> None:
     from distilscope.pipeline.execute import execute
-    from distilscope.pipeline.progress import Lines
-    from distilscope.pipeline.ray.engine import RayTasks
+    from distilscope.pipeline.progress import ProgressLines
+    from distilscope.pipeline.ray.engine import RayEngine
     from distilscope.pipeline.store import Store
 
     store = Store(root)
-    tasks = RayTasks(store, cores=int(workers)) if engine == "ray" else None
-    execute(plan(float(sleep_each)), store, work=WORK, workers=int(workers), watch=Lines(sys.stderr), engine=tasks)
+    tasks = RayEngine(store, cores=int(workers)) if engine == "ray" else None
+    execute(
+        plan(float(sleep_each)), store, work=WORK, workers=int(workers), watch=ProgressLines(sys.stderr), engine=tasks
+    )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import torch
 from distilscope.cli.main import main
 from distilscope.errors import StoreError
 from distilscope.lm.training.checkpoint_file import write_checkpoint
-from distilscope.pipeline.retention import keeping
+from distilscope.pipeline.retention import retaining
 from distilscope.pipeline.step import Step
 from distilscope.pipeline.store import Store
 from distilscope.studies.integrity import clear_damage
@@ -41,7 +41,7 @@ def run(folder: str, steps, *, store: str | None = None, unfinished=()) -> Store
     place = Store(Path(store) if store else Path(folder) / "store")
     Path(folder).mkdir(parents=True, exist_ok=True)
     try:
-        with keeping(place, Path(folder), [*steps, *unfinished]):
+        with retaining(place, Path(folder), [*steps, *unfinished]):
             for step in steps:
                 with place.writing(step) as output:
                     (output / "a.txt").write_text("hello" * 1000)
@@ -109,7 +109,7 @@ def test_gc_prints_json_alone(capsys):
         document = json.loads(out)
         (one,) = document["stores"]
         assert one["store"] == str(store.root)
-        assert one["kept_runs"] == [str(Path("runs/x").resolve())]
+        assert one["retained_runs"] == [str(Path("runs/x").resolve())]
         assert {(Path(each["path"]).name, each["why"]) for each in one["rubbish"]} == {
             (A.fingerprint, "no kept run needs it"),
             ("half", "left half-written"),

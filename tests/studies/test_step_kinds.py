@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from distilscope.pipeline.execute import execute
-from distilscope.pipeline.progress import Silence
+from distilscope.pipeline.progress import SilentWatcher
 from distilscope.pipeline.step import Step
 from distilscope.pipeline.store import Store
 from distilscope.studies import planner
@@ -75,7 +75,7 @@ def test_a_kind_runs_and_its_version_is_in_the_fingerprint(study, toy, tmp_path)
     newer = replace(toy, version=4).step(step.config, step.inputs, step.stage, study.costs[step])
     assert newer.fingerprint != step.fingerprint
     store = Store(tmp_path)
-    records = execute([step], store, work=functions(), workers=1, watch=Silence())
+    records = execute([step], store, work=functions(), workers=1, watch=SilentWatcher())
     assert [record.kind for record in records] == ["ground_truth", "prompts", "toy"]
     assert int((store.path(step) / "count.txt").read_text()) > 0
 

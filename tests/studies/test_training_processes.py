@@ -23,7 +23,7 @@ from distilscope.errors import DistilscopeError, UsageError
 from distilscope.lm.models.llama import Llama
 from distilscope.lm.training import loop, torchrun
 from distilscope.lm.training.process_group import ALONE, Group, gradient_in_one
-from distilscope.pipeline.local_engine import LocalProcesses
+from distilscope.pipeline.local_engine import LocalEngine
 from distilscope.pipeline.step import Needs, Step, order
 from distilscope.pipeline.store import Store
 from distilscope.pipeline.task import Task, perform
@@ -178,7 +178,7 @@ def test_what_is_said_of_a_failure(tmp_path, codes, refusal, kind, says):
 )
 def test_a_step_takes_a_slot_for_each_of_its_processes(tmp_path, slots, busy, asked, free):
     store = Store(tmp_path)
-    with store.lock(), LocalProcesses(store, slots=slots) as engine:
+    with store.lock(), LocalEngine(store, slots=slots) as engine:
         for needs in busy:
             assert engine.takes(needs)
             step = Step("sleep", {"seconds": 600}, {}, 1, needs=needs)

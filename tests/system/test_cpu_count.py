@@ -7,7 +7,7 @@ import os
 import pytest
 
 from distilscope.system import cpu_count
-from distilscope.system.cpu_count import side_by_side
+from distilscope.system.cpu_count import worker_count
 
 ALL = len(os.sched_getaffinity(0))
 
@@ -44,14 +44,14 @@ def groups(tmp_path, monkeypatch):
 )
 def test_the_narrowest_limit_counts(groups, limits, found):
     groups(**limits)
-    assert cpu_count.cores() == found
+    assert cpu_count.cpu_count() == found
 
 
 def test_this_process_has_as_many_as_its_affinity_allows_at_most():
-    assert 1 <= cpu_count.cores() <= ALL
+    assert 1 <= cpu_count.cpu_count() <= ALL
 
 
 @pytest.mark.parametrize(("asked", "given"), [(None, 8), (1, 1), (8, 8), (9, 8), (1000, 8)])
 def test_workers_never_outnumber_cores(groups, asked, given):
     groups()
-    assert side_by_side(asked) == given
+    assert worker_count(asked) == given

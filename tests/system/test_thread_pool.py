@@ -13,7 +13,7 @@ from distilscope.lm.causal_lm import CausalLM
 from distilscope.lm.network import over_threads
 from distilscope.lm.scoring import score
 from distilscope.selectivity import UNCHANGED
-from distilscope.system.thread_pool import in_threads, keep_on
+from distilscope.system.thread_pool import map_in_threads, raise_if_abandoned
 from fake_models import ragged, random_table, tiny_llama
 
 
@@ -32,14 +32,14 @@ def threads_of_torch(_part) -> int:
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_results_come_in_the_order_of_their_parts(threads):
     waits = [0.02, 0.0, 0.01, 0.0, 0.0, 0.03, 0.0]
-    assert list(in_threads(lambda part: (time.sleep(part[1]), part[0])[1], enumerate(waits), threads)) == list(
+    assert list(map_in_threads(lambda part: (time.sleep(part[1]), part[0])[1], enumerate(waits), threads)) == list(
         range(len(waits))
     )
 
 
 def test_parts_are_taken_as_they_are_needed():
     taken = []
-    results = in_threads(lambda part: part, ((taken.append(part), part)[1] for part in range(100)), 2)
+    results = map_in_threads(lambda part: part, ((taken.append(part), part)[1] for part in range(100)), 2)
     assert [next(results), next(results)] == [0, 1]
     assert len(taken) <= 5
     results.close()
@@ -48,7 +48,7 @@ def test_parts_are_taken_as_they_are_needed():
 @pytest.mark.usefixtures("four_threads")
 @pytest.mark.parametrize(("threads", "each"), [(2, 1), (2, 3), (3, 2)])
 def test_each_part_has_its_share_of_torchs_threads_and_the_caller_keeps_its_own(threads, each):
-    assert set(in_threads(threads_of_torch, range(6), threads, each=each)) == {each}
+    assert set(map_in_threads(threads_of_torch, range(6), threads, each=each)) == {each}
     assert torch.get_num_threads() == 4
     begun_later = []
     later = threading.Thread(target=lambda: begun_later.append(torch.get_num_threads()))
@@ -81,12 +81,12 @@ def test_an_error_ends_the_other_parts():
         try:
             while True:
                 time.sleep(0.001)
-                keep_on()
+                raise_if_abandoned()
         finally:
             ended.append(part)
 
     with pytest.raises(ValueError, match="the second part"):
-        list(in_threads(work, range(1, 100), 2))
+        list(map_in_threads(work, range(1, 100), 2))
     assert len(ended) <= 2  # the other thread's, and one that took the place of the second
 
 
@@ -94,20 +94,20 @@ def test_a_caller_that_leaves_off_ends_what_is_under_way():
     def work(part: int) -> int:
         while part:
             time.sleep(0.001)
-            keep_on()
+            raise_if_abandoned()
         return part
 
-    results = in_threads(work, range(100), 2)
+    results = map_in_threads(work, range(100), 2)
     assert next(results) == 0
     results.close()  # would wait for ever
-    keep_on()  # nobody has left this thread
+    raise_if_abandoned()  # nobody has left this thread
 
 
 def test_a_draw_is_given_up_between_two_steps():
     endless = CausalLM(replace(random_table(4, 2, seed=0), context=10_000_000), frozenset()).after(
         (1,), horizon=1_000_000
     )
-    results = in_threads(lambda number: number and endless.sample(1, Key(number)), range(3), 2)
+    results = map_in_threads(lambda number: number and endless.sample(1, Key(number)), range(3), 2)
     assert next(results) == 0
     start = time.monotonic()
     results.close()

@@ -97,15 +97,14 @@ def mog(options: argparse.Namespace) -> int:
         return 0
     from distilscope.report import mixture_tables as report
     from distilscope.report.figures.files import write_mixture_figures
-    from distilscope.studies.run import as_json
-    from distilscope.system.atomic_file import write_whole
+    from distilscope.system.json_files import write_json
 
     terminal = console()
     terminal.print(report.table(results))
     if options.as_published:
         terminal.print(report.as_published_table(results))
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "results.json", as_json(document_of(results)))
+    write_json(folder / "results.json", document_of(results))
     print(f"Results: {folder / 'results.json'}")
     if page:
         print("Figures: " + "   ".join(map(str, write_mixture_figures(results, folder))) + f"   Explorer: {page}")
@@ -113,11 +112,11 @@ def mog(options: argparse.Namespace) -> int:
 
 
 def _explorer(config: MogPaper, folder: Path) -> Path:
-    from distilscope.mixtures.explorer import explore
+    from distilscope.mixtures.explorer import explorer_document
     from distilscope.report.explorer import explorer
-    from distilscope.system.atomic_file import write_whole
+    from distilscope.system.atomic_file import write_atomic
 
-    page = explorer(explore(config))
+    page = explorer(explorer_document(config))
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "explorer.html", page)
+    write_atomic(folder / "explorer.html", page)
     return folder / "explorer.html"

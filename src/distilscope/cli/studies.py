@@ -43,14 +43,13 @@ def laid_over(
 def run(options: argparse.Namespace) -> int:
     config, given = configuration(options)
     from distilscope.evaluation.documents import document_of
-    from distilscope.pipeline.progress import watcher
     from distilscope.studies import run as study
     from distilscope.studies.overrides import as_settings
-    from distilscope.system.cpu_count import side_by_side
+    from distilscope.system.cpu_count import worker_count
 
     study.require_engine(options.engine, options.ray_address, options.workers)
-    if options.workers is not None and side_by_side(options.workers) < options.workers:
-        number = side_by_side(options.workers)
+    if options.workers is not None and worker_count(options.workers) < options.workers:
+        number = worker_count(options.workers)
         print(
             f"distilscope: --workers is {options.workers}, but there are cores for {number}, so {number} will run",
             file=sys.stderr,
@@ -81,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
         engine=options.engine,
         ray_address=options.ray_address,
         workers=options.workers,
-        watch=watcher(),
+        watch=default_watcher(),
         repair=options.repair,
     )
     if options.json:
@@ -124,7 +123,7 @@ def plan(options: argparse.Namespace) -> int:
     from distilscope.studies.forecast import gpu_specs, plan_summary
     from distilscope.studies.inputs import Sources
     from distilscope.studies.preflight import require_ready
-    from distilscope.system.cpu_count import side_by_side
+    from distilscope.system.cpu_count import worker_count
 
     rate = options.flops_per_second
     if rate is not None and not 0 < rate < float("inf"):
@@ -140,7 +139,7 @@ def plan(options: argparse.Namespace) -> int:
     if options.calibrate:
         from distilscope.studies.forecast.calibration import calibrate
 
-        workers = side_by_side(None)
+        workers = worker_count(None)
         measured = calibrate(config, sources, workers=workers, say=_to_stderr)
         clock = plan_summary.Clock("calibration", measured.step_seconds, measured=measured.as_json(laid_out, workers))
     elif options.gpu and rate is None:
@@ -161,18 +160,20 @@ def plan(options: argparse.Namespace) -> int:
 
 
 def audit(options: argparse.Namespace) -> int:
-    from distilscope.pipeline.progress import watcher
+    from distilscope.pipeline.progress import default_watcher
     from distilscope.studies.audit import study as audit_study
 
     if options.write and Path(options.write).is_dir():
         raise UsageError(f"--write is {options.write}, but that is a folder; give a file such as docs/audit.md")
-    results = audit_study.run(options.recipe, seeds=options.seeds, output_dir=options.output_dir, watch=watcher())
+    results = audit_study.run(
+        options.recipe, seeds=options.seeds, output_dir=options.output_dir, watch=default_watcher()
+    )
     from distilscope.report.audit_page import page, tables
-    from distilscope.system.atomic_file import write_whole
+    from distilscope.system.atomic_file import write_atomic
 
     if options.write:
         Path(options.write).parent.mkdir(parents=True, exist_ok=True)
-        write_whole(Path(options.write), page(results, written_to=options.write))
+        write_atomic(Path(options.write), page(results, written_to=options.write))
     if options.json:
         print_json(results)
         return 0

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from distilscope.system.json_files import as_json
+
 
 def print_json(document: Mapping[str, Any]) -> None:
-    json.dump(document, sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
-    print()
+    sys.stdout.write(as_json(document))
 
 
 def to_stderr(sentence: str) -> None:

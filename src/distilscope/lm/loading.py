@@ -6,10 +6,9 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
-import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -17,7 +16,9 @@ import torch
 from distilscope.errors import DistilscopeError, UsageError, one_line, shown
 from distilscope.lm.causal_lm import CausalLM
 from distilscope.lm.models.model_folder import read_config, weight_files
+from distilscope.system.atomic_folder import atomic_folder
 from distilscope.system.cache_dir import cache_folder
+from distilscope.system.file_digest import file_digest
 
 CONVERTER_VERSION = 1
 """Raised when the same GGUF file would be converted to another model."""
@@ -114,12 +115,6 @@ def digest(folder: Path) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _converted(path: Path) -> Path:
     """The GGUF file as a model folder, converted once and then found in the cache by its hash."""
     from distilscope.lm.models.gguf import convert
@@ -128,19 +123,9 @@ def _converted(path: Path) -> Path:
         raise UsageError(f"there is no file {path}; give the path of a .gguf file")
     folder = cache_folder() / "gguf" / f"{file_digest(path)}-{CONVERTER_VERSION}"
     if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
-        try:
-            convert(path, partial)
-            partial.chmod(0o755)  # a cache may be shared
-            with suppress(OSError):  # another process was first
-                partial.rename(folder)
-            if not folder.exists():
-                raise DistilscopeError(
-                    f"the converted model cannot be put into {folder.parent}; free that place or set DISTILSCOPE_CACHE"
-                )
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        # A draft of this process's own: several may convert the same file at once.
+        with atomic_folder(folder, draft=folder.parent / f".partial-{uuid.uuid4().hex}") as draft:
+            convert(path, draft)
     return folder
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from distilscope.lm.sequences import Prompts, Sequences
-from distilscope.system.thread_pool import Part, Result, in_threads
+from distilscope.system.thread_pool import Part, Result, map_in_threads
 
 Next = tuple[Float[Tensor, "n v"], Int[np.ndarray, " m"]]
 """Logits of next tokens, and for each of the slots asked for which row of them is its own; slots may share one."""
@@ -114,7 +114,7 @@ def over_threads(
     Fewer than torch has share torch's among them, so `most` is at most the number of parts.
     """
     threads = max(1, min(most, threads_for(networks)))
-    return in_threads(work, parts, threads, each=torch.get_num_threads() // threads)
+    return map_in_threads(work, parts, threads, each=torch.get_num_threads() // threads)
 
 
 PIECE = 256

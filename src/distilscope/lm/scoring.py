@@ -25,7 +25,7 @@ from distilscope.lm.kernels.log_prob_moments import Moments, log_prob_at
 from distilscope.lm.network import Network, in_pieces, over_threads, threads_for
 from distilscope.lm.sequences import Sequences
 from distilscope.selectivity import Selectivity
-from distilscope.system.thread_pool import keep_on
+from distilscope.system.thread_pool import raise_if_abandoned
 
 BATCH_TOKENS = 4096
 """Most tokens run through the network at once; fewer where several threads compute, so that they end together."""
@@ -156,7 +156,7 @@ def _for_each_piece(
         done = 0
         first, *rest = (chain.from_iterable(map(in_pieces, network.logits(batch))) for network in distinct)
         for held in first:
-            keep_on()
+            raise_if_abandoned()
             piece = places[done : done + len(held)]
             done += len(held)
             logits = zip(distinct, chain([held], map(next, rest)), strict=True)

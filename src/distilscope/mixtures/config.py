@@ -1,4 +1,4 @@
-"""Section 3.2 of Cha & Cho (arXiv 2505.13111) on Gaussian mixtures: what is fitted, on how much, at which beta.
+"""Configuration of the simulation on Gaussian mixtures, section 3.2 of Cha & Cho (arXiv 2505.13111).
 
 Importing this loads no torch, so that the command line can name its defaults at once.
 """
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from distilscope.mixtures.gaussian_mixture import GaussianMixture
 
 VARIANCE = 0.025
-"""Of every component of p*, on every axis."""
+"""Variance of every component of p*, on every axis."""
 
 DEFAULT_DRAWS = 100_000
-"""Evaluation draws of each side where quadrature is not offered."""
+"""Evaluation draws of each side in Monte Carlo, unless `num_eval` is given."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class MogPaper:
     dimension: int = 2
     covariance: Literal["diag", "full"] = "diag"
     n_init: int = 1
-    """Starts of EM, of which the likeliest fit is kept."""
+    """Starts of EM; the fit with the highest likelihood is kept."""
     epsilon: float = 0.05
     """Selected weight above which a teacher component counts towards the difficulty."""
     exact: bool = False
@@ -91,11 +91,12 @@ class MogPaper:
 
     @property
     def uses_quadrature(self) -> bool:
+        """Whether precision and recall are exact."""
         return self.dimension <= 2 and self.num_eval is None
 
     @property
     def is_published_setting(self) -> bool:
-        """Whether the published numbers speak about this configuration (at beta = 100)."""
+        """Whether the published numbers are for this configuration (at beta = 100)."""
         paper = MogPaper()
         names = ("num_train", "num_distill", "teacher_components", "student_components", "dimension", "covariance")
         return all(getattr(self, name) == getattr(paper, name) for name in names)
@@ -104,14 +105,14 @@ class MogPaper:
         return ground_truth(self.dimension)
 
     def as_json(self) -> dict[str, Any]:
-        """The resolved configuration: no Infinity, no unset number."""
+        """The configuration as JSON: without infinity, and with `num_eval` resolved."""
         draws = None if self.uses_quadrature else self.num_eval or DEFAULT_DRAWS
         betas = [beta_as_json(beta) for beta in self.betas]
         return asdict(self) | {"betas": betas, "exact": self.uses_quadrature, "num_eval": draws}
 
 
 def mog_paper() -> MogPaper:
-    """The paper's setting, over five seeds and three values of beta; others derive from it by `replace`."""
+    """The paper's setting, with five seeds and three values of beta; others derive from it by `replace`."""
     return MogPaper()
 
 
@@ -119,7 +120,7 @@ def ground_truth(dimension: int = 2) -> GaussianMixture:
     """p* of section 3.2: eight equal components with covariance 0.025 I.
 
     In 2-D their means are the grid {-1, 0, 1}^2 without its centre. The paper says nothing of other dimensions. Here,
-    in 1-D, they lie at -3.5, -2.5, ..., 3.5: as many, as far from their neighbours. In d > 2 they lie on the 2-D ring
+    in 1-D, they lie at -3.5, -2.5, ..., 3.5: as many, equally far apart. In d > 2 they lie on the 2-D ring
     in the first two axes and at 0 in the others.
     """
     from distilscope.mixtures.gaussian_mixture import GaussianMixture

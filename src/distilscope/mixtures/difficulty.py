@@ -1,4 +1,4 @@
-"""How much more a selected teacher asks of a student than the student has components for (section 3.1)."""
+"""Difficulty of a selected teacher for a student with few components (section 3.1 of the paper)."""
 
 from __future__ import annotations
 

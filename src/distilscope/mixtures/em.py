@@ -1,10 +1,10 @@
-"""Maximum likelihood by EM for many mixtures at once; nothing here knows who is teacher and who is student.
+"""Maximum likelihood by expectation maximisation (EM) for many Gaussian mixtures at once.
 
-Small fits cost a library more in calls than in arithmetic, so a whole batch of problems of one shape takes each step
-together. The log-density of a Gaussian is linear in the features [1, x, x^2] (diagonal covariance) or [1, x, x x']
-(full), so both halves of an EM step are batched matrix products with the same features. Problems leave the batch as
-they converge. The starts are k-means++ and Lloyd's algorithm (Arthur and Vassilvitskii 2007), as in scikit-learn,
-against which the tests hold all of this.
+Small fits spend more time in calls than in arithmetic, so each step is taken for a whole batch of problems of one
+shape. The log-density of a Gaussian is linear in the features [1, x, x^2] (diagonal covariance) or [1, x, x x'] (full),
+so both halves of an EM step are batched matrix products with the same features. Problems leave the batch as they
+converge. The starts are k-means++ and Lloyd's algorithm (Arthur and Vassilvitskii 2007), as in scikit-learn, to
+which the tests compare the fits.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ from torch import Tensor
 from distilscope.distribution import Key
 from distilscope.errors import UsageError, unknown_name
 from distilscope.mixtures.gaussian_mixture import Covariance, GaussianMixture
-from distilscope.system.thread_pool import in_threads
+from distilscope.system.thread_pool import map_in_threads
 
 REG_COVAR = 1e-6
 """Added to every variance in each M-step (scikit-learn's default), so that no component can collapse onto a point."""
 
-_AT_ONCE = 1 << 19
-"""Numbers (problems x points x components) that a step works on: much less costs more in calls, much more leaves the
-cache."""
+_BATCH_NUMBERS = 1 << 19
+"""Numbers (problems x points x components) in one batch. Much less costs more in calls; much more exceeds the cache."""
 
-_WORTH_KEEPING = 0.8
-"""The share of a batch still at work below which the rest is left out: copying costs about as much as a step."""
+_DROP_BELOW = 0.8
+"""Share of unfinished problems below which the finished ones are dropped: the copy costs about as much as a step."""
 
 _LLOYD_STEPS = 300
 
@@ -41,7 +40,7 @@ _SMALLEST = 10 * torch.finfo(torch.float64).eps
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted mixture and how the fit went. `warnings` is empty where all went well."""
+    """A fitted mixture and the record of its fit. `warnings` is empty if all went well."""
 
     mixture: GaussianMixture
     log_likelihood: float
@@ -63,8 +62,7 @@ class Fits:
     iterations: Int[Tensor, " b"]
     converged: Bool[Tensor, " b"]
     distinct: Int[Tensor, " b"]
-    """How many different points a problem has, where they are fewer than its components; else the number of components.
-    """
+    """Number of distinct points of a problem, at most its number of components."""
 
     def __len__(self) -> int:
         return len(self.log_likelihood)
@@ -107,9 +105,9 @@ def fit_many(
     tolerance: float = 1e-3,
     reg_covar: float = REG_COVAR,
 ) -> Fits:
-    """For each problem the mixture of `components` Gaussians that EM finds, the likeliest of `n_init` starts.
+    """Fit a mixture of `components` Gaussians to each problem's points: the likeliest of `n_init` starts of EM.
 
-    The starts depend on the key alone; with a key for each problem, each comes out as if it were fitted by itself. EM
+    The starts depend on the key alone; with a key for each problem, the fit of each is as if it were fitted alone. EM
     stops when a step gains less than `tolerance` nats per draw, or after `max_iter` steps (then `converged` is False).
     Raises UsageError on unusable points or more components than points.
     """
@@ -130,15 +128,14 @@ def fit_many(
         starts = np.concatenate([one.generator().random((1, n_init, components)) for one in key])
     uniforms = torch.from_numpy(starts)
     points = points.to(torch.float64)
-    rows = max(1, _AT_ONCE // (n * components * n_init))
+    rows = max(1, _BATCH_NUMBERS // (n * components * n_init))
 
     def fitted(part: tuple[Tensor, Tensor]) -> Fits:
         return _fit_together(*part, covariance=covariance, max_iter=max_iter, tolerance=tolerance, reg_covar=reg_covar)
 
     parts = list(zip(points.split(rows), uniforms.split(rows), strict=True))
-    done = list(
-        in_threads(fitted, parts, min(len(parts), torch.get_num_threads()))
-    )  # the arrays are too small to share
+    # One thread for each part: the arrays are too small for torch to split between threads.
+    done = list(map_in_threads(fitted, parts, min(len(parts), torch.get_num_threads())))
     return Fits(*(torch.cat([getattr(part, field.name) for part in done]) for field in fields(Fits)))
 
 
@@ -151,8 +148,10 @@ def _fit_together(
     tolerance: float,
     reg_covar: float,
 ) -> Fits:
-    """The likeliest of each problem's starts, all in step; the points are moved to their mean, so that squares stay
-    small."""
+    """Fit all problems and starts in one batch and keep the likeliest start of each.
+
+    The points are centred first, so that their squares stay small.
+    """
     problems, starts, components = uniforms.shape
     centre = points.mean(1, keepdim=True)
     axes = (points - centre).mT.repeat_interleave(starts, 0).contiguous()
@@ -164,7 +163,7 @@ def _fit_together(
 
 
 class _EM:
-    """The two steps for a batch of problems, in the features that both are linear in."""
+    """Both steps of EM for a batch of problems, in the features that both are linear in."""
 
     def __init__(self, axes: Float[Tensor, "b d n"], covariance: Covariance, reg_covar: float) -> None:
         self.dimension, self.full, self.reg_covar = axes.shape[1], covariance == "full", reg_covar
@@ -172,7 +171,7 @@ class _EM:
         self.features = torch.cat([torch.ones_like(axes[:, :1]), axes, squares], 1)
 
     def run(self, start: Float[Tensor, "b k n"], max_iter: int, tolerance: float) -> Fits:
-        """From responsibilities to the mixtures; each problem stops by itself."""
+        """Iterate from responsibilities to the fitted mixtures; each problem stops at its own step."""
         problems, components, _ = start.shape
         shape = (self.dimension, self.dimension) if self.full else (self.dimension,)
         found = Fits(
@@ -196,9 +195,8 @@ class _EM:
                 left = int(live.sum())
                 if not left:
                     break
-                if left <= _WORTH_KEEPING * len(
-                    live
-                ):  # what has ended goes on unseen until enough can be left out at once
+                # Finished problems stay in the batch, ignored, until enough of them can be dropped at once.
+                if left <= _DROP_BELOW * len(live):
                     active, features, responsibilities = active[live], features[live], responsibilities[live]
                     bound, before, ended = bound[live], before[live], ended[live]
             weights, means, covariances = self._maximise(features, responsibilities)
@@ -240,6 +238,7 @@ class _EM:
     def _maximise(
         self, features: Float[Tensor, "b f n"], responsibilities: Float[Tensor, "b k n"]
     ) -> tuple[Float[Tensor, "b k"], Float[Tensor, "b k d"], Tensor]:
+        """Weights, means and covariances of the highest likelihood, given the responsibilities."""
         sums = responsibilities @ features.mT
         number = sums[..., :1] + _SMALLEST
         means, squares = sums[..., 1 : 1 + self.dimension] / number, sums[..., 1 + self.dimension :] / number
@@ -273,8 +272,7 @@ def _k_means(
 
 
 def _lloyd(axes: Float[Tensor, "b d n"], centres: Float[Tensor, "b k d"]) -> Float[Tensor, "b k n"]:
-    """Assigns each point to its nearest centre and moves each centre to the mean of its points, until nothing
-    changes."""
+    """Assign points to their nearest centre and move centres to the mean of their points, until nothing changes."""
     found = axes.new_empty(*centres.shape[:2], axes.shape[-1])
     active, before = torch.arange(len(axes)), torch.zeros(0)
     for _ in range(_LLOYD_STEPS):

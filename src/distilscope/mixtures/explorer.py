@@ -1,9 +1,9 @@
-"""Every stop of the mixtures' explorer: one seed of the simulation, for each number of teacher and student components.
+"""Data of the interactive explorer of mixtures: seed 0 of the simulation at every position of its sliders.
 
-At a stop the teacher's weights are as fitted, except that the heaviest is exchanged with that of the mode which is to
-win; beta then selects, and a student is fitted on draws of that. Where the mode that wins is the fitted one, the
-student is the simulation's own, so that a stop shows what `distilscope mog` with those components and that beta prints
-for seed 0. Precision, recall and entropy are left to whoever shows it.
+The sliders are beta, the numbers of teacher and student components, and the teacher component with the heaviest weight.
+That weight is exchanged with the component's own; the others are as fitted. Beta then selects, and a student is fitted
+on draws of the selected teacher. Where the heaviest component is the fitted one, the student is the simulation's own:
+what `distilscope mog` with these settings prints for seed 0. The page itself computes precision, recall and entropy.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ TEACHER_COMPONENTS = (2, 3, 4, 5, 6, 7, 8)
 STUDENT_COMPONENTS = (1, 2, 3, 4)
 
 _DIGITS = 8
-"""Significant digits of every number: far more than an eye or the stated tolerance needs."""
+"""Significant digits of every number: far more than the picture or the stated tolerance needs."""
 
 _MOST_POINTS = 300
 """Draws of p* that are shown."""
 
 
-def explore(config: MogPaper) -> dict[str, Any]:
-    """The explorer's document: a function of the configuration alone. What the configuration asks for is a stop, and
-    where it starts.
+def explorer_document(config: MogPaper) -> dict[str, Any]:
+    """The explorer's document, a function of the configuration alone.
 
-    A mixture is a list of components, each [log weight, mean 1, mean 2, variance 1, variance 2]; a teacher's go round
-    the origin. Raises UsageError unless p* is 2-D and covariances are diagonal.
+    The configuration's own beta and numbers of components are among the positions, and the explorer starts there. A
+    mixture is a list of components, each [log weight, mean 1, mean 2, variance 1, variance 2]; a teacher's are sorted
+    by angle. Raises UsageError unless p* is 2-D and covariances are diagonal.
     """
     if config.dimension != 2 or config.covariance != "diag":
         raise UsageError(
@@ -82,8 +82,8 @@ def explore(config: MogPaper) -> dict[str, Any]:
         }
 
 
-def led_by(mixture: GaussianMixture, winner: int) -> GaussianMixture:
-    """The mixture whose component `winner` has the heaviest weight, in exchange for its own."""
+def with_heaviest(mixture: GaussianMixture, winner: int) -> GaussianMixture:
+    """The mixture after exchanging the heaviest weight with that of component `winner`."""
     weights = mixture.log_weights.clone()
     heaviest = int(weights.argmax())
     weights[[heaviest, winner]] = weights[[winner, heaviest]]
@@ -91,8 +91,8 @@ def led_by(mixture: GaussianMixture, winner: int) -> GaussianMixture:
 
 
 def _students(run: Repetition, betas: list[float], components: list[int]) -> dict[str, list[list[Any]]]:
-    """By the student's number of components: for each mode that wins, going round, a mixture per beta."""
-    led = [led_by(run.teacher.mixture, winner) for winner in _around(run.teacher.mixture)]
+    """Students by their number of components: for each heaviest component, by angle, a mixture per beta."""
+    led = [with_heaviest(run.teacher.mixture, winner) for winner in _around(run.teacher.mixture)]
     draws = torch.stack(
         [one.select(Power(beta)).sample(run.config.num_distill, run.key("D'", beta)) for one in led for beta in betas]
     )
@@ -106,7 +106,7 @@ def _students(run: Repetition, betas: list[float], components: list[int]) -> dic
 
 
 def _around(mixture: GaussianMixture) -> list[int]:
-    """The components by the angle of their means, so that neighbours on a slider are neighbours on the plane."""
+    """Indices of the components by the angle of their means, so that a step of the slider moves to a neighbour."""
     return torch.atan2(mixture.means[:, 1], mixture.means[:, 0]).argsort(stable=True).tolist()
 
 

@@ -1,4 +1,4 @@
-"""Gaussian mixtures as distributions: drawn from, scored, and made more selective through their weights."""
+"""Gaussian mixtures as distributions; selectivity acts on their weights."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from distilscope.distribution import Key
-from distilscope.errors import UsageError, unknown_name
+from distilscope.errors import UsageError
 from distilscope.selectivity import Selectivity
 
 Covariance = Literal["diag", "full"]
 
 _CONDITION = 1e13
-"""A covariance whose axes' variances differ by more than this counts as singular in float64."""
+"""Largest condition number of a full covariance; beyond it, the covariance counts as singular in float64."""
 
 _CHUNK = 1 << 21
-"""Numbers held at once while scoring, which bounds the memory of `log_prob`."""
+"""Numbers that `log_prob` holds at once, which bounds its memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class GaussianMixture:
 
     @classmethod
     def of(cls, *, weights: Any, means: Any, covariances: Any) -> GaussianMixture:
-        """From weights (k,), means (k, d) and covariances (k, d) or (k, d, d), as lists, arrays or tensors."""
+        """Make a mixture from weights (k,), means (k, d) and covariances (k, d) or (k, d, d), of any array type."""
         alpha = torch.as_tensor(weights, dtype=torch.float64)
         if not bool((alpha >= 0).all()):
             at = int((~(alpha >= 0)).to(torch.int).argmax())
@@ -108,8 +108,8 @@ class GaussianMixture:
         return self.log_weights - log_det - 0.5 * self.dimension * math.log(2 * math.pi)
 
     def _joint_log_prob(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "k n"]:
-        """log alpha_k N(x; mu_k, Sigma_k), in nats. Components come first: sums along long rows are five times as
-        fast."""
+        """log alpha_k N(x; mu_k, Sigma_k), in nats. Components are the first axis: sums along long rows are five times
+        as fast."""
         if x.ndim != 2 or x.shape[1] != self.dimension:
             raise UsageError(
                 f"points of shape {tuple(x.shape)} cannot be scored by a mixture in {self.dimension} dimension(s);"
@@ -151,11 +151,8 @@ class GaussianMixture:
         are."""
         return replace(self, log_weights=by(self.log_weights).log_softmax(-1))
 
-    def responsibilities(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
-        """Posterior probability of each component at each point."""
-        return self._joint_log_prob(x).softmax(0).T
-
     def most_responsible(self, x: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
+        """The component with the highest posterior probability at each point."""
         return self._joint_log_prob(x).argmax(0)
 
     def moments(self) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]:
@@ -164,14 +161,6 @@ class GaussianMixture:
         away = self.means - mean
         within = (self.weights[:, None, None] * self.full_covariances).sum(0)
         return mean, within + (self.weights[:, None, None] * away[:, :, None] * away[:, None, :]).sum(0)
-
-    def moment_matched(self, covariance: Covariance = "diag") -> GaussianMixture:
-        """The one Gaussian nearest in KL(this || Gaussian): maximum likelihood on infinitely many draws."""
-        if covariance not in ("diag", "full"):
-            raise unknown_name("covariance", covariance, ("diag", "full"))
-        mean, matrix = self.moments()
-        spread = matrix.diagonal() if covariance == "diag" else matrix
-        return GaussianMixture(torch.zeros(1, dtype=torch.float64), mean[None], spread[None])
 
     def as_json(self) -> dict[str, Any]:
         """Plain lists: weights (k), means (k, d), covariances (k, d, d)."""

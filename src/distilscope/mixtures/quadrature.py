@@ -1,9 +1,9 @@
 """Exact precision, recall, entropies and divergences of mixtures in one or two dimensions, by adaptive quadrature.
 
 E_q[log p] = sum_j alpha_j E_z[log p(mu_j + L_j z)], z ~ N(0, I). Each component of q has its own whitened coordinates,
-so q may be as narrow as it likes. Where p is one Gaussian its log is quadratic, and q's moments give the mean. A
-mixture's is nearly so except along creases, where two components meet, and around narrow ones; squares there are halved
-until the error bound is met.
+so q may be arbitrarily narrow. Where p is one Gaussian, log p is quadratic, and q's moments give the mean exactly. The
+log of a mixture is nearly quadratic except where two components meet and around narrow components; cells there are
+halved until the error bound is met.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from distilscope.mixtures.gaussian_mixture import GaussianMixture
 
 RELATIVE = 1e-8
 ABSOLUTE = 1e-6
+"""Tolerances of an expectation, in nats per draw: the larger of the two applies."""
 
 _REACH = 8.0
 """Standard deviations of q covered on each axis; z^2 beyond them weighs 1e-13 of E[z^2]."""
@@ -35,6 +36,7 @@ _ORDER = 6
 _CHUNK = 1 << 16
 """Points scored at once."""
 _MOST_CELLS = 1 << 19
+"""Cells beyond which quadrature gives up with a GateError."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class _Cells:
         return len(self.half)
 
     def where(self, mask: np.ndarray) -> _Cells:
+        """The cells that the mask selects."""
         return _Cells(self.component[mask], self.centre[mask], self.half[mask])
 
     def halved(self) -> _Cells:
@@ -87,8 +90,10 @@ def expected_log_prob(
 def expected_log_probs(
     qs: Sequence[GaussianMixture], p: GaussianMixture, *, relative: float = RELATIVE, absolute: float = ABSOLUTE
 ) -> list[Integral]:
-    """The same for mixtures that differ in their weights alone: the mean is linear in these, so components are
-    integrated once for all."""
+    """`expected_log_prob` for mixtures that differ in their weights alone.
+
+    The expectation is linear in the weights, so each component is integrated once for all of them.
+    """
     if qs[0].dimension != p.dimension:
         raise UsageError(
             f"dimensions {qs[0].dimension} and {p.dimension} differ; both mixtures must live in the same space"
@@ -101,11 +106,11 @@ def expected_log_probs(
     if int((p.weights > 0).sum()) == 1:
         return [Integral(_expected_log_gaussian(q, p), 0.0) for q in qs]
     weights = torch.stack([q.weights for q in qs])
-    most = weights.amax(0)  # a component is worth the care of the mixture in which it weighs most
+    most = weights.amax(0)  # each component is as exact as the mixture needs in which it weighs most
     q, scale = replace(qs[0], log_weights=(most / most.sum()).log()), float(most.sum())
     shares = scale * torch.where(most > 0, weights / most, 0.0).numpy()
 
-    cells = _seeing_narrow_components(_start(q), q, p)
+    cells = _resolve_narrow_components(_start(q), q, p)
     coarse, values, error = _integrals(cells, q, p), np.zeros(q.num_components), 0.0
     while True:
         children = cells.halved()
@@ -128,6 +133,7 @@ def expected_log_probs(
 
 
 def _by_component(cells: _Cells, integrals: Float[np.ndarray, "n f"], q: GaussianMixture) -> Float[np.ndarray, " k"]:
+    """Sums of the cells' integrals over each component of q."""
     return np.bincount(cells.component, integrals.sum(1), minlength=q.num_components)
 
 
@@ -138,10 +144,10 @@ def exact_precision_recalls(
     relative: float = RELATIVE,
     absolute: float = ABSOLUTE,
 ) -> list[PrecisionRecall]:
-    """All six quantities of `PrecisionRecall` by quadrature, for candidates that differ in their weights alone, as
-    selections do.
+    """All six quantities of `PrecisionRecall` by quadrature, for candidates that differ in their weights alone.
 
-    The identities KL(q||p) = -H(q) - P and KL(p||q) = -H(p) - R hold exactly.
+    Selections of one mixture are such candidates. The identities KL(q||p) = -H(q) - P and KL(p||q) = -H(p) - R hold
+    exactly.
     """
     tolerances = {"relative": relative, "absolute": absolute}
     reference_entropy, measured = exact_entropy(reference, **tolerances), []
@@ -171,7 +177,7 @@ def _expected_log_gaussian(q: GaussianMixture, p: GaussianMixture) -> float:
 
 @lru_cache(maxsize=4)
 def exact_entropy(p: GaussianMixture, relative: float = RELATIVE, absolute: float = ABSOLUTE) -> float:
-    """H(p) = -E_p[log p] in nats. Remembered, since one ground truth is compared with many students."""
+    """H(p) = -E_p[log p] in nats. Cached, since one ground truth is compared with many students."""
     return -expected_log_prob(p, p, relative=relative, absolute=absolute).value
 
 
@@ -183,8 +189,11 @@ def _start(q: GaussianMixture) -> _Cells:
     return _Cells(np.repeat(alive, len(grid)), np.tile(grid, (len(alive), 1)), np.ones(len(alive) * len(grid)))
 
 
-def _seeing_narrow_components(cells: _Cells, q: GaussianMixture, p: GaussianMixture) -> _Cells:
-    """Halves cells until none is wide beside a component of p that it meets, which no rule would otherwise notice."""
+def _resolve_narrow_components(cells: _Cells, q: GaussianMixture, p: GaussianMixture) -> _Cells:
+    """Halve cells until none is wide compared with a component of p that it meets.
+
+    The quadrature rule could miss such a component altogether, and so the error estimate would not see it.
+    """
     finished: list[_Cells] = []
     # p's components in the coordinates of each of q's: factors (j, k, d, d), centres (j, k, d), narrowest axes (j, k)
     whiteners, alive = q.whiteners.numpy(), p.weights.numpy() > 0

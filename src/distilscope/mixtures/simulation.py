@@ -1,5 +1,4 @@
-"""The story of section 3.2 on mixtures: ground truth, teacher, selection, students, precision and recall, over seeds
-and beta."""
+"""The simulation of section 3.2 on mixtures: ground truth, teacher, selection, students, precision and recall."""
 
 from __future__ import annotations
 
@@ -37,8 +36,8 @@ from distilscope.mixtures.em import REG_COVAR, Fit, fit
 from distilscope.mixtures.gaussian_mixture import GaussianMixture
 from distilscope.mixtures.quadrature import ABSOLUTE, RELATIVE, exact_entropy, exact_precision_recalls
 from distilscope.selectivity import Power
-from distilscope.system.cpu_count import cores
-from distilscope.system.thread_pool import in_threads, one_thread
+from distilscope.system.cpu_count import cpu_count
+from distilscope.system.thread_pool import map_in_threads, one_thread
 
 PUBLISHED_BETA = 100.0
 PUBLISHED = {
@@ -60,8 +59,8 @@ def simulate(config: MogPaper) -> MixtureResults:
     with one_thread():
         evaluation = _Evaluation(config)
         runs = [Repetition(config, seed) for seed in range(config.seeds)]
-        teacher = chain.from_iterable(in_threads(partial(_teacher_records, evaluation), runs, cores()))
-        students = chain.from_iterable(in_threads(partial(_student_records, evaluation), runs, cores()))
+        teacher = chain.from_iterable(map_in_threads(partial(_teacher_records, evaluation), runs, cpu_count()))
+        students = chain.from_iterable(map_in_threads(partial(_student_records, evaluation), runs, cpu_count()))
         return MixtureResults(
             schema_version=SCHEMA_VERSION,
             recipe="mog_paper",
@@ -80,7 +79,8 @@ def simulate(config: MogPaper) -> MixtureResults:
 
 
 class Repetition:
-    """One seed: D, the teacher and the direct student fitted on it, and a distilled student for each beta asked for."""
+    """One seed: D, the teacher and the direct student fitted on it, and a distilled student for each beta on
+    request."""
 
     def __init__(self, config: MogPaper, seed: int) -> None:
         self.config, self.seed = config, seed
@@ -89,7 +89,7 @@ class Repetition:
 
     @cached_property
     def points(self) -> Float[Tensor, "n d"]:
-        """D."""
+        """D: the draws of p* for training."""
         return self.config.ground_truth().sample(self.config.num_train, self.key("D"))
 
     @cached_property
@@ -104,11 +104,11 @@ class Repetition:
         return self.teacher.mixture.select(Power(beta))
 
     def selected_points(self, beta: float) -> Float[Tensor, "n d"]:
-        """D'."""
+        """D': draws of the selected teacher, for training."""
         return self.selected_teacher(beta).sample(self.config.num_distill, self.key("D'", beta))
 
     def student(self, beta: float | None) -> Fit:
-        """The direct student where beta is None."""
+        """The distilled student of a beta; the direct student if beta is None."""
         if beta is None:
             return self.direct
         if beta not in self._distilled:
@@ -129,7 +129,8 @@ class Repetition:
         ]
 
     def key(self, *names: str | float) -> Key:
-        # One spelling for each beta: "inf" is no JSON number, and 1 is 1.0.
+        """The random key of one use in this seed."""
+        # A float goes into the key as its repr: infinity is no JSON number, and 1 and 1.0 must give one key.
         return self._key.child(*(repr(name) if isinstance(name, float) else name for name in names))
 
     def _fit(self, points: Tensor, components: int, key: Key) -> Fit:
@@ -152,7 +153,7 @@ class _Evaluation:
 
     @cached_property
     def _test_draws(self) -> Float[Tensor, "n d"]:
-        """Draws of p* that score every student's recall; no seed's D is among them."""
+        """Draws of p* for the recall of every student; independent of every seed's D."""
         return self.ground_truth.sample(self._num_draws, Key(0, ("mog_paper", "test")))
 
     def method(self) -> Method:
@@ -169,7 +170,7 @@ class _Evaluation:
         return self.measure_each([candidate], [key])[0]
 
     def measure_each(self, candidates: list[GaussianMixture], keys: list[Key]) -> list[PrecisionRecall]:
-        """Candidates that differ in their weights alone."""
+        """Precision and recall of candidates that differ in their weights alone."""
         if self.config.uses_quadrature:
             return exact_precision_recalls(reference=self.ground_truth, candidates=candidates)
         return [self._compare(*each) for each in zip(candidates, keys, strict=True)]

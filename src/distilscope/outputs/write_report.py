@@ -13,7 +13,7 @@ from distilscope.outputs.report_data import gather
 from distilscope.pipeline.store import Store
 from distilscope.report.exhibit import Exhibit
 from distilscope.studies.run import recorded, store_folder
-from distilscope.system.atomic_file import write_whole
+from distilscope.system.atomic_file import write_atomic
 
 NAME = "report.html"
 
@@ -37,7 +37,7 @@ def write_report(folder: Path, *, note: Note = unnoted) -> Written:
     results = read_results(folder, note=note)
     exhibit = _exhibit(folder)
     html = page(results=results, exhibit=exhibit, run=read_run(folder, note=note), map=read_map(folder, note=note))
-    write_whole(folder / NAME, html)
+    write_atomic(folder / NAME, html)
     return Written(folder / NAME, exhibit.missing)
 
 

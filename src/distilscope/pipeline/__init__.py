@@ -1,2 +1,1 @@
-"""Frozen pieces of work, the store their artifacts live in, and the processes that run them. Knows no machine
-learning."""
+"""Steps of work, the store of their artifacts, and the engines that run them. No machine learning in it."""

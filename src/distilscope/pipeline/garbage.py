@@ -1,14 +1,14 @@
-"""What a store holds that no run needs, and its removal.
+"""Garbage collection: find and remove what no run needs.
 
-A store's runs have noted what they need (`kept`); a run is kept while its folder is there, or cannot be seen from here.
-Removed are
+Each run has noted which artifacts it needs (`retention`); its note counts while the run's folder exists, or cannot be
+seen from here. Garbage is
 
 - artifacts that no kept run has noted, and folders in an artifact's place that have no manifest;
 - what a crash left half-written, and checkpoints of steps that no kept run has noted or that are finished;
 - the notes of runs that are gone.
 
-Everything happens under the store's lock, so no step is running. Only what lies where the store puts such things is
-ever touched: other files, and links, which may lead out of the store, are left alone.
+Everything happens under the store's lock, so no step is running. Only files in the places where the store itself writes
+are touched. Other files are left alone, and links too, since they may lead out of the store.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distilscope.pipeline.manifest import NAME
-from distilscope.pipeline.retention import KeptRun
+from distilscope.pipeline.manifest import MANIFEST
+from distilscope.pipeline.retention import RetainedRun
 from distilscope.pipeline.step import KIND
 from distilscope.pipeline.store import Store
 
@@ -28,31 +28,31 @@ _FINGERPRINT = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class Rubbish:
-    """Something to remove: a folder or file of the store, its size in bytes, and why nobody needs it."""
+class Garbage:
+    """A folder or file to remove, its size in bytes, and why no run needs it."""
 
     path: Path
     size: int
     why: str
 
 
-def find_rubbish(store: Store, runs: Sequence[KeptRun], *, needed: frozenset[str] = frozenset()) -> list[Rubbish]:
-    """Of a store whose lock is held; `needed` are artifacts that are kept beside those of the runs."""
+def find_garbage(store: Store, runs: Sequence[RetainedRun], *, needed: frozenset[str] = frozenset()) -> list[Garbage]:
+    """List the garbage of a store whose lock is held. `needed` names further artifacts to keep."""
     needed = needed.union(*(run.artifacts for run in runs if not run.gone))
-    return [Rubbish(path, _size(path), why) for path, why in _find(store.root.resolve(), runs, needed)]
+    return [Garbage(path, _size(path), why) for path, why in _find(store.root.resolve(), runs, needed)]
 
 
-def remove_rubbish(store: Store, found: Sequence[Rubbish]) -> None:
-    """Each out of sight first, so that no artifact is ever half there. Needs the lock."""
+def remove_garbage(store: Store, found: Sequence[Garbage]) -> None:
+    """Remove what was found (see `Store.discard`). Needs the lock."""
     for one in found:
-        with store.speaking_plainly(f"removing {one.path}"):
+        with store.explaining_disk_errors(f"removing {one.path}"):
             store.discard(one.path)
 
 
-def _find(root: Path, runs: Sequence[KeptRun], needed: frozenset[str]) -> Iterator[tuple[Path, str]]:
+def _find(root: Path, runs: Sequence[RetainedRun], needed: frozenset[str]) -> Iterator[tuple[Path, str]]:
     for path in _inside(root / ".partial"):
         yield path, "left half-written"
-    unfinished = {name.split("/")[1] for name in needed if not (root / name / NAME).is_file()}
+    unfinished = {name.split("/")[1] for name in needed if not (root / name / MANIFEST).is_file()}
     for path in _inside(root / ".scratch"):
         if path.name not in unfinished:
             yield path, "the checkpoint of a step that no kept run has under way"
@@ -61,7 +61,7 @@ def _find(root: Path, runs: Sequence[KeptRun], needed: frozenset[str]) -> Iterat
             for path in _inside(kind):
                 if not _FINGERPRINT.fullmatch(path.name) or not path.is_dir():
                     continue
-                if not (path / NAME).is_file():
+                if not (path / MANIFEST).is_file():
                     yield path, "has no manifest, so it is no artifact"
                 elif f"{kind.name}/{path.name}" not in needed:
                     yield path, "no kept run needs it"
@@ -71,7 +71,7 @@ def _find(root: Path, runs: Sequence[KeptRun], needed: frozenset[str]) -> Iterat
 
 
 def _inside(folder: Path) -> list[Path]:
-    """What a folder holds, in order; nothing of one that is missing or a link, and no links."""
+    """The entries of a folder, sorted, without links; empty for a folder that is missing or a link itself."""
     if folder.is_symlink() or not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if not path.is_symlink())

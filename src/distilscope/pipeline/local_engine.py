@@ -1,4 +1,4 @@
-"""Steps as tasks of worker processes on this machine."""
+"""The engine that runs steps in worker processes on this machine."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from distilscope.errors import DistilscopeError, StoppedError, UsageError
-from distilscope.pipeline.engine import MEMORY, WorkerDiedError, threads
+from distilscope.pipeline.engine import ALLOCATOR_SETTINGS, WorkerDiedError, thread_settings
 from distilscope.pipeline.step import Needs
 from distilscope.pipeline.store import Store
 from distilscope.pipeline.task import Receipt, Task
 from distilscope.system.redaction import without_secrets
-from distilscope.system.signals import not_now
+from distilscope.system.signals import defer_exit
 
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[3]); "
@@ -28,7 +28,7 @@ _BOOT = (
 )
 
 PATIENCE = 20.0
-"""Seconds that steps under way may take to keep a checkpoint when the run is told to end."""
+"""Seconds that running steps may take to save a checkpoint after SIGTERM or Ctrl-C."""
 
 
 @dataclass
@@ -40,16 +40,16 @@ class _Worker:
     task: Task | None = None
 
 
-class LocalProcesses:
-    """Worker processes on this machine, started as they are needed, each serving many tasks of its number of threads.
+class LocalEngine:
+    """Runs tasks in worker processes, started as needed. A worker runs many tasks, all of its number of threads.
 
-    What runs at once never has more threads than `slots`, in all its processes together. GPUs are not handed out here.
+    Tasks that run at once never have more than `slots` threads, in all processes together. GPUs are not managed here.
 
-    They are started by hand and not by `multiprocessing`, whose spawned children run the caller's main script again:
-    here a script that calls `distilscope.run` needs no `if __name__ == "__main__"`. A worker leads a process group of
-    its own (Ctrl-C reaches the main process alone, and what a step starts ends with it), exits when its pipe to us
-    closes, however we end, and sees its threads before any library is imported. What it prints goes to a log: standard
-    output is the caller's.
+    Workers are started with `subprocess`, not with `multiprocessing`: the children that the latter spawns run the
+    caller's main script again, so a script that calls `distilscope.run` would need `if __name__ == "__main__"`. Each
+    worker leads a process group of its own: Ctrl-C reaches the main process alone, and what a step starts ends with the
+    worker. It exits when its pipe to us closes, however we end. Its number of threads is set before any library is
+    imported. What it prints goes to a log, since standard output belongs to the caller.
     """
 
     def __init__(self, store: Store, *, slots: int) -> None:
@@ -61,7 +61,7 @@ class LocalProcesses:
         self._workers: list[_Worker] = []
         self._started = 0
 
-    def __enter__(self) -> LocalProcesses:
+    def __enter__(self) -> LocalEngine:
         return self
 
     def takes(self, needs: Needs) -> bool:
@@ -76,21 +76,20 @@ class LocalProcesses:
     def submit(self, task: Task) -> None:
         number = task.needs.threads
         for worker in [worker for worker in self._workers if worker.task is None and worker.threads == number]:
-            with suppress(OSError):  # it died while idle: nothing is lost, take another
+            with suppress(OSError):  # it died while idle: no work is lost, and another takes the task
                 worker.connection.send(task)
                 worker.task = task
                 return
             self._end(worker)
-        for worker in [
-            worker for worker in self._workers if worker.task is None
-        ]:  # of other threads: they make room, memory above all
+        # Idle workers of another number of threads end where slots are short: they hold memory.
+        for worker in [worker for worker in self._workers if worker.task is None]:
             if sum(each.threads for each in self._workers) + number > self.slots:
                 self._end(worker)
-        with not_now():
+        with defer_exit():  # a SIGTERM between the two lines would leave a worker that nobody ends
             worker = self._start(number)
             self._workers.append(worker)
         worker.task = task
-        with suppress(OSError):  # it died at once: `collect` says so
+        with suppress(OSError):  # it died at once: `collect` reports it
             worker.connection.send(task)
 
     def collect(self, timeout: float) -> Sequence[Receipt]:
@@ -104,7 +103,7 @@ class LocalProcesses:
                 worker.task = None
             except (EOFError, OSError):
                 dead.append(worker)
-        # A process started by the step can hold the pipe open after the worker itself is dead.
+        # A process started by the step can hold the pipe open after the worker itself died, so EOF never comes.
         dead += [
             worker
             for worker in busy.values()
@@ -121,21 +120,19 @@ class LocalProcesses:
                 self._end(worker)
 
     def _let_them_keep_checkpoints(self) -> None:
-        """Passes SIGTERM on, then waits for each busy worker's last receipt, or its end: a step that does not listen
-        just dies."""
+        """Send SIGTERM to busy workers and wait for their last receipts. A step that does not handle it just dies."""
         busy = {worker.connection: worker for worker in self._workers if worker.task is not None}
         for worker in busy.values():
             worker.process.send_signal(signal.SIGTERM)
-        for _ in range(
-            round(PATIENCE / 0.25)
-        ):  # counted, not timed: while all of us are stopped, nobody's time runs out
+        # Rounds are counted, not timed: while a job is suspended the clock runs, but its steps cannot save anything.
+        for _ in range(round(PATIENCE / 0.25)):
             for ready in wait(list(busy), 0.25):
                 del busy[ready]  # type: ignore[index]
             if not busy:
                 return
 
     def _start(self, number: int) -> _Worker:
-        """A worker with so many threads."""
+        """Start a worker whose libraries compute with this number of threads."""
         ours, theirs = (Connection(end.detach()) for end in socket.socketpair())
         handle = self._store.lock_handle
         if handle is None:
@@ -146,17 +143,12 @@ class LocalProcesses:
         try:
             with open(log, "wb") as output:
                 process = subprocess.Popen(
-                    [
-                        sys.executable,
-                        "-u",
-                        "-c",
-                        _BOOT,
-                        *arguments,
-                    ],  # it ends by a kill, which what it printed must not wait for
+                    # Unbuffered (-u): a worker ends by SIGKILL, and what it printed has to be in the log by then.
+                    [sys.executable, "-u", "-c", _BOOT, *arguments],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    env=MEMORY | without_secrets(os.environ) | threads(number),
+                    env=ALLOCATOR_SETTINGS | without_secrets(os.environ) | thread_settings(number),
                     pass_fds=(theirs.fileno(), handle),
                     process_group=0,
                 )
@@ -170,7 +162,7 @@ class LocalProcesses:
         return _Worker(process, ours, log, number)
 
     def _end(self, worker: _Worker) -> None:
-        """Kills, since a step can stand a kill at any moment."""
+        """Kill a worker with all that its step started. A step resumes from its scratch."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(worker.process.pid, signal.SIGKILL)
         worker.process.kill()
@@ -182,8 +174,9 @@ class LocalProcesses:
                 worker.log.unlink()
 
     def _death(self, worker: _Worker) -> Receipt:
+        """A receipt that says how the worker died."""
         assert worker.task is not None
-        self._end(worker)  # and what the step had started
+        self._end(worker)  # what the step had started may still run
         code = worker.process.returncode
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
         printed = f". What it printed is in {worker.log}" if worker.log.exists() else ""

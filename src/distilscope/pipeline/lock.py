@@ -1,5 +1,7 @@
-"""One run at a time writes a store, and one process at a time a step of it: locks that the kernel releases when their
-holder is dead."""
+"""File locks that the kernel releases when their holder dies.
+
+One lock lets a single run write a store, others a single process work on a step.
+"""
 
 from __future__ import annotations
 
@@ -17,21 +19,21 @@ from distilscope.errors import StoreError
 from distilscope.system.redaction import redacted
 
 PATIENCE = 5.0
-"""Seconds to wait for a lock whose holder is dead: its workers inherited the lock and are just exiting."""
+"""Seconds to wait for a lock whose holder is dead: its workers inherited the lock and may still be exiting."""
 
 
 def take_lock(path: Path, *, patience: float = PATIENCE) -> int:
-    """Locks the file, writes this process's id, host and command into it and returns the open handle; closing it
-    releases the lock.
+    """Lock the file, write this process's id, host and command into it, and return the open handle.
 
-    Raises StoreError, naming the holder, if another process has it.
+    Closing the handle, in this process and in those that inherited it, releases the lock. Raises StoreError, naming the
+    holder, if another process has it.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         deadline = time.monotonic() + patience
         while not _try(handle):
             pid, host, command = _holder(path)
-            # Also covers the instant between another process's taking the lock and its writing who it is.
+            # The wait also covers the moment between another process's locking the file and its writing who it is.
             if (host == socket.gethostname() and _alive(pid)) or time.monotonic() > deadline:
                 raise StoreError(
                     f"the store {path.parent} is in use by process {pid} on {host} ({command}); "
@@ -44,7 +46,7 @@ def take_lock(path: Path, *, patience: float = PATIENCE) -> int:
             f"{os.getpid()}\n{socket.gethostname()}\n{redacted(shlex.join(sys.argv))}\n".encode(errors="replace"),
             0,
         )
-        os.fsync(handle)  # other machines that share the folder read it
+        os.fsync(handle)  # other machines that share the folder read the holder from it
     except BaseException:
         os.close(handle)
         raise
@@ -52,9 +54,8 @@ def take_lock(path: Path, *, patience: float = PATIENCE) -> int:
 
 
 @contextmanager
-def holding(path: Path) -> Iterator[None]:
-    """Inside, this process alone holds the file's lock; waits for another holder to be done or dead, on whichever
-    machine."""
+def exclusive_lock(path: Path) -> Iterator[None]:
+    """Hold the file's lock inside the block; wait first until any other holder has released it or died."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -62,13 +63,13 @@ def holding(path: Path) -> Iterator[None]:
             if os.fstat(handle).st_nlink:
                 yield
                 return
-            # else it was removed while we waited: take the one that others see
+            # Else the file was removed while we waited, and the lock is on a file that nobody else opens. Try again.
         finally:
             os.close(handle)
 
 
-def remove_released(path: Path, *, patience: float) -> bool:
-    """Removes such a lock's file as soon as nobody holds it; False if somebody still does after so many seconds."""
+def remove_if_released(path: Path, *, patience: float) -> bool:
+    """Remove the file of a lock that nobody holds; False if it is still held after `patience` seconds."""
     handle = os.open(path, os.O_RDWR)
     try:
         deadline = time.monotonic() + patience

@@ -1,9 +1,10 @@
-"""The manifest of an artifact: what it is and the SHA-256 of every file, its own included. Identical runs write
-identical ones."""
+"""Manifests: what an artifact is, with the SHA-256 of every file and of the manifest itself.
+
+Equal runs write equal manifests: there is no time, path or host in them.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import stat
@@ -14,11 +15,12 @@ from pathlib import Path, PurePosixPath
 
 from distilscope import __version__
 from distilscope.errors import StoreError
-from distilscope.pipeline.checksummed_json import LARGEST, sealed, unsealed
+from distilscope.pipeline.checksummed_json import MAX_CHARACTERS, dump_checksummed, load_checksummed
 from distilscope.pipeline.step import JSON, Identity, plain
 from distilscope.system.atomic_file import sync
+from distilscope.system.file_digest import file_digest
 
-NAME = "manifest.json"
+MANIFEST = "manifest.json"
 NOT_PLAIN = "is a symbolic link or a special file; an artifact holds plain files"
 
 
@@ -35,24 +37,25 @@ class Problem:
 
 
 def write_manifest(folder: Path, identity: Identity, counts: Mapping[str, int | float | str]) -> None:
-    """Puts every file of a finished folder on the disk, then the manifest, last.
+    """Force every file of a finished folder onto the disk, then write the manifest.
 
-    Raises StoreError for a link or a special file, for a file named like the manifest, and for counts that are not JSON
-    values.
+    The manifest is last because its presence means that the artifact exists: were it written first, a power failure
+    could leave it beside files that never reached the disk. Raises StoreError for a link or a special file, for a file
+    named like the manifest, and for counts that are not JSON values.
     """
     files: dict[str, JSON] = {}
     for path, mode in sorted(_entries(folder)):
         name = path.relative_to(folder).as_posix()
         if stat.S_ISDIR(mode):
             sync(path)
-        elif not stat.S_ISREG(mode) or name == NAME:
+        elif not stat.S_ISREG(mode) or name == MANIFEST:
             raise StoreError(
-                f"a step of kind {identity.kind!r} wrote {name!r}; an artifact holds plain files and no {NAME} of the "
-                "step's own"
+                f"a step of kind {identity.kind!r} wrote {name!r}; an artifact holds plain files and no {MANIFEST} of "
+                "the step's own"
             )
         else:
             sync(path)
-            files[name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            files[name] = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
     try:
         written = plain(counts, "counts")
     except ValueError as error:
@@ -63,11 +66,11 @@ def write_manifest(folder: Path, identity: Identity, counts: Mapping[str, int | 
         "counts": written,
         "versions": versions(),
     }
-    with open(folder / NAME, "x", encoding="ascii") as file:
-        file.write(sealed(record))
+    with open(folder / MANIFEST, "x", encoding="ascii") as file:
+        file.write(dump_checksummed(record))
         file.flush()
         os.fsync(file.fileno())
-    sync(folder)
+    sync(folder)  # the manifest's entry in the folder has to survive a power failure too
 
 
 def read_manifest(folder: Path, fingerprint: str) -> dict[str, JSON]:
@@ -76,12 +79,12 @@ def read_manifest(folder: Path, fingerprint: str) -> dict[str, JSON]:
     Raises StoreError, naming the file, if it is missing, unreadable, changed by as much as a byte, says another
     fingerprint than its content gives, or lists a path that could leave the folder.
     """
-    path = folder / NAME
+    path = folder / MANIFEST
     try:
         if path.is_symlink():
             raise ValueError("it is a symbolic link; an artifact holds plain files")
         with path.open(encoding="ascii", newline="") as file:
-            record = unsealed(file.read(LARGEST + 1))
+            record = load_checksummed(file.read(MAX_CHARACTERS + 1))
         content = Identity(record["kind"], record["config"], record["inputs"], record["code_version"])
         if not content.fingerprint == record["fingerprint"] == fingerprint:
             raise ValueError(
@@ -90,13 +93,13 @@ def read_manifest(folder: Path, fingerprint: str) -> dict[str, JSON]:
         if not isinstance(record["counts"], dict):
             raise ValueError("its counts are not a mapping")
         for name, entry in record["files"].items():
-            inside = PurePosixPath(name.encode().decode())  # a name that is no text is refused too
+            inside = PurePosixPath(name.encode().decode())  # raises for a name that is not valid UTF-8
             if (
                 inside.is_absolute()
                 or ".." in inside.parts
                 or "\0" in name
                 or inside.as_posix() != name
-                or name in (".", NAME)
+                or name in (".", MANIFEST)
             ):
                 raise ValueError(f"it lists {name!r}; a path must be relative and stay inside the artifact")
             if type(entry["bytes"]) is not int or not isinstance(entry["sha256"], str):
@@ -110,8 +113,10 @@ def read_manifest(folder: Path, fingerprint: str) -> dict[str, JSON]:
 
 
 def check(folder: Path) -> Iterator[Problem]:
-    """Hashes every file of an artifact, whose folder its fingerprint names, again; yields what does not agree with its
-    manifest."""
+    """Hash every file of an artifact again; yield what disagrees with its manifest.
+
+    The folder's name is the fingerprint.
+    """
     for place in (folder.parent, folder):
         if place.is_symlink():
             yield Problem(folder, place, "is a symbolic link; an artifact is a plain folder inside the store")
@@ -119,12 +124,12 @@ def check(folder: Path) -> Iterator[Problem]:
     try:
         files = read_manifest(folder, folder.name)["files"]
     except StoreError as error:
-        yield Problem(folder, folder / NAME, str(error).removeprefix(f"{folder / NAME}: "))
+        yield Problem(folder, folder / MANIFEST, str(error).removeprefix(f"{folder / MANIFEST}: "))
         return
     present = {
         path.relative_to(folder).as_posix(): (path, mode) for path, mode in _entries(folder) if not stat.S_ISDIR(mode)
     }
-    present.pop(NAME)
+    present.pop(MANIFEST)
     for name, entry in sorted(files.items()):
         path, mode = present.pop(name, (folder / name, None))
         if mode is None:
@@ -136,7 +141,7 @@ def check(folder: Path) -> Iterator[Problem]:
                 found = path.stat().st_size
                 if found != entry["bytes"]:
                     yield Problem(folder, path, f"has {found} bytes, but {entry['bytes']} were written")
-                elif _sha256(path) != entry["sha256"]:
+                elif file_digest(path) != entry["sha256"]:
                     yield Problem(folder, path, "has changed since it was written (its SHA-256 differs)")
             except OSError as error:
                 yield Problem(folder, path, f"cannot be read: {error.strerror}")
@@ -147,27 +152,22 @@ def check(folder: Path) -> Iterator[Problem]:
 
 
 def require_sound(folder: Path) -> Path:
-    """The artifact's folder. Raises StoreError, naming the first file that is not as it was written."""
+    """The artifact's folder, after `check`. Raises StoreError, naming the first file that is not as it was written."""
     for problem in check(folder):
         raise StoreError(f"{problem}; run again with --repair to have it made again")
     return folder
 
 
 def _entries(folder: Path) -> Iterator[tuple[Path, int]]:
-    """Every file and folder below, with its mode; links are named, never followed."""
+    """Every file and folder below, with its mode; links are listed, not followed."""
     for parent, folders, files in os.walk(folder, followlinks=False):
         for name in (*folders, *files):
             path = Path(parent, name)
             yield path, path.lstat().st_mode
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def versions() -> dict[str, str | None]:
-    """Versions of what could change a result, without importing any of it."""
+    """Versions of the packages that could change a result, read without importing them."""
     found: dict[str, str | None] = {"python": platform.python_version(), "distilscope": __version__}
     for package in ("numpy", "safetensors", "torch"):
         try:

@@ -1,4 +1,4 @@
-"""Which step is next: the first, in the stable order, whose inputs are there."""
+"""The order of execution: always the first step, in the stable order, whose inputs are finished."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from distilscope.pipeline.step import Step
 
 
 class Schedule:
-    """Steps to run, given inputs first. An input outside the list counts as there."""
+    """A queue of steps that become ready as their inputs finish. The steps are given inputs first; an input that is not
+    among them counts as finished."""
 
     def __init__(self, steps: Sequence[Step]) -> None:
         self._steps = steps
@@ -26,15 +27,15 @@ class Schedule:
 
     @property
     def first(self) -> Step | None:
-        """The first ready step, left where it is; None if none is ready now."""
+        """The first ready step, which stays in the queue; None if no step is ready."""
         return self._steps[self._ready[0]] if self._ready else None
 
     def next(self) -> Step | None:
-        """Takes the first ready step; None if none is ready now."""
+        """Remove the first ready step from the queue and return it; None if no step is ready."""
         return self._steps[heapq.heappop(self._ready)] if self._ready else None
 
     def done(self, step: Step) -> None:
-        """A step taken before has finished: its readers may become ready."""
+        """Note that a step is finished, which may make its readers ready."""
         self.unfinished -= 1
         for reader in self._readers[self._position[step]]:
             self._missing[reader] -= 1
@@ -43,12 +44,12 @@ class Schedule:
 
 
 def makespan(steps: Sequence[Step], seconds: Mapping[Step, float], slots: int) -> float:
-    """Seconds until all steps are done on `slots` cores, each taking what `seconds` says: the schedule above, played
-    through."""
+    """Seconds until all steps are done on `slots` cores, if each takes the given time: a simulation of `Schedule`."""
     schedule = Schedule(steps)
     running: list[tuple[float, int, Step]] = []
     now, taken, free = 0.0, 0, slots
     while True:
+        # A step that needs more cores than there are starts alone, so that the simulation ends.
         while (step := schedule.first) is not None and (free >= step.needs.cores or not running):
             heapq.heappush(running, (now + seconds[step], taken, step))
             schedule.next()

@@ -1,4 +1,4 @@
-"""A step is a frozen piece of work. Its fingerprint says all that its output depends on, and nothing else."""
+"""Steps: immutable pieces of work, identified by a fingerprint of all that their output depends on."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ KIND = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 def plain(value: JSON, where: str) -> JSON:
     """A deep copy of a JSON value in plain dicts and lists (a tuple becomes a list).
 
-    Raises ValueError, naming the place, for anything else: NaN and infinity have no canonical form, and other objects
-    have no stable one.
+    Raises ValueError, naming the place, for anything else: NaN and infinity have no canonical form, and the text of
+    other objects may change between versions.
     """
     if value is None or type(value) in (bool, int, str) or (type(value) is float and math.isfinite(value)):
         return value
@@ -37,13 +37,13 @@ def plain(value: JSON, where: str) -> JSON:
 
 
 def canonical(value: JSON) -> str:
-    """The one way to write a JSON value: sorted keys, no spaces, ASCII, no NaN."""
+    """The canonical text of a JSON value: sorted keys, no spaces, ASCII, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What decides a step's output, with the inputs by fingerprint: small enough to send to another process.
+    """What determines a step's output, with the inputs by fingerprint: small enough to send to another process.
 
     `fingerprint` is the SHA-256 (hexadecimal) of the canonical form of the four other fields. Raises ValueError for a
     kind that cannot name a folder, or a value that has no canonical form.
@@ -70,6 +70,7 @@ class Identity:
         object.__setattr__(self, "fingerprint", hashlib.sha256(canonical(self.form()).encode("ascii")).hexdigest())
 
     def form(self) -> dict[str, JSON]:
+        """The fields that are hashed, as a JSON object."""
         return {"kind": self.kind, "config": self.config, "inputs": self.inputs, "code_version": self.code_version}
 
     def __hash__(self) -> int:
@@ -78,17 +79,19 @@ class Identity:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a step takes of a machine while it runs. Raises ValueError for less than one thread or process, or a
-    negative number of GPUs."""
+    """Resources that a step occupies while it runs.
+
+    Raises ValueError for less than one thread or process, or a negative number of GPUs.
+    """
 
     threads: int = 1
-    """Threads that each of its processes computes with. The last bits of a product depend on them, so whoever asks for
-    more than one says so in the step's configuration too."""
+    """Threads of each process. The last bits of a matrix product depend on their number, so a step with more than one
+    must have the number in its configuration too."""
     processes: int = 1
-    """Processes that compute at once. More than one are started by the step itself; the last bits of a sum over them
-    depend on how many."""
+    """Processes that compute at once. If more than one, the step starts them itself; the last bits of a sum over them
+    depend on their number."""
     gpus: int = 0
-    """GPUs that an engine which hands them out sets aside. A step gives the same with and without."""
+    """GPUs that the engine reserves, if it manages GPUs. The step's output is valid with and without them."""
 
     def __post_init__(self) -> None:
         if min(self.threads, self.processes) < 1 or self.gpus < 0:
@@ -99,7 +102,7 @@ class Needs:
 
     @property
     def cores(self) -> int:
-        """So many are its own meanwhile."""
+        """Cores that the step occupies: threads times processes."""
         return self.threads * self.processes
 
 
@@ -109,11 +112,11 @@ class Step:
 
     A name of an input may contain "/", like "draws/0".
 
-    `config` and `inputs` are copied; the fingerprint is taken when the step is made, from its inputs' own, so a chain
-    of any length costs one hash per step. Two steps are equal iff their fingerprints are: they are then the same work.
-    Not in the fingerprint: `stage` is what a person sees, `cost` the predicted FLOPs, `tokens` a count for throughput,
-    `local` what the work needs to know of this machine (such as where a file lies; it joins the configuration when the
-    work is done), and `needs` what it takes of a machine.
+    `config` and `inputs` are copied. The fingerprint is computed once, from those of the inputs, so that a chain of any
+    length costs one hash per step. Two steps are equal iff their fingerprints are: they are then the same work. Not in
+    the fingerprint, since the output does not depend on them: `stage`, the name shown to people; `cost`, the predicted
+    FLOPs; `tokens`, a count for throughput; `local`, what the work must know of this machine, such as the path of a
+    file (it joins the configuration when the step runs); and `needs`, the resources.
     """
 
     kind: str
@@ -137,11 +140,12 @@ class Step:
 
     @property
     def fingerprint(self) -> str:
+        """SHA-256 of the identity, in hexadecimal."""
         return self.identity.fingerprint
 
     @property
     def title(self) -> str:
-        """What a person sees: the stage, or where it has none, the kind."""
+        """The stage, or the kind of a step without one."""
         return self.stage or self.kind
 
     def __eq__(self, other: object) -> bool:
@@ -151,15 +155,15 @@ class Step:
         return hash(self.fingerprint)
 
     def __repr__(self) -> str:
-        return (
-            f"Step({self.kind} {self.fingerprint[:12]}, stage={self.stage!r})"  # inputs would print the whole history
-        )
+        # Without inputs, which would print the whole history.
+        return f"Step({self.kind} {self.fingerprint[:12]}, stage={self.stage!r})"
 
 
 def order(steps: Iterable[Step]) -> list[Step]:
-    """All steps reachable from the given ones, each once, every input before its reader.
+    """All steps reachable from the given ones, each once, every input before its reader: the stable order.
 
-    Depth first, in the order given and then in the order of each step's inputs: the same request gives the same list.
+    Depth first, in the order given and then in the order of each step's inputs: equal targets give equal lists. A stack
+    rather than recursion, so that a chain of any length fits.
     """
     ordered: dict[Step, None] = {}
     entered: set[Step] = set()

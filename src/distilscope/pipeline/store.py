@@ -1,7 +1,7 @@
-"""Where artifacts live: `ROOT/<kind>/<fingerprint>/`, each whole or absent.
+"""The store of artifacts: `ROOT/<kind>/<fingerprint>/`, each whole or absent.
 
-`.partial/` holds folders being written, `.scratch/` what a step keeps across a crash, `.claims/` locks of steps being
-worked on, `.runs/` what each run needs, `.logs/` text for people: no artifacts.
+Folders that hold no artifacts: `.partial/` has folders being written, `.scratch/` what a step keeps across a crash,
+`.claims/` a lock for each running step, `.runs/` the names of the artifacts that each run needs, `.logs/` logs.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from distilscope.errors import StoreError, full_disk
-from distilscope.pipeline.lock import holding, remove_released, take_lock
-from distilscope.pipeline.manifest import NAME, Problem, check, read_manifest, require_sound, write_manifest
+from distilscope.pipeline.lock import exclusive_lock, remove_if_released, take_lock
+from distilscope.pipeline.manifest import MANIFEST, Problem, check, read_manifest, require_sound, write_manifest
 from distilscope.pipeline.step import JSON, Identity, Step
 from distilscope.system.atomic_file import sync
+from distilscope.system.atomic_folder import atomic_folder, remove
 
-ORPHANS = 60.0
-"""Seconds that a run waits for workers of an earlier one, on this machine or another, whose end is under way."""
+ORPHAN_PATIENCE = 60.0
+"""Seconds that a run waits for workers of an earlier run, on any machine, that are just ending."""
 
 
 class Store:
-    """A folder of artifacts. Nothing is created on disk until something is written; a finished store can be
-    read-only."""
+    """A folder of artifacts. Nothing is created until something is written; a finished store can be read-only."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).absolute()
@@ -43,70 +43,70 @@ class Store:
         return self.root / step.kind / step.fingerprint
 
     def has(self, step: Step | Identity) -> bool:
-        """Whether the artifact exists: it does iff its manifest does."""
-        return (self.path(step) / NAME).is_file()
+        """Whether the artifact exists. It does iff its manifest does, since the manifest is written last."""
+        return (self.path(step) / MANIFEST).is_file()
 
     def manifest(self, step: Step | Identity) -> dict[str, JSON]:
-        """The artifact's manifest (its files are not hashed again). Raises StoreError if it is missing or cannot be
-        trusted."""
+        """The artifact's manifest; files are not hashed again. Raises StoreError if it is missing or was changed."""
         return read_manifest(self.path(step), step.fingerprint)
 
     @contextmanager
     def writing(self, step: Step | Identity, counts: Mapping[str, int | float | str] | None = None) -> Iterator[Path]:
-        """A fresh folder to write the step's files into; when the block ends well it becomes the artifact, at once and
-        durably.
+        """Yield a fresh folder for the step's files; when the block ends well it becomes the artifact, durably.
 
         `counts` goes into the manifest; it is read when the block ends, so the block may fill it. If the block raises,
-        the folder is removed and the error passes; a full disk becomes a StoreError. If another process was first, ours
-        is discarded.
+        the folder is removed and the error passes; a full disk becomes a StoreError. If another process has made the
+        artifact meanwhile, its one is kept.
         """
         identity = step.identity if isinstance(step, Step) else step
-        draft = self.root / ".partial" / f"{identity.kind}-{identity.fingerprint[:16]}-{uuid.uuid4().hex}"
-        try:
-            with self.speaking_plainly(f"writing the artifact of a step of kind {identity.kind!r}"):
-                draft.mkdir(parents=True)
-                yield draft
-                write_manifest(draft, identity, counts or {})
-                self._put(draft, self.path(identity))
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+        final = self.path(identity)
+        with (
+            self.explaining_disk_errors(f"writing the artifact of a step of kind {identity.kind!r}"),
+            atomic_folder(
+                final,
+                draft=self.root / ".partial" / f"{identity.kind}-{identity.fingerprint[:16]}-{uuid.uuid4().hex}",
+                finish=lambda draft: write_manifest(draft, identity, counts or {}),
+                # A folder without a manifest is no artifact: the remains of one that somebody damaged.
+                replaces=lambda: not (final / MANIFEST).is_file(),
+            ) as draft,
+        ):
+            yield draft
         shutil.rmtree(self._scratch(identity), ignore_errors=True)
 
     def scratch(self, step: Step | Identity) -> Path:
-        """A folder that survives a crash, for what a step needs to resume; it goes when the artifact is finished."""
+        """Make the folder for what a step needs to resume. It survives a crash and is removed with the step's end."""
         place = self._scratch(step.identity if isinstance(step, Step) else step)
-        with self.speaking_plainly("making a folder for checkpoints"):
+        with self.explaining_disk_errors("making a folder for checkpoints"):
             place.mkdir(parents=True, exist_ok=True)
         return place
 
     @contextmanager
     def claim(self, step: Step | Identity) -> Iterator[None]:
-        """Inside, no other process works on this step: waits until one that does is done or dead.
+        """Keep other processes from this step inside the block; first wait until one at it is done or dead.
 
-        Where steps run on several machines, a second attempt may start while the first, cut off or just dying, still
-        writes checkpoints.
+        Where steps run on several machines, a second attempt may start while the first one, on a machine that is cut
+        off or just dying, still writes checkpoints.
         """
         place = self.root / ".claims"
-        with self.speaking_plainly("claiming a step"):
+        with self.explaining_disk_errors("claiming a step"):
             place.mkdir(parents=True, exist_ok=True)
-        with holding(place / step.fingerprint):
+        with exclusive_lock(place / step.fingerprint):
             yield
 
     def holder(self) -> str:
-        """Who holds the lock, as its file says; empty if it was never locked."""
+        """The content of the lock's file: who holds the lock, or held it last; empty if nobody ever did."""
         try:
             return (self.root / ".lock").read_text(encoding="utf-8", errors="replace")
         except OSError:
             return ""
 
     def await_artifact(self, folder: Path, *, patience: float = 60.0) -> None:
-        """Waits until an artifact that another machine has finished is seen here: shared file systems tell of new files
-        with delay.
+        """Wait until an artifact that another machine has finished is visible here, which a shared file system delays.
 
-        Raises StoreError if it is not seen after so many seconds.
+        Raises StoreError if it is not visible after `patience` seconds.
         """
         deadline = time.monotonic() + patience
-        while not (folder / NAME).is_file():
+        while not (folder / MANIFEST).is_file():
             if time.monotonic() > deadline:
                 raise StoreError(
                     f"the artifact {folder} was finished, but {socket.gethostname()} does not see it; put the store "
@@ -115,58 +115,49 @@ class Store:
                 )
             for parent in (folder.parents[1], folder.parent):
                 with suppress(OSError):
-                    os.listdir(parent)  # asks the file server anew
+                    os.listdir(parent)  # makes the client of a network file system ask its server again
             time.sleep(0.1)
 
     def logs(self) -> Path:
-        """A folder for text that is for people."""
+        """Make the folder of logs."""
         place = self.root / ".logs"
-        with self.speaking_plainly("making a folder for logs"):
+        with self.explaining_disk_errors("making a folder for logs"):
             place.mkdir(parents=True, exist_ok=True)
         return place
 
     def verify(self, steps: Iterable[Step | Identity]) -> list[Problem]:
-        """Hashes the artifacts of exactly these steps again: what is missing, extra, changed or unreadable, file by
-        file."""
+        """Hash the artifacts of exactly these steps again; list files that are missing, extra or changed."""
         return [problem for step in dict.fromkeys(steps) for problem in check(self.path(step))]
 
     def sound(self, step: Step | Identity) -> Path:
-        """The artifact's folder, its files hashed again. Raises StoreError, naming the first one that is not as it was
-        written."""
+        """The artifact's folder, after hashing its files. Raises StoreError, naming the first that was changed."""
         return require_sound(self.path(step))
 
-    def remove(self, step: Step | Identity) -> None:
-        """Removes an artifact, so that the next run makes it again."""
-        with self.speaking_plainly("removing an artifact"), suppress(FileNotFoundError):
-            self.discard(self.path(step))
-
     def discard(self, path: Path) -> None:
-        """Removes something in the store, out of sight first, so that it is never half there; of a link, the link
-        alone."""
+        """Remove something in the store; of a link, the link alone.
+
+        It is renamed into `.partial/` first, so that a crash never leaves half an artifact in an artifact's place.
+        """
         doomed = self.root / ".partial" / f"removed-{uuid.uuid4().hex}"
         doomed.parent.mkdir(parents=True, exist_ok=True)
         os.rename(path, doomed)
         sync(path.parent)
-        if doomed.is_dir() and not doomed.is_symlink():
-            shutil.rmtree(doomed, ignore_errors=True)
-        else:
-            doomed.unlink()
+        remove(doomed)
 
     @contextmanager
     def lock(self, *, sweep: bool = True) -> Iterator[None]:
-        """Keeps other runs from writing here; left-overs of crashed ones are removed (`sweep`). May be entered again by
-        its holder.
+        """Keep other runs from writing here; its holder may enter it again. `sweep` removes what crashed runs left.
 
-        Raises StoreError, naming the process, if another live one holds it, or if a worker of a dead one does not end.
+        Raises StoreError, naming the process, if another live run holds it, or if a worker of a dead run does not end.
         """
         if not self._holds:
-            with self.speaking_plainly("taking its lock"):
+            with self.explaining_disk_errors("taking its lock"):
                 self.root.mkdir(parents=True, exist_ok=True)
                 self._handle = take_lock(self.root / ".lock")
         self._holds += 1
         try:
             if self._holds == 1 and sweep:
-                self._sweep(patience=ORPHANS)
+                self._sweep(patience=ORPHAN_PATIENCE)
             yield
         finally:
             self._holds -= 1
@@ -178,54 +169,35 @@ class Store:
 
     @property
     def lock_handle(self) -> int | None:
-        """The lock's file handle while held. A worker process inherits it, so that the lock lasts until the last writer
-        is dead."""
+        """The lock's open handle, while it is held. Workers inherit it, so it lasts until the last one is dead."""
         return self._handle
 
     def _scratch(self, identity: Identity) -> Path:
         return self.root / ".scratch" / identity.fingerprint
 
-    def _put(self, draft: Path, final: Path) -> None:
-        new_kind = not final.parent.exists()
-        final.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.rename(draft, final)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                raise
-            if (final / NAME).is_file():
-                return  # another process was first, with the same bytes
-            # Without a manifest it is no artifact: the remains of one that somebody damaged make way.
-            remains = draft.with_name(f"removed-{uuid.uuid4().hex}")
-            os.rename(final, remains)
-            os.rename(draft, final)
-            shutil.rmtree(remains, ignore_errors=True)
-        sync(final.parent)
-        if new_kind:
-            sync(self.root)
-
     def _sweep(self, *, patience: float) -> None:
-        """Removes what only a crash leaves: half-written folders, and scratch whose artifact is finished. Needs the
-        lock.
+        """Remove what crashed runs left: half-written folders, and scratch of finished artifacts. Needs the lock.
 
-        With patience, waits so long for those who still write, and raises StoreError if they do not end; without,
-        leaves their claims.
+        Waits `patience` seconds for workers that still hold a claim, and raises StoreError if they do not end. With a
+        patience of 0 their claims are left.
         """
         for claim in self.root.glob(".claims/*"):
-            if not remove_released(claim, patience=patience) and patience:
+            # The store's lock shows that no run is alive, but not its workers on other machines: their claims do.
+            if not remove_if_released(claim, patience=patience) and patience:
                 raise StoreError(
                     f"in the store {self.root} a worker of an earlier run is still at the step {claim.name[:12]}; "
                     "wait until it ends, "
                     "or stop it (a Ray cluster's with `ray stop` on its node), and run again"
                 )
         shutil.rmtree(self.root / ".partial", ignore_errors=True)
+        # The scratch of an unfinished step stays: the next run resumes from it.
         for left in self.root.glob(".scratch/*"):
-            if next(self.root.glob(f"[!.]*/{left.name}/{NAME}"), None):
+            if next(self.root.glob(f"[!.]*/{left.name}/{MANIFEST}"), None):
                 shutil.rmtree(left, ignore_errors=True)
 
     @contextmanager
-    def speaking_plainly(self, doing: str) -> Iterator[None]:
-        """Turns what the operating system says about the disk into a StoreError with a remedy; other errors pass."""
+    def explaining_disk_errors(self, doing: str) -> Iterator[None]:
+        """Turn errors of a full or read-only disk into a StoreError with a remedy; other errors pass."""
         try:
             yield
         except Exception as error:
@@ -246,7 +218,7 @@ class Store:
 
 
 def _refused(error: BaseException, root: Path) -> bool:
-    """Whether the system does not let us make the root, or write below it."""
+    """Whether the system refused to make the root or to write below it."""
     if not isinstance(error, OSError) or not isinstance(error.filename, str):
         return False
     if error.errno in (errno.EEXIST, errno.ENOTDIR) and root.is_relative_to(error.filename):

@@ -1,4 +1,4 @@
-"""One step as another process sees it: everything needed to run it against a store, and nothing more."""
+"""A step as it is sent to another process: what is needed to run it against a store."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ from distilscope.system.redaction import redacted
 
 @dataclass(frozen=True)
 class Task:
-    """`function` is "package.module:function", called as f(config, inputs, output, scratch) -> counts; `inputs` are
-    artifact folders."""
+    """A step to run. `function` is "package.module:function", called as f(config, inputs, output, scratch) -> counts.
+
+    `inputs` are the folders of artifacts by name; `local` joins the configuration (see `Step`).
+    """
 
     identity: Identity
     title: str
@@ -40,14 +42,13 @@ class Task:
 
     @property
     def name(self) -> str:
-        """What messages call the step."""
+        """The step in messages: its stage, kind and short fingerprint."""
         return f"{self.title!r} ({self.identity.kind}/{self.identity.fingerprint[:12]})"
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What comes back: the store holds the output, this says that it does, or why not. `error` is None if all went
-    well."""
+    """The outcome of a task. The output itself is in the store; `error` is None if it is."""
 
     fingerprint: str
     seconds: float = 0.0
@@ -56,41 +57,43 @@ class Receipt:
 
 
 def perform(task: Task) -> Receipt:
-    """Runs a step and commits its artifact; raises nothing that a step can raise, but hands it back.
+    """Run a step and commit its artifact. Errors of the step are returned in the receipt, not raised.
 
-    If another process is at the same step, one that was thought dead, this waits for it, and what it has finished is
-    not done again. A DistilscopeError comes back as it is; for any other, the traceback goes to a log and a
-    DistilscopeError says where.
+    If another process (one that was believed dead) is at the same step, wait for it; what it has finished is not done
+    again. A DistilscopeError is returned as it is. The traceback of any other error goes to a log, and the
+    DistilscopeError that is returned names the log.
     """
     store = Store(task.root)
     try:
-        function = imported(task.function)
+        function = import_function(task.function)
         with store.claim(task.identity):
             if store.has(task.identity):
                 return Receipt(task.identity.fingerprint, counts=store.manifest(task.identity)["counts"])
-            start = time.perf_counter()  # importing the code is not the step's own time
+            start = time.perf_counter()  # after the import of the code, which takes seconds and is no time of the step
             counts: dict[str, Any] = {}
             with store.writing(task.identity, counts) as output:
-                # A round trip through JSON: the function gets its own copy, and the same types whoever made the step.
+                # A round trip through JSON: a copy that the function may change, with the same types on every engine.
                 config = json.loads(canonical(task.identity.config)) | dict(task.local)
                 inputs = {name: _sound(Path(path)) for name, path in task.inputs.items()}
                 counts.update(function(config, inputs, output, store.scratch(task.identity)))
             return Receipt(task.identity.fingerprint, time.perf_counter() - start, counts)
     except BaseException as error:
-        return Receipt(task.identity.fingerprint, error=_portable(error, task, store))
+        return Receipt(task.identity.fingerprint, error=_sendable(error, task, store))
 
 
 _sound = lru_cache(maxsize=4096)(require_sound)
-"""No step works on what has changed since it was written; a worker hashes each artifact once."""
+"""Checks an input before a step reads it: nothing is computed from an artifact that has changed since it was written.
+A worker hashes each artifact once."""
 
 
-def imported(reference: str) -> Any:
-    """The function that `module:name` names."""
+def import_function(reference: str) -> Any:
+    """Import the function that `module:name` refers to."""
     module, _, name = reference.partition(":")
     return getattr(import_module(module), name)
 
 
-def _portable(error: BaseException, task: Task, store: Store) -> DistilscopeError:
+def _sendable(error: BaseException, task: Task, store: Store) -> DistilscopeError:
+    """The error as one that pickle can send to another process and that is equal there."""
     if isinstance(error, DistilscopeError):
         try:
             copy = pickle.loads(pickle.dumps(error))
@@ -99,7 +102,7 @@ def _portable(error: BaseException, task: Task, store: Store) -> DistilscopeErro
         if type(copy) is type(error) and str(copy) == str(error):
             return error
         base = next(cls for cls in type(error).__mro__ if cls.__module__ == DistilscopeError.__module__)
-        return base(str(error))  # it cannot be sent as it is: the nearest class that can, with the same message
+        return base(str(error))  # the nearest base class that can be sent, with the same message
     reason = redacted(f"{type(error).__name__}: {error}").strip().splitlines()[0][:300]
     remedy = "use fewer workers, or smaller sizes; " if isinstance(error, MemoryError) else ""
     told = f"the step {task.name} failed with {reason}; {remedy}"

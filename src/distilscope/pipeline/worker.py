@@ -1,4 +1,4 @@
-"""A worker process: performs the tasks its parent sends, one at a time, and never outlives it."""
+"""The main loop of a worker process, which runs the tasks of its parent one at a time and ends with it."""
 
 from __future__ import annotations
 
@@ -14,30 +14,32 @@ from distilscope.pipeline.task import Task, perform
 
 
 def serve(connection_handle: int, lock_handle: int) -> None:
-    """The worker's whole life. Both handles were inherited; the lock is only held, so that it lasts as long as we
-    do."""
+    """Run tasks from the connection until the parent is gone.
+
+    Both handles were inherited. The store's lock is only held: it must last until the last process that writes is dead.
+    """
     for handle in (connection_handle, lock_handle):
-        os.set_inheritable(handle, False)
+        os.set_inheritable(handle, False)  # a process that a step starts must not keep lock or pipe open after us
     connection = Connection(connection_handle)
     tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, tasks), daemon=True).start()
     while True:
         connection.send(perform(tasks.get()))
-        give_memory_back()
+        return_free_memory()
 
 
-def give_memory_back() -> None:
-    """Between steps only: within one, freed arrays are kept for the next of their size (see `engine`)."""
-    with suppress(OSError, AttributeError):  # glibc alone has it
+def return_free_memory() -> None:
+    """Return freed memory to the kernel. Between steps only: within a step, `ALLOCATOR_SETTINGS` keeps it for reuse."""
+    with suppress(OSError, AttributeError):  # other C libraries than glibc lack it
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def _listen(connection: Connection, tasks: queue.SimpleQueue[Task]) -> None:
-    """Reads in a thread of its own, so that the end of the parent is noticed in the middle of a step too."""
+    """Receive tasks in a thread, so that the parent's end is noticed even in the middle of a step."""
     while True:
         try:
             tasks.put(connection.recv())
         except Exception:
             if os.getpgrp() == os.getpid():
-                os.killpg(0, signal.SIGKILL)  # the processes a step has started go with us
+                os.killpg(0, signal.SIGKILL)  # with us end the processes that a step has started
             os._exit(1)

@@ -31,7 +31,7 @@ from distilscope.report.numbers import true_minus
 from distilscope.report.results_table import COLUMNS, Row, cells, matched_entropy_rows
 from distilscope.report.samples import samples
 from distilscope.report.sweep_table import of_variant
-from distilscope.system.units import duration, in_bytes
+from distilscope.system.units import format_bytes, format_duration
 
 PARTS = {
     "log_probabilities": "log-probabilities of sequences",
@@ -111,7 +111,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     found.globals |= {"glyphs": palette.GLYPHS, "colour_variables": palette.variables}
-    found.filters |= {"typeset": _typeset, "size": in_bytes, "duration": duration}
+    found.filters |= {"typeset": _typeset, "size": format_bytes, "duration": format_duration}
     return found
 
 
@@ -161,14 +161,10 @@ def _stages(run: RunRecord) -> list[_StageShare]:
 def _downloads(results: Results, run: RunRecord | None) -> list[downloads.Download]:
     """Without map.json, whose texts would be most of the page."""
     files = [
-        downloads.Download.of("results.json", downloads.as_json(results), "application/json"),
+        downloads.Download.of("results.json", as_json(results), "application/json"),
         downloads.Download.of("students.csv", downloads.as_csv(results), "text/csv"),
     ]
-    return (
-        files
-        if run is None
-        else [*files, downloads.Download.of("run.json", downloads.as_json(run), "application/json")]
-    )
+    return files if run is None else [*files, downloads.Download.of("run.json", as_json(run), "application/json")]
 
 
 def _typeset(text: str) -> str:

@@ -8,7 +8,7 @@ from msgspec import Struct
 from rich.table import Table
 
 from distilscope.evaluation.documents import record_of
-from distilscope.system.units import duration, in_bytes
+from distilscope.system.units import format_bytes, format_duration
 
 LONG = 3600 * 24 * 365
 """Seconds beyond which a time is left out: nobody would wait for it."""
@@ -103,10 +103,10 @@ def _cells(sums: Sums, *, clock: bool) -> list[str]:
         f"{sums.to_run:,}",
         f"{sums.tokens:,}",
         f"{sums.flops:.2e}",
-        in_bytes(sums.disk_bytes),
-        in_bytes(sums.network_bytes),
+        format_bytes(sums.disk_bytes),
+        format_bytes(sums.network_bytes),
         _hours(sums.gpu_hours),
-        *([duration(sums.seconds)] if clock else []),
+        *([format_duration(sums.seconds)] if clock else []),
     ]
 
 
@@ -123,7 +123,7 @@ def _notes(plan: Plan) -> list[str]:
         f"teacher {plan.teacher_parameters:,} and students {plan.student_parameters:,} parameters; "
         "tokens are upper bounds: a sequence may end early",
         "network: each task reads all that it needs anew and writes to a shared store, trainings their checkpoints "
-        f"too; {in_bytes(plan.store.free_bytes)} are free there",
+        f"too; {format_bytes(plan.store.free_bytes)} are free there",
         f"{gpu.name} hours: of its {gpu.flops_per_second:.3g} FLOP/s these shares are used, by assumption: {shares}; "
         f"however many of them there are, a chain of steps takes {_hours(plan.shortest_gpu_hours)} hours "
         "(training.processes shortens it)",
@@ -131,8 +131,8 @@ def _notes(plan: Plan) -> list[str]:
     if plan.calibration:
         measured = plan.calibration
         notes.append(
-            f"measured in {duration(measured.seconds)} on the study in miniature; with {measured.workers} "
-            f"workers the whole takes about {duration(measured.predicted_seconds)}"
+            f"measured in {format_duration(measured.seconds)} on the study in miniature; with {measured.workers} "
+            f"workers the whole takes about {format_duration(measured.predicted_seconds)}"
         )
     return notes
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from distilscope.errors import UsageError
-from distilscope.pipeline.garbage import Rubbish, find_rubbish, remove_rubbish
-from distilscope.pipeline.retention import KeptRun, kept_run, kept_runs, names
+from distilscope.pipeline.garbage import Garbage, find_garbage, remove_garbage
+from distilscope.pipeline.retention import RetainedRun, artifact_names, retained_run, retained_runs
 from distilscope.pipeline.store import Store
 from distilscope.studies.run import recorded, store_folder
 
@@ -21,8 +21,8 @@ class Clearing:
     """A store, locked: what its runs are, and what none of them needs."""
 
     store: Store
-    runs: tuple[KeptRun, ...]
-    rubbish: tuple[Rubbish, ...]
+    runs: tuple[RetainedRun, ...]
+    rubbish: tuple[Garbage, ...]
 
     @property
     def size(self) -> int:
@@ -30,12 +30,12 @@ class Clearing:
         return sum(one.size for one in self.rubbish)
 
     def remove(self) -> None:
-        remove_rubbish(self.store, self.rubbish)
+        remove_garbage(self.store, self.rubbish)
 
     def as_json(self, *, removed: bool) -> dict[str, Any]:
         return {
             "store": str(self.store.root),
-            "kept_runs": [str(run.folder) for run in self.runs if not run.gone],
+            "retained_runs": [str(run.folder) for run in self.runs if not run.gone],
             "rubbish": [{"path": str(one.path), "bytes": one.size, "why": one.why} for one in self.rubbish],
             "bytes": self.size,
             "removed": removed,
@@ -73,16 +73,16 @@ def looked_through(root: Path, named: Sequence[Path]) -> Iterator[Clearing]:
     if not root.is_dir():
         raise UsageError(f"there is no store at {root}; give a run's folder, or set DISTILSCOPE_STORE")
     with store.lock(sweep=False):
-        runs = kept_runs(store)
+        runs = retained_runs(store)
         if not runs and not named:
             raise UsageError(
                 f"no run has noted what it needs of {root}; name the folders of the runs that are to be kept"
             )
         needed = frozenset[str]().union(*(_needs(store, run) for run in named))
-        yield Clearing(store, tuple(runs), tuple(find_rubbish(store, runs, needed=needed)))
+        yield Clearing(store, tuple(runs), tuple(find_garbage(store, runs, needed=needed)))
 
 
 def _needs(store: Store, run: Path) -> frozenset[str]:
     """By its note; else, of a run that was finished before there were notes, by its results."""
-    note = kept_run(store, run)
-    return note.artifacts if note else names(recorded(run).targets)
+    note = retained_run(store, run)
+    return note.artifacts if note else artifact_names(recorded(run).targets)

@@ -11,10 +11,11 @@ from typing import Any
 from distilscope.errors import UsageError
 from distilscope.lm.data.completions import prompts_of, read_examples
 from distilscope.lm.data.prompts import chat_template, prompt_text, read_prompts
-from distilscope.lm.loading import digest, file_digest, model_folder
+from distilscope.lm.loading import digest, model_folder
 from distilscope.lm.models.llama_config import LlamaConfig
 from distilscope.lm.models.model_folder import read_config
 from distilscope.studies.config import SEEDED, Distillation, GroundTruth
+from distilscope.system.file_digest import file_digest
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def clear_damage(store: Store, steps: Sequence[Step], say: Callable[[str], objec
         say(f"damaged: {problem}")
         if problem.file == problem.artifact.parent:
             raise StoreError(f"{problem}; put the folder itself there, or remove the link, and run again")
-    with store.speaking_plainly("removing what is damaged"):
+    with store.explaining_disk_errors("removing what is damaged"):
         for folder in dict.fromkeys(problem.artifact for problem in problems):
             store.discard(folder)
     missing = sum(not store.has(step) for step in steps)

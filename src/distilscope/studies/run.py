@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
@@ -21,11 +20,11 @@ from distilscope.evaluation.results import Results
 from distilscope.evaluation.results_file import RESULTS, RUN, read_sources
 from distilscope.evaluation.run_record import Machine, RunRecord, Stage
 from distilscope.lm.dtypes import AutoDtypes
-from distilscope.pipeline.execute import Record, execute
-from distilscope.pipeline.progress import Silence, Watcher
+from distilscope.pipeline.execute import StepTiming, execute
+from distilscope.pipeline.progress import SilentWatcher, Watcher
 from distilscope.pipeline.ray.cluster import ask_nodes, require_ray
-from distilscope.pipeline.ray.engine import RayTasks
-from distilscope.pipeline.retention import keeping, kept_run, names
+from distilscope.pipeline.ray.engine import RayEngine
+from distilscope.pipeline.retention import artifact_names, retained_run, retaining
 from distilscope.pipeline.store import Store
 from distilscope.studies.collect import collect
 from distilscope.studies.config import Distillation
@@ -40,8 +39,9 @@ from distilscope.studies.recipes import recipe as study_recipe
 from distilscope.studies.settings_file import read_yaml
 from distilscope.studies.steps.registry import functions
 from distilscope.studies.study import Study
-from distilscope.system.atomic_file import write_whole
-from distilscope.system.cpu_count import cores, side_by_side
+from distilscope.system.atomic_file import write_atomic
+from distilscope.system.cpu_count import cpu_count, worker_count
+from distilscope.system.json_files import write_json
 from distilscope.system.redaction import redacted
 
 ENGINES = ("local", "ray")
@@ -104,21 +104,21 @@ def run_study(
     auto = _cluster_dtypes(config, ray_address) if ray_address is not None and asks_for_auto(config) else None
     study = plan(config, sources, auto=auto)
     require_space(study, store)
-    watch, steps, number = watch or Silence(), study.targets, side_by_side(workers)
-    with keeping(store, folder, steps):
+    watch, steps, number = watch or SilentWatcher(), study.targets, worker_count(workers)
+    with retaining(store, folder, steps):
         with store.lock() if repair else nullcontext():
             if repair:
                 clear_damage(store, steps, watch.note)
-            tasks = RayTasks(store, cores=number, address=ray_address) if engine == "ray" else None
+            tasks = RayEngine(store, cores=number, address=ray_address) if engine == "ray" else None
             records = execute(steps, store, work=functions(), workers=number, watch=watch, engine=tasks)
         results = collect(study, store)
-        write_whole(
+        write_atomic(
             folder / "config.yaml", yaml.safe_dump(as_settings(study.config), sort_keys=False, allow_unicode=True)
         )
-        write_whole(folder / RESULTS, as_json(document_of(results)))
+        write_json(folder / RESULTS, document_of(results))
         if records or not (folder / RUN).exists():
             where = {"engine": engine, "ray_address": ray_address, "workers": tasks.slots if tasks else number}
-            write_whole(folder / RUN, as_json(document_of(_about(config, records, began, where))))
+            write_json(folder / RUN, document_of(_about(config, records, began, where)))
         write_study_figure(results, folder)
     return results
 
@@ -195,10 +195,10 @@ def examine(folder: Path) -> Soundness:
     """Hashes a run's artifacts again; of one that is under way, those that it has made. UsageError where there is no
     run."""
     store = Store(store_folder(folder))
-    note = kept_run(store, folder)
+    note = retained_run(store, folder)
     if note and not (folder / RESULTS).exists():
         return examined(store, note.artifacts, finished=False)
-    needs = names(recorded(folder).targets)
+    needs = artifact_names(recorded(folder).targets)
     if (
         note and not needs <= note.artifacts
     ):  # another version of this program made the run, of steps that this one does not know
@@ -206,15 +206,11 @@ def examine(folder: Path) -> Soundness:
     return examined(store, needs, finished=True)
 
 
-def as_json(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _about(config: Distillation, records: list[Record], began: float, where: Mapping[str, Any]) -> RunRecord:
+def _about(config: Distillation, records: list[StepTiming], began: float, where: Mapping[str, Any]) -> RunRecord:
     """What results.json must not hold: times, command, engine, machine, versions."""
     from importlib.metadata import version
 
-    by_stage: dict[str, list[Record]] = {}
+    by_stage: dict[str, list[StepTiming]] = {}
     for record in records:
         by_stage.setdefault(record.stage, []).append(record)
     return RunRecord(
@@ -224,7 +220,7 @@ def _about(config: Distillation, records: list[Record], began: float, where: Map
         **where,
         resources=asdict(config.resources),
         reference=config.ground_truth.reference or config.ground_truth.draws,
-        machine=Machine(system=platform.platform(), processor=platform.machine(), cores=cores()),
+        machine=Machine(system=platform.platform(), processor=platform.machine(), cores=cpu_count()),
         versions={name: version(name) for name in ("distilscope", "torch", "numpy", "transformers", "safetensors")}
         | {"python": platform.python_version()},
         stages={

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whatever happens while they are written."""
+"""Write a file so that it appears whole or not at all, whatever happens meanwhile."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A place beside `path` to write to: it becomes `path`, at once and durably, when the block ends well, and is
-    removed when not."""
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; when the block ends well, the file written there becomes `path`.
+
+    Its content is on the disk before it gets the name. If the block raises, the temporary file is removed.
+    """
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")  # libraries choose a format by the suffix
     try:
         yield partial
@@ -20,16 +22,17 @@ def whole_file(path: Path) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    sync(path.parent)
+    sync(path.parent)  # the rename itself is an entry of the folder, and must survive a power failure too
 
 
-def write_whole(path: Path, text: str) -> None:
-    with whole_file(path) as partial:
+def write_atomic(path: Path, text: str) -> None:
+    """Write a text, as UTF-8, to a file that appears whole or not at all."""
+    with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def sync(path: Path) -> None:
-    """Forces a file, or the entries of a folder, onto the disk."""
+    """Force a file, or the entries of a folder, onto the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

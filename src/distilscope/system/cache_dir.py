@@ -1,4 +1,4 @@
-"""Where what took time to make is kept from one process to the next."""
+"""The cache of converted models and compiled kernels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """For converted models and compiled loops: DISTILSCOPE_CACHE, else the user's cache folder."""
+    """DISTILSCOPE_CACHE, else `distilscope` in the user's cache folder."""
     base = os.environ.get("DISTILSCOPE_CACHE")
     return Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "distilscope"

@@ -1,4 +1,4 @@
-"""How many cores this process may use, and so how many steps of one thread run side by side."""
+"""The number of processors that this process may use, and so of single-threaded workers."""
 
 from __future__ import annotations
 
@@ -8,25 +8,24 @@ from pathlib import Path, PurePosixPath
 CGROUPS = Path("/sys/fs/cgroup")
 
 
-def cores() -> int:
-    """The processors this process may run on, or fewer where a container's quota (cgroup v2 `cpu.max`) gives it less
-    time; at least 1.
+def cpu_count() -> int:
+    """Processors that this process may use, at least 1.
 
-    A quota of 1.5 processors is 1: two busy threads would wait for each other.
+    Those that the scheduler may put it on, or fewer where a container's quota (cgroup v2 `cpu.max`) grants less time. A
+    quota of 1.5 processors counts as 1: two busy threads would wait for each other.
     """
     found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota(CGROUPS, _own_group())
     return found if quota is None else max(1, min(found, int(quota)))
 
 
-def side_by_side(workers: int | None) -> int:
-    """Workers of one thread each: as many as there are cores, or as many as are asked for, but never more than
-    cores."""
-    return cores() if workers is None else min(workers, cores())
+def worker_count(workers: int | None) -> int:
+    """The number of single-threaded workers: as many as asked for, but no more than processors; else one for each."""
+    return cpu_count() if workers is None else min(workers, cpu_count())
 
 
 def _own_group() -> str:
-    """This process's place among the control groups; the root where there are none."""
+    """Path of this process's control group; the root where there are none."""
     try:
         lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -35,7 +34,7 @@ def _own_group() -> str:
 
 
 def _quota(root: Path, group: str) -> float | None:
-    """Processors' worth of time that the group and all groups around it leave; None where nothing limits it."""
+    """Processors' worth of time that the group and all groups above it grant; None if nothing limits it."""
     found = []
     inside = PurePosixPath(group.lstrip("/"))
     for place in (inside, *inside.parents):

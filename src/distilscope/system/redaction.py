@@ -1,4 +1,4 @@
-"""What the environment holds in confidence, which no file, log or message of ours may hold: tokens, keys, passwords."""
+"""Removal of secrets (tokens, keys, passwords) from the environment of workers and from texts that are written."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _LOGIN = re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
 """A name and password inside an address, such as a proxy's."""
 
 SHORTEST = 6
-"""Characters of a value that is worth hiding: a shorter one is a switch, such as 1."""
+"""Shortest value that is hidden: a shorter one is a switch, such as 1, and hiding it would garble the text."""
 
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment for processes that need none: models are fetched before any step runs."""
+    """The environment without its secrets, for workers: models are fetched before any step runs, so none needs one."""
     return {
         name: value
         for name, value in environment.items()
@@ -27,8 +27,7 @@ def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def redacted(text: str) -> str:
-    """The text with every confidential value of this process's environment, and every login in an address, written as
-    ***."""
+    """The text with each secret of this process's environment, and each login in an address, replaced by ***."""
     for name, value in os.environ.items():
         if len(value) >= SHORTEST and _CONFIDENTIAL.search(name):
             text = text.replace(value, "***")

@@ -1,5 +1,4 @@
-"""SIGTERM as an orderly end: exit code 143, with every `finally` and context manager on the way out; a second one
-leaves at once."""
+"""Handling of SIGTERM: an orderly exit with code 143, through every `finally`; a second SIGTERM exits at once."""
 
 from __future__ import annotations
 
@@ -10,16 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _waits: dict[str, bool] = {}
-"""For the whole process, as signals are: empty unless an exit must wait; then {"signal": whether one does}."""
+"""State of `defer_exit`: empty outside of it; inside, {"signal": whether SIGTERM has come}. One for the process, as
+signals are."""
 
 
 @contextmanager
 def exit_on_sigterm() -> Iterator[None]:
-    """Inside, SIGTERM raises SystemExit(143) in the main thread; a second one ends the process on the spot, with the
-    same code.
+    """Make SIGTERM raise SystemExit(143) in the main thread; a second one ends the process at once, with that code.
 
-    Does nothing outside the main thread, or where somebody handles the signal already: so it can be nested, and a
-    program that uses this package as a library keeps its own handler.
+    Does nothing outside the main thread, or where SIGTERM has a handler already: so it can be nested, and a program
+    that uses this package as a library keeps its own handler.
     """
     free = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     if not free:
@@ -33,9 +32,11 @@ def exit_on_sigterm() -> Iterator[None]:
 
 
 @contextmanager
-def not_now() -> Iterator[None]:
-    """Inside, the exit waits: for a few lines that must not be cut in two, such as starting a process and noting that
-    it runs."""
+def defer_exit() -> Iterator[None]:
+    """Let the exit of `exit_on_sigterm` wait until the block ends. Not to be nested.
+
+    For a few lines that must run together, such as starting a process and noting that it runs.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -49,19 +50,18 @@ def not_now() -> Iterator[None]:
 
 @contextmanager
 def stop_requested() -> Iterator[Callable[[], bool]]:
-    """Inside, SIGTERM ends nothing by itself; the value says whether one came, so that a step can keep a checkpoint
-    first.
+    """Yield a function that says whether SIGTERM has come; inside the block, SIGTERM itself ends nothing.
 
-    A step that had only to finish just finishes. Outside the main thread, where signals are not heard, it says False
-    for ever.
+    So a step can save a checkpoint first, and a step that is almost done can finish. Outside the main thread, which
+    alone receives signals, the function always returns False.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    told = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+    received = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: received.set())
     try:
-        yield told.is_set
+        yield received.is_set
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -75,5 +75,5 @@ def _exit(number: int, frame: object) -> None:  # noqa: ARG001
 
 
 def _leave_at_once(number: int, frame: object) -> None:  # noqa: ARG001
-    """Without clearing up: a store can stand a kill at any moment anyway, and worker processes end with us."""
+    """Exit without cleaning up. The store survives a kill at any moment, and worker processes end with us."""
     os._exit(128 + number)

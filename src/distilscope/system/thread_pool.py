@@ -1,7 +1,7 @@
-"""Pieces of work side by side on threads of this process.
+"""Independent pieces of work in parallel threads of this process.
 
-Torch's own threads share each operation and wait for each other after it, hundreds of times a pass. Pieces that have
-nothing to do with each other need not; and a thread that computes alone has the compiled loops (`lm.compiled`).
+Torch's own threads share each operation and wait for each other after it, hundreds of times in a forward pass.
+Independent pieces need not wait; and with one thread of torch, they use the compiled kernels (`lm.kernels`).
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ Result = TypeVar("Result")
 
 
 class _AbandonedError(BaseException):
-    """Nobody waits for this piece any more."""
+    """Ends a piece of work whose result nobody waits for any more."""
 
 
 _this_thread = threading.local()
 
 
-def in_threads(
+def map_in_threads(
     work: Callable[[Part], Result], parts: Iterable[Part], threads: int, *, each: int = 1
 ) -> Generator[Result]:
-    """work(part) of every part, in their order; up to `threads` of them at a time, each with `each` of torch's threads.
+    """Yield work(part) for every part, in order; up to `threads` at a time, each with `each` threads of torch.
 
-    One thread is the caller's own, as it is. The first error ends it all, as does a caller that goes on to something
-    else: pieces under way then end where they next ask `keep_on`.
+    With `threads` = 1 the caller's own thread does the work, with its own number of torch's threads. The first error
+    ends all, and so does a caller that closes the generator: running pieces then end at their next call of
+    `raise_if_abandoned`.
     """
     if threads == 1:
         yield from map(work, parts)
@@ -47,18 +48,18 @@ def in_threads(
     try:
         for part in parts:
             under_way.append(pool.submit(work, part))
-            if len(under_way) > threads:  # one waits, so that no thread does
+            if len(under_way) > threads:  # one more than runs, so that no thread has to wait for work
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()
     finally:
         abandoned.set()
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)  # what a thread sets, those that begin later have as well
+        torch.set_num_threads(before)  # threads that begin later inherit what the last one set
 
 
-def keep_on() -> None:
-    """Ends the piece of `in_threads` that this thread works on if nobody waits for it; long ones ask now and then."""
+def raise_if_abandoned() -> None:
+    """End this thread's piece of `map_in_threads` if nobody waits for it. Long pieces call it now and then."""
     abandoned = getattr(_this_thread, "abandoned", None)
     if abandoned is not None and abandoned.is_set():
         raise _AbandonedError
@@ -66,7 +67,7 @@ def keep_on() -> None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Small arrays: threads would only cost time, and could change the last bits."""
+    """Limit torch to one thread. With small arrays more would cost time, and could change the last bits."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,10 +1,10 @@
-"""Bytes and times as one says them."""
+"""Bytes and durations as short texts."""
 
 from __future__ import annotations
 
 
-def in_bytes(number: int | float) -> str:
-    """Two figures or more: "59 B", "3.4 GB", "755 GB"."""
+def format_bytes(number: int | float) -> str:
+    """Bytes with at least two digits: "59 B", "3.4 GB", "755 GB"."""
     for unit in ("B", "kB", "MB", "GB"):
         if number < 999.5:
             return f"{number:.1f} {unit}" if number < 9.95 and unit != "B" else f"{number:.0f} {unit}"
@@ -12,8 +12,8 @@ def in_bytes(number: int | float) -> str:
     return f"{number:,.1f} TB"
 
 
-def duration(seconds: float) -> str:
-    """About how long, as one says it: "0.3 s", "40 s", "6 min", "2 h 10 min", "3 d 4 h"."""
+def format_duration(seconds: float) -> str:
+    """A rounded duration: "0.3 s", "40 s", "6 min", "2 h 10 min", "3 d 4 h"."""
     minutes = round(seconds / 60)
     if seconds < 59.5:
         return f"{max(seconds, 0.1):.1f} s" if seconds < 0.95 else f"{seconds:.0f} s"

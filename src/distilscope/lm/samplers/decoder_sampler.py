@@ -23,7 +23,7 @@ from distilscope.lm.kernels.tensor_arrays import fits, in_rows
 from distilscope.lm.network import Network, in_pieces
 from distilscope.lm.sequences import Prompts, Sequences, id_dtype
 from distilscope.selectivity import UNCHANGED, Selectivity
-from distilscope.system.thread_pool import keep_on
+from distilscope.system.thread_pool import raise_if_abandoned
 
 
 @torch.inference_mode()
@@ -58,7 +58,7 @@ def draw(
         prompt_of, kind="stable"
     )  # draws after one prompt begin together: they share its keys and values
     while True:
-        keep_on()
+        raise_if_abandoned()
         free = draw_of < 0
         if begun < draws and free.any() and (decoder.restarts_one_by_one or free.all()):
             coming = order[begun:]

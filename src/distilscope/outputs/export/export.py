@@ -18,7 +18,7 @@ from distilscope.lm.loading import licence, public_name
 from distilscope.lm.models.model_folder import stopping_ids
 from distilscope.lm.sequences import Sequences
 from distilscope.outputs.export.dataset import write_teacher_data
-from distilscope.outputs.export.owned_folder import require_ours, whole_folder
+from distilscope.outputs.export.owned_folder import owned_folder, require_ours
 from distilscope.outputs.export.setting import chosen_setting
 from distilscope.outputs.export.student_folder import write_student
 from distilscope.pipeline.store import Store
@@ -99,7 +99,7 @@ class _Exporter:
             "setting": chosen.as_json(),
             "seed": self.seed,
         }
-        with whole_folder(folder, about) as fresh:
+        with owned_folder(folder, about) as fresh:
             students = {"direct": self._student(fresh / "direct", DIRECT)}
             if taught:
                 students["distilled"] = self._student(fresh / "distilled", chosen)

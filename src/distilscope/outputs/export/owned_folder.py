@@ -1,54 +1,50 @@
-"""A folder that appears whole or not at all, and never takes the place of somebody else's files."""
+"""Write an export's folder whole, and never over files that no export has written."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from distilscope.errors import UsageError
-from distilscope.lm.loading import file_digest
-from distilscope.system.signals import not_now
+from distilscope.system.atomic_folder import atomic_folder, sync_tree
+from distilscope.system.file_digest import file_digest
+from distilscope.system.json_files import write_json
 
 RECORD = "export.json"
-"""Says what was exported, with the SHA-256 of every other file: so that what has changed since is known."""
+"""File that says what was exported, with the SHA-256 of every other file: what has changed since is known by it."""
 
 
 @contextmanager
-def whole_folder(place: Path, about: Mapping[str, Any]) -> Iterator[Path]:
-    """A fresh folder to write into; when the block ends well it becomes `place`, with `about` in its record.
+def owned_folder(place: Path, about: Mapping[str, Any]) -> Iterator[Path]:
+    """Yield a fresh folder to write into; when the block ends well it becomes `place`, with `about` in its record.
 
-    An earlier export that nobody has touched makes way. Raises UsageError for anything else that stands there, before
-    the block begins; if the block raises, nothing is left of it.
+    An earlier export that nobody has touched is replaced. Raises UsageError for anything else at `place`, before the
+    block begins; if the block raises, nothing is left of it.
     """
     require_ours(place)
-    partial, old = (place.with_name(f".{place.name}.{what}") for what in ("partial", "old"))
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-    except OSError as error:
-        raise UsageError(f"the folder {place} cannot be made ({error.strerror}); give another --output-dir") from None
-    try:
-        yield partial
-        files = {str(path.relative_to(partial)): file_digest(path) for path in _files(partial)}
-        record = json.dumps({"schema_version": 1, **about, "files": files}, indent=2, ensure_ascii=False)
-        (partial / RECORD).write_text(record + "\n", encoding="utf-8")
-        with not_now():
-            shutil.rmtree(old, ignore_errors=True)
-            if place.exists():
-                place.rename(old)
-            partial.rename(place)
-    finally:
-        for left in (partial, old):
-            shutil.rmtree(left, ignore_errors=True)
+
+    def finish(draft: Path) -> None:
+        files = {str(path.relative_to(draft)): file_digest(path) for path in _files(draft)}
+        write_json(draft / RECORD, {"schema_version": 1, **about, "files": files})
+        sync_tree(draft)
+
+    # One name for every draft of this folder, so that the next export removes what a killed one has left.
+    draft = place.with_name(f".{place.name}.partial")
+    with ExitStack() as stack:
+        try:
+            fresh = stack.enter_context(atomic_folder(place, draft=draft, finish=finish, replaces=lambda: True))
+        except OSError as error:
+            raise UsageError(
+                f"the folder {place} cannot be made ({error.strerror}); give another --output-dir"
+            ) from None
+        yield fresh
 
 
 def require_ours(place: Path) -> None:
-    """Raises UsageError unless nothing stands there, or an empty folder, or an export as it was written."""
+    """Raise UsageError unless `place` is missing, an empty folder, or an export exactly as it was written."""
     other = "give another --output-dir"
     if place.is_symlink() or (place.exists() and not place.is_dir()):
         raise UsageError(f"{place} is no plain folder; {other}")

@@ -1,4 +1,4 @@
-"""A Ray cluster to run on: one of our own on this machine, or one that is there already."""
+"""Connections to a Ray cluster: one that is started here, or one that exists already."""
 
 from __future__ import annotations
 
@@ -22,31 +22,30 @@ from pathlib import Path
 from typing import Any
 
 from distilscope.errors import DistilscopeError, UsageError
-from distilscope.pipeline.task import imported
+from distilscope.pipeline.task import import_function
 from distilscope.system.redaction import without_secrets
-from distilscope.system.signals import not_now
+from distilscope.system.signals import defer_exit
 
-PATIENCE = 20.0
-"""Seconds in which a cluster must answer: first a process of Python has to start and to import Ray."""
+ANSWER_TIMEOUT = 20.0
+"""Seconds in which a cluster must answer, including the start of a Python process that imports Ray."""
 
-REACH = 5.0
-"""Seconds in which its machine must be reached."""
+CONNECT_TIMEOUT = 5.0
+"""Seconds in which the cluster's machine must accept a connection."""
 
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_task_oom_retries": "3",  # a task for which no node has the memory would be tried for ever
 }
-"""Of Ray, by environment variable, while it starts."""
+"""Ray's settings, as environment variables that it reads while it starts."""
 
-OBJECTS = 80 << 20
-"""Bytes for Ray's own objects, about the least it takes: tasks and receipts are small, everything else is in the store.
-"""
+OBJECT_STORE_BYTES = 80 << 20
+"""Size of Ray's object store, about the least it accepts: tasks and receipts are small, all else is in our store."""
 
-_KNOCK = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False)"
+_PING = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False)"
 
 
 def require_ray() -> None:
-    """Raises DistilscopeError if Ray is not installed."""
+    """Raise DistilscopeError if Ray is not installed."""
     if importlib.util.find_spec("ray") is None:
         raise DistilscopeError(
             "the engine 'ray' needs Ray, which is not installed here; run pip install 'distilscope[ray]'"
@@ -59,16 +58,15 @@ class Cluster:
 
     end: Callable[[], None]
     environment: Mapping[str, str]
-    """What its worker processes are known to have in theirs."""
+    """Environment variables that its worker processes are known to have."""
 
 
 def connect(address: str | None, *, cores: int, environment: Mapping[str, str]) -> Cluster:
-    """Makes `ray` work: in the cluster at the address (HOST:PORT, or "auto"), or without one in a new cluster of so
-    many cores here.
+    """Connect Ray to the cluster at the address (HOST:PORT, or "auto"); without one, start a cluster of `cores` here.
 
-    A new cluster asks for a token (that of the environment, or a fresh one), has no dashboard, keeps its files in a
-    temporary folder, and its processes start with `environment` on top of ours. A program that is connected already
-    stays where it is. Raises DistilscopeError, within seconds, if there is no such cluster.
+    A new cluster requires a token (that of the environment, or a fresh one), has no dashboard, keeps its files in a
+    temporary folder, and its processes start with `environment` on top of ours. A program that is already connected
+    keeps its connection. Raises DistilscopeError, within seconds, if there is no such cluster.
     """
     with _environment(SETTINGS | _credentials(joining=address is not None)):
         import ray
@@ -79,7 +77,7 @@ def connect(address: str | None, *, cores: int, environment: Mapping[str, str]) 
             _require_answer(address)
             _init(address=address)
             return Cluster(ray.shutdown, {})
-        # Sockets lie below it, and the path of a socket has at most 107 characters.
+        # Ray makes sockets below it, and the path of a socket has at most 107 characters.
         folder = tempfile.mkdtemp(
             prefix="ray-", dir=tempfile.gettempdir() if len(tempfile.gettempdir()) < 25 else "/tmp"
         )
@@ -89,8 +87,7 @@ def connect(address: str | None, *, cores: int, environment: Mapping[str, str]) 
             shutil.rmtree(folder, ignore_errors=True)
 
         try:
-            # workers import what we do; steps need none of what this process holds in confidence, and Ray itself only
-            # its token
+            # Workers import from where we do. Secrets of this process are hidden from them, except Ray's own token.
             hidden = {
                 name for name in os.environ.keys() - without_secrets(os.environ).keys() if not name.startswith("RAY_")
             }
@@ -100,7 +97,7 @@ def connect(address: str | None, *, cores: int, environment: Mapping[str, str]) 
                     address="local",
                     num_cpus=cores,
                     include_dashboard=False,
-                    object_store_memory=OBJECTS,
+                    object_store_memory=OBJECT_STORE_BYTES,
                     _temp_dir=folder,
                 )
                 if os.environ.get("RAY_AUTH_MODE") != "token":
@@ -114,25 +111,26 @@ def connect(address: str | None, *, cores: int, environment: Mapping[str, str]) 
 
 
 def ask_nodes(address: str, question: str, gpus: Sequence[int]) -> list[list[Any]]:
-    """What the function `module:name` answers on the nodes of a cluster: for each number of GPUs, of every node that
-    has so many.
+    """Call the function `module:name` on nodes of a cluster: for each number of GPUs, on every node that has so many.
 
-    Where no node has them the list is empty; the engine refuses such a study with its first step.
+    The list is empty where no node has them; the engine refuses such a study at its first step.
     """
-    with not_now():  # as in the engine: Ray gives the exit that a signal raises inside it another code
+    with defer_exit():  # as in the engine: inside Ray, the exit of a signal gets another code
         cluster = connect(address, cores=1, environment={})
     try:
-        with not_now():
+        with defer_exit():
             asked = [_asked_everywhere(question, number) for number in gpus]
         for answer in chain(*asked):
-            while not _ready(answer):  # a node whose GPUs are all in use answers when one is free
+            while not _ready(
+                answer
+            ):  # a node whose GPUs are all in use answers when one is free; signals arrive between the waits
                 pass
-        with not_now():
+        with defer_exit():
             import ray
 
             return [ray.get(answers) for answers in asked]
     finally:
-        with not_now():
+        with defer_exit():
             cluster.end()
 
 
@@ -150,19 +148,18 @@ def _asked_everywhere(question: str, gpus: int) -> list[Any]:
 
 
 def _answer(question: str) -> Any:
-    return imported(question)()
+    return import_function(question)()
 
 
 def _ready(answer: Any) -> bool:
     import ray
 
-    with not_now():
+    with defer_exit():
         return bool(ray.wait([answer], timeout=0.5)[0])
 
 
 def _init(**options: Any) -> None:
-    """`ray.init`, which puts a handler of its own in the place of SIGTERM's; ours comes back, and what Ray's raises
-    meanwhile is ours."""
+    """Call `ray.init`, which installs its own SIGTERM handler, and restore ours afterwards, with our exit code."""
     import ray
     from ray._private import worker
 
@@ -170,7 +167,7 @@ def _init(**options: Any) -> None:
     before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
-        # Of nodes that die Ray tells at length on standard output, which is the caller's; there is no option for it.
+        # Ray prints at length about nodes that die, on standard output, which is the caller's. There is no option.
         worker._worker_logs_enabled = False
     except SystemExit:
         raise SystemExit(128 + signal.SIGTERM) from None
@@ -184,8 +181,7 @@ def _init(**options: Any) -> None:
 
 
 def _require_answer(address: str) -> None:
-    """Raises DistilscopeError unless a cluster answers there and takes us: Ray itself would go on asking for
-    minutes."""
+    """Raise DistilscopeError unless a cluster answers at the address and accepts us. Ray would retry for minutes."""
     host, _, port = address.rpartition(":")
     if "://" in address or not (address == "auto" or (host and port.isdigit())):
         raise UsageError(f"--ray-address is {address!r}, but must be HOST:PORT as `ray start` names it, or auto")
@@ -193,15 +189,14 @@ def _require_answer(address: str) -> None:
     remedy = "give the address that `ray start` printed, or leave --ray-address out to start one here"
     if address != "auto":
         try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=REACH).close()
+            socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT).close()
         except (OSError, OverflowError) as error:
             raise DistilscopeError(f"{there_is_none} ({error}); {remedy}") from None
     with tempfile.TemporaryFile("w+", errors="replace") as told:
-        command = [sys.executable, "-c", _KNOCK, address]
+        command = [sys.executable, "-c", _PING, address]
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=told) as knock:
-            for _ in range(
-                round(PATIENCE / 0.25)
-            ):  # counted, not timed: while all of us are stopped, nobody's time runs out
+            # Rounds are counted, not timed: while a job is suspended the clock runs, but nothing can answer.
+            for _ in range(round(ANSWER_TIMEOUT / 0.25)):
                 with suppress(subprocess.TimeoutExpired):
                     knock.wait(0.25)
                     break
@@ -223,7 +218,7 @@ def _last_words(said: str) -> str:
 
 
 def _credentials(*, joining: bool) -> dict[str, str | None]:
-    """What decides about Ray's token, as changes of the environment; None takes a variable out."""
+    """Changes of the environment that decide about Ray's token; None removes a variable."""
     given = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
     kept = given or Path("~/.ray/auth_token").expanduser().exists()
     if not joining:
@@ -234,7 +229,7 @@ def _credentials(*, joining: bool) -> dict[str, str | None]:
 
 @cache
 def _token() -> str:
-    """One for the whole life of this process, because Ray remembers the first it sees."""
+    """One token for the life of this process, because Ray remembers the first it sees."""
     return secrets.token_hex(32)
 
 

@@ -1,4 +1,4 @@
-"""Steps as the tasks of a Ray cluster: on one machine, or on many that share the store's folder."""
+"""The engine that runs steps in a Ray cluster: on one machine, or on several that share the store's folder."""
 
 from __future__ import annotations
 
@@ -9,42 +9,41 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 from distilscope.errors import DistilscopeError
-from distilscope.pipeline.engine import MEMORY, threads
+from distilscope.pipeline.engine import ALLOCATOR_SETTINGS, thread_settings
 from distilscope.pipeline.ray.cluster import connect
-from distilscope.pipeline.ray.tasks import Sender, perform_all
+from distilscope.pipeline.ray.tasks import Driver, perform_all
 from distilscope.pipeline.step import Needs
 from distilscope.pipeline.store import Store
 from distilscope.pipeline.task import Receipt, Task
-from distilscope.system.signals import not_now
+from distilscope.system.signals import defer_exit
 
-GROUP = 0.25
-"""Seconds of work, about, that one Ray task should hold: sending one and hearing of it takes a few milliseconds."""
+GROUP_SECONDS = 0.25
+"""Seconds of work, roughly, in one Ray task. A Ray task costs a few milliseconds, so short steps are sent in groups."""
 
-DEPTH = 2
-"""Ray tasks in flight per core: while one runs, the next waits at hand."""
+TASKS_PER_CORE = 2
+"""Ray tasks in flight per core: the next is already there when one ends."""
 
 RETRIES = 3
-"""How often Ray starts a task again whose process or node has died."""
+"""How often Ray restarts a task whose process or node died."""
 
-ON_GPUS = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-"""Sets processes of steps on GPUs apart from others: one that has used a GPU already would not notice which one it is
-given."""
+GPU_SETTINGS = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+"""Environment of steps on GPUs. It also keeps Ray from reusing another step's process for them: a process that has used
+a GPU once does not notice that it was given another one."""
 
-LOOK = 2.0
-"""Seconds between looks at which nodes there are."""
+NODES_INTERVAL = 2.0
+"""Seconds between queries of the cluster's nodes."""
 
 
-class RayTasks:
-    """Runs steps in a Ray cluster, small ones in groups. What comes back are receipts; the artifacts go from the
-    workers to the store.
+class RayEngine:
+    """Runs steps in a Ray cluster, small ones in groups. Workers write artifacts to the store and return receipts.
 
-    A worker or a node that dies costs what it was at: Ray starts the task again, and what of it is in the store is not
-    done again. A driver that dies takes its workers with it, sooner or later: until then their claims keep the next run
-    from starting (`Store.claim`).
+    If a worker or a node dies, Ray starts its task again; steps of it whose artifacts exist are not run again. If the
+    driver dies, its workers end too, but not at once: until then their claims keep the next run from starting
+    (`Store.claim`).
     """
 
     def __init__(self, store: Store, *, cores: int, address: str | None = None) -> None:
-        """`cores` is for a cluster of our own; one at an address has its nodes'. The caller holds the store's lock."""
+        """The caller holds the store's lock. `cores` counts only without an `address`: there it is the nodes'."""
         self.slots = cores
         self._store = store
         self._address = address
@@ -53,33 +52,35 @@ class RayTasks:
         self._pace: defaultdict[str, list[float]] = defaultdict(list)
         self._looked = 0.0
 
-    def __enter__(self) -> RayTasks:
+    def __enter__(self) -> RayEngine:
         with ExitStack() as stack:
-            self._cluster = connect(self._address, cores=self.slots, environment=MEMORY | threads(1))
+            self._cluster = connect(
+                self._address, cores=self.slots, environment=ALLOCATOR_SETTINGS | thread_settings(1)
+            )
             stack.callback(self._cluster.end)
-            with not_now():  # here and below: an exit that a signal raises inside Ray comes out of it with another code
+            with defer_exit():  # here and below: an exit that a signal raises inside Ray gets another exit code
                 import ray
 
                 self._perform = ray.remote(perform_all)
                 self._look()
-            self._sender = Sender.of(self._store)
+            self._sender = Driver.of(self._store)
             self._leave = stack.pop_all()
         return self
 
     def takes(self, needs: Needs) -> bool:
         self._require_node(needs)
         if needs.gpus:
-            return True  # it waits for its GPU in Ray's own queue, and keeps no core from others meanwhile
-        waiting = sum(task.needs.cores * min(1.0, self._expected(task) / GROUP) for task in self._pending)
-        return self._occupied() + waiting < DEPTH * self.slots
+            return True  # it waits for its GPU in Ray's queue, and occupies no core meanwhile
+        waiting = sum(task.needs.cores * min(1.0, self._expected(task) / GROUP_SECONDS) for task in self._pending)
+        return self._occupied() + waiting < TASKS_PER_CORE * self.slots
 
     def submit(self, task: Task) -> None:
         self._pending.append(task)
 
     def collect(self, timeout: float) -> Sequence[Receipt]:
-        with not_now():
+        with defer_exit():
             self._send()
-            if time.monotonic() - self._looked > LOOK:
+            if time.monotonic() - self._looked > NODES_INTERVAL:
                 self._look()
                 for group in self._running.values():
                     if not self._nodes:
@@ -94,7 +95,7 @@ class RayTasks:
     def __exit__(self, *exception: object) -> None:
         import ray
 
-        with not_now():
+        with defer_exit():
             for reference in self._running:
                 with suppress(Exception):
                     ray.cancel(reference, force=True)
@@ -108,10 +109,9 @@ class RayTasks:
         idle = max(0, self.slots - self._occupied())
         for group in grouped([(task, self._expected(task)) for task in self._pending], idle):
             needs = group[0].needs
-            environment = MEMORY | threads(needs.threads) | (ON_GPUS if needs.gpus else {})
-            own = (
-                None if environment == self._cluster.environment else {"env_vars": environment}
-            )  # else the workers at hand will do
+            environment = ALLOCATOR_SETTINGS | thread_settings(needs.threads) | (GPU_SETTINGS if needs.gpus else {})
+            # Processes of the cluster that have this environment already are reused; for another, Ray starts new ones.
+            own = None if environment == self._cluster.environment else {"env_vars": environment}
             perform = self._perform.options(
                 num_cpus=needs.cores, num_gpus=needs.gpus, max_retries=RETRIES, runtime_env=own
             )
@@ -130,22 +130,24 @@ class RayTasks:
             try:
                 receipts: list[Receipt] = ray.get(reference)
             except ray.exceptions.RayError as error:
-                if not finished:  # what is finished is reported first; the dead stay dead
+                if not finished:  # else report what is finished; the next call meets the same error again
                     raise self._failure(self._running[reference], error) from error
                 continue
-            finished += zip(self._running.pop(reference), receipts, strict=False)  # after a failure no more were begun
+            finished += zip(
+                self._running.pop(reference), receipts, strict=False
+            )  # after a failed step, the rest of the group was not begun
         for task, receipt in finished:
             if receipt.seconds:
                 self._pace[task.title].append(receipt.seconds)
         return finished
 
     def _expected(self, task: Task) -> float:
-        """Seconds that the task will take; of what was never timed, long enough to be sent by itself."""
+        """Expected seconds of a task; for a stage without a time yet, so many that it is sent alone."""
         times = self._pace.get(task.title)
-        return sum(times) / len(times) if times else GROUP
+        return sum(times) / len(times) if times else GROUP_SECONDS
 
     def _occupied(self) -> int:
-        """Cores for what is in flight; what waits for a GPU does not count."""
+        """Cores that are occupied; tasks that wait for a GPU do not count."""
         gpus, cores = sum(node.get("GPU", 0) for node in self._nodes), 0
         for needs in (group[0].needs for group in self._running.values()):
             if needs.gpus <= gpus:
@@ -154,6 +156,7 @@ class RayTasks:
         return cores
 
     def _look(self) -> None:
+        """Ask the cluster which nodes are alive; they may come and go."""
         import ray
 
         self._nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -170,7 +173,7 @@ class RayTasks:
         )
 
     def _at(self, group: list[Task]) -> Task:
-        """The step that a group has come to."""
+        """The first task of the group without an artifact: the one that was running."""
         return next((task for task in group if not self._store.has(task.identity)), group[0])
 
     def _node_died(self, group: list[Task]) -> DistilscopeError:
@@ -201,11 +204,11 @@ class RayTasks:
 
 
 def grouped(tasks: Sequence[tuple[Task, float]], idle: int) -> list[list[Task]]:
-    """Tasks with their expected seconds, in order, as groups of neighbours of equal needs.
+    """Split tasks, given with their expected seconds, into groups of consecutive ones with equal needs.
 
-    A group is full when it holds `GROUP` seconds, or an even share of the whole work for each of so many idle cores.
+    A group is full when it holds `GROUP_SECONDS`, or, if that is less, an even share of the work for each idle core.
     """
-    full = min(GROUP, sum(seconds for _, seconds in tasks) / idle) if idle else GROUP
+    full = min(GROUP_SECONDS, sum(seconds for _, seconds in tasks) / idle) if idle else GROUP_SECONDS
     groups: list[list[Task]] = []
     held = 0.0
     for task, seconds in tasks:

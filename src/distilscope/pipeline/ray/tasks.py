@@ -1,5 +1,4 @@
-"""What a worker process of a Ray cluster does: the tasks it is given, against a store that it shares with whoever sent
-them."""
+"""The function that Ray runs in a worker process: it performs tasks against the store that all nodes share."""
 
 from __future__ import annotations
 
@@ -18,28 +17,29 @@ from distilscope.errors import DistilscopeError, StoppedError
 from distilscope.pipeline.manifest import versions
 from distilscope.pipeline.store import Store
 from distilscope.pipeline.task import Receipt, Task, perform
-from distilscope.pipeline.worker import give_memory_back
+from distilscope.pipeline.worker import return_free_memory
 
 
 @dataclass(frozen=True)
-class Sender:
-    """The process that sends tasks, as its workers on any machine must find it."""
+class Driver:
+    """What the process that sends tasks (Ray's driver) must have in common with the workers on every machine."""
 
     holder: str
-    """What the store's lock says of it."""
+    """Content of the store's lock, which shows whether a worker sees the same store."""
     versions: tuple[tuple[str, str | None], ...]
-    """Of what could change a result."""
+    """Versions of the packages that could change a result."""
 
     @classmethod
-    def of(cls, store: Store) -> Sender:
+    def of(cls, store: Store) -> Driver:
+        """This process, which holds the store's lock."""
         return cls(store.holder(), tuple(versions().items()))
 
 
-def perform_all(tasks: Sequence[Task], sender: Sender) -> list[Receipt]:
-    """Receipts of tasks of one store, done one after another, up to the first that fails.
+def perform_all(tasks: Sequence[Task], sender: Driver) -> list[Receipt]:
+    """Perform tasks of one store one after another, up to the first that fails, and return their receipts.
 
-    SIGTERM, by which a node that is shut down ends its processes, ends this one: Ray then starts what is not done again
-    elsewhere.
+    A node that is shut down sends SIGTERM to its processes. It ends this one, and Ray starts the tasks again on another
+    node; those that are done are found in the store.
     """
     store = Store(tasks[0].root)
     receipts: list[Receipt] = []
@@ -50,11 +50,9 @@ def perform_all(tasks: Sequence[Task], sender: Sender) -> list[Receipt]:
                 for folder in task.inputs.values():
                     store.await_artifact(Path(folder))
                 receipts.append(perform(task))
-                if isinstance(
-                    receipts[-1].error, StoppedError
-                ):  # this process was told to end, not the run; the checkpoint is kept
-                    _leave()
-                give_memory_back()
+                if isinstance(receipts[-1].error, StoppedError):
+                    _leave()  # SIGTERM was for this process, not for the run: another resumes from the checkpoint
+                return_free_memory()
                 if receipts[-1].error is not None:
                     break
     except DistilscopeError as refusal:
@@ -63,9 +61,8 @@ def perform_all(tasks: Sequence[Task], sender: Sender) -> list[Receipt]:
 
 
 @cache
-def _require_same(root: Path, sender: Sender) -> None:
-    """Raises DistilscopeError if this machine has another store or other versions than the sender; looks once in a
-    worker's life."""
+def _require_same(root: Path, sender: Driver) -> None:
+    """Raise DistilscopeError unless this node has the driver's store and versions. Checked once per worker."""
     node = socket.gethostname()
     if Store(root).holder() != sender.holder:
         raise DistilscopeError(
@@ -84,8 +81,7 @@ def _require_same(root: Path, sender: Sender) -> None:
 
 @contextmanager
 def _leaving_on_sigterm() -> Iterator[None]:
-    """Inside, SIGTERM ends the process on the spot, where Ray's handler would raise an error in the middle of the
-    step."""
+    """Let SIGTERM end the process at once; Ray's handler would raise an error in the middle of a step."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -102,8 +98,7 @@ def _leave(*_: object) -> None:
 
 @contextmanager
 def _printing_to(log: Path) -> Iterator[None]:
-    """Inside, what this process and its children print goes to the log, in the store: Ray's own files are on the node
-    and go with it."""
+    """Redirect the output of this process and its children to a log in the store; Ray's logs are lost with the node."""
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [os.dup(stream) for stream in (1, 2)]

@@ -17,7 +17,7 @@ from distilscope.report.figures.figure4 import figure4, figure4_caption
 from distilscope.report.figures.figure5 import figure5, figure5_caption
 from distilscope.report.figures.mixtures import figure1, figure1_caption, figure2, figure2_caption
 from distilscope.report.figures.style import FORMATS, Drawing, write
-from distilscope.system.atomic_file import write_whole
+from distilscope.system.atomic_file import write_atomic
 
 CAPTIONS = "captions.md"
 
@@ -54,7 +54,7 @@ def write_for_paper(
     drawings = {name: drawing for name, (drawing, _) in found.items()}
     paths = write(drawings, folder, formats, {"single": "-single", "double": "-double"})
     text = "\n\n".join(f"**Figure {name.removeprefix('figure')}.** {caption}" for name, (_, caption) in found.items())
-    write_whole(folder / CAPTIONS, text + "\n")
+    write_atomic(folder / CAPTIONS, text + "\n")
     return [*paths, folder / CAPTIONS]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distilscope.report.palette import COLOURS
-from distilscope.system.atomic_file import whole_file
+from distilscope.system.atomic_file import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,6 +102,6 @@ def write(
                 figure = draw(WIDTHS[width])
                 for kind in formats:
                     paths.append(folder / f"{name}{suffix}.{kind}")
-                    with whole_file(paths[-1]) as partial:
+                    with atomic_file(paths[-1]) as partial:
                         figure.savefig(partial, metadata=_METADATA[kind])
     return paths

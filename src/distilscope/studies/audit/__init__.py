@@ -1,2 +1,4 @@
-"""Each trap of the paper's released code switched on alone, beside the definition. Nothing outside this package can
-switch one on."""
+"""The audit: each trap of the paper's released code is switched on alone and compared with the definition.
+
+No code outside this package can switch a trap on.
+"""

@@ -1,4 +1,4 @@
-"""One quantity read twice, with a trap and without it; over seeds, the effect with its interval."""
+"""Effects of a trap: a quantity measured with and without it, and the difference with its interval over seeds."""
 
 from __future__ import annotations
 
@@ -12,31 +12,30 @@ from distilscope.evaluation.estimate import Interval, t_interval
 NATS = "nats per sequence"
 
 ROUNDING = 1e-9
-"""Differences of double-precision sums below this are none."""
+"""Differences below this are rounding of double-precision sums."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One seed's. Both values come from the same keys, so that their difference is the trap's."""
+    """A quantity with and without a trap, in one seed. Both values use the same random keys: only the trap differs."""
 
     quantity: str
     as_published: float
     by_definition: float
     says: str
-    """What it means where the effect is not zero."""
+    """What an effect other than zero means."""
     unit: str = NATS
     exact: bool = False
-    """One side is zero by construction, so that any difference is the trap's and needs no interval to be told from
-    chance."""
+    """Whether one side is zero by construction. Then any difference is the trap's, and no interval is needed."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a trap did in one seed."""
+    """What a trap changed in one seed."""
 
     readings: tuple[Reading, ...]
     notes: tuple[str, ...] = ()
-    """Messages that the definition's own code gives where the trap is met."""
+    """Messages of the definition's own code where it meets the trap."""
 
     def as_json(self) -> dict[str, Any]:
         return {"readings": [asdict(reading) for reading in self.readings], "notes": list(self.notes)}
@@ -47,7 +46,7 @@ class Finding:
 
 
 def over_seeds(findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    """One row per quantity: means and t-intervals over seeds; the effect's is that of the paired differences."""
+    """One row per quantity: means and t-intervals over seeds, the effect's from the paired differences."""
     rows = []
     for readings in zip(*(finding.readings for finding in findings), strict=True):
         first = readings[0]
@@ -91,7 +90,7 @@ def row(
 
 
 def is_seen(effect: Interval) -> bool:
-    """Whether the interval leaves zero out; one seed alone shows nothing but a difference."""
+    """Whether the interval excludes zero. A single seed has no interval, so nothing is seen."""
     return abs(effect.mean) > ROUNDING and effect.half_width is not None and abs(effect.mean) > effect.half_width
 
 

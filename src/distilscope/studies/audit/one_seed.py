@@ -1,4 +1,4 @@
-"""One seed of the study as the definition makes it: everything that a trap changes one thing of."""
+"""One seed of the study by the definition: a trap changes one thing of it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from distilscope.studies.steps.train import training_of
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A student beside p*, in nats per sequence."""
+    """A student compared with p*, in nats per sequence."""
 
     draws: Sequences
     own: Float[np.ndarray, " n"]
@@ -66,11 +66,11 @@ class Evaluation:
 
 
 class Material:
-    """Reads the artifacts of one seed as they are asked for.
+    """The artifacts of one seed, read on first use.
 
-    `config` holds, beside the seed, what made them: `learning`, the configuration of the direct student's step, and
-    `drawing`, that of its draws'. Means are plain, without control variates, for those need draws of the distribution
-    that is scored.
+    `config` holds the seed and what made them: `learning`, the configuration of the direct student's training, and
+    `drawing`, that of its draws. Means are plain, without control variates: those need draws of the distribution that
+    is scored.
     """
 
     def __init__(self, config: Mapping[str, Any], inputs: Mapping[str, Path]) -> None:
@@ -138,7 +138,7 @@ class Material:
         return CausalLM.from_folder(self.inputs[whose], dtype=getattr(torch, dtype)).network
 
     def held_out_loss(self, whose: str) -> float:
-        """Of the checkpoint that was chosen, in nats per token."""
+        """Held-out loss of the chosen checkpoint, in nats per token."""
         record = read_training(self.inputs[whose])
         return chosen_loss(record["history"], record["chosen_step"])
 
@@ -151,7 +151,7 @@ class Material:
         start: Llama | None = None,
         after_step: Callable[[int], object] | None = None,
     ) -> Trained:
-        """A student trained as the study trains its own, but for what is given."""
+        """Train a student as the study does, except for what is given."""
         key = key or self.learning_key
         network = start or Llama.from_config(self.architecture, key.child("weights"))
         with tempfile.TemporaryDirectory() as scratch:
@@ -168,7 +168,7 @@ class Material:
         return trained
 
     def draw(self, network: Network, *, selectivity: Selectivity = UNCHANGED, key: Key | None = None) -> Sequences:
-        """As many draws as a student is measured on, with the study's own random numbers unless a key is given."""
+        """Draw as many sequences as the study does for a student, with its random numbers unless a key is given."""
         model = CausalLM(network, self.stopping, selectivity=selectivity)
         prompt_of = decoder_sampler.in_turn(0, self.number, len(self.prompts))
         key = (key or self.drawing_key).child("tile", 0)
@@ -193,7 +193,7 @@ class Material:
         return [folder / "sequences.safetensors" for folder in numbered(self.inputs, name)]
 
     def _evaluation(self, whose: str) -> Evaluation:
-        """From the study's own scores, behind both gates."""
+        """Evaluate a student from the study's scores, after both gates."""
         draws = read_draws(self.inputs, f"{whose}-draws")
         own = read_own_scores(self.inputs[f"{whose}-scores"])
         own.check(draws, dtype="float32", whose=f"the {whose} student, seed {self.seed}")

@@ -1,4 +1,4 @@
-"""Trap 11: what padding costs, counted on the lengths of real draws. No result changes."""
+"""Trap 11: the cost of padding, counted on the lengths of real draws. No result changes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Int
 
 FLOAT32 = 4
-"""Bytes."""
+"""Bytes of a float32."""
 
 
 def share_to_longest(batches: Iterable[Int[np.ndarray, " n"]]) -> float:
-    """Useful share of generated tokens where every row of a batch goes on until its longest has ended."""
+    """Useful share of generated tokens if every row of a batch is generated until the longest has ended."""
     useful = made = 0
     for lengths in batches:
         useful, made = useful + int(lengths.sum()), made + len(lengths) * int(lengths.max())
@@ -21,9 +21,9 @@ def share_to_longest(batches: Iterable[Int[np.ndarray, " n"]]) -> float:
 
 
 def share_through_slots(batches: Iterable[Int[np.ndarray, " n"]], slots: int) -> float:
-    """The same where a slot that is free takes the next draw: what is wasted is the end, when no draw is left to take.
+    """Useful share of generated tokens if a free slot takes the next draw: only the end is wasted, when none is left.
 
-    A draw's first token comes of reading the prompt, without a step of all slots.
+    A draw's first token comes from the prompt's forward pass, without a step of all slots.
     """
     useful = made = 0
     for lengths in batches:
@@ -41,11 +41,11 @@ def share_padded(positions: Int[np.ndarray, " n"], length: int) -> float:
 
 
 def share_rounded(batches: Iterable[Int[np.ndarray, " n"]], grain: int) -> float:
-    """The same where rows lie end to end and only each batch's total is rounded up to `grain`."""
+    """Useful share of positions if rows lie end to end and only each batch's total is rounded up to `grain`."""
     totals = np.array([int(positions.sum()) for positions in batches])
     return float(totals.sum()) / float((-(-totals // grain) * grain).sum())
 
 
 def logits_bytes(positions: int, vocabulary: int) -> int:
-    """What logits over the whole vocabulary take in float32."""
+    """Bytes of the logits over the whole vocabulary in float32."""
     return positions * vocabulary * FLOAT32

@@ -73,8 +73,8 @@ def leaking_start(material: Material) -> Finding:
 
 
 def unseeded(material: Material) -> Finding:
-    """Two runs each way. An unseeded generator is stood in for by a key of its own for each run, so that the audit
-    repeats itself."""
+    """Compare two runs each way. An unseeded generator is replaced by a key of each run's own: the audit is
+    repeatable."""
 
     def run(number: int) -> Run:
         key = Key(material.seed, ("audit", "unseeded", number))
@@ -103,7 +103,7 @@ def unseeded(material: Material) -> Finding:
 
 
 def _unlike(one: Sequences, other: Sequences) -> float:
-    """The share of sequences that are not, token for token, those in the same place."""
+    """Share of sequences that differ, in any token, from the one at the same place."""
     return float(np.mean([not np.array_equal(a, b) for a, b in zip(one, other, strict=True)]))
 
 
@@ -144,7 +144,7 @@ def lost_shard(material: Material) -> Finding:
 
 
 def half_precision(material: Material) -> Finding:
-    """Draws in a half format, scored in float32, beside draws in float32 by the same random numbers."""
+    """Compare draws in a half format, scored in float32, with draws in float32 from the same random numbers."""
     network, by = material.network("direct"), material.direct
     own, _ = scoring.score((network, UNCHANGED), by.draws)
     exact = _gap(by.draws, own)

@@ -37,13 +37,13 @@ class Gains:
 
 
 def resampled(values: Sequence[Tensor] | Tensor, number: int) -> list[Tensor]:
-    """`number` of the values, evenly spaced: how gains of one width or depth are carried over to another."""
+    """`number` of the values, evenly spaced: carries the gains of one width or depth over to another."""
     return [values[i * len(values) // number] for i in range(number)]
 
 
 @torch.no_grad()
 def released_start(config: LlamaConfig, key: Key, *, gains: Gains | None, torch_default: bool) -> Llama:
-    """The weights that training starts from, with either half of the trap.
+    """A network at the weights that training starts from, with either half of the trap.
 
     gains: the pretrained model's, which stay because RMSNorm has no `reset_parameters`. torch_default: matrices as
     `nn.Linear` draws them, uniform within 1/sqrt(columns). A tied embedding is also the output layer, which is reset

@@ -13,17 +13,17 @@ from distilscope.lm.sequences import Sequences
 
 @dataclass(frozen=True)
 class Retokenised:
-    """Draws that went through text and back."""
+    """Draws that were decoded to text and tokenised again."""
 
     sequences: Sequences
-    """Those that still have a token after the context."""
+    """The draws that still have a token after the prompt."""
     rows: Int[np.ndarray, " m"]
-    """Which draws those are."""
+    """Indices of those draws."""
     changed: Bool[np.ndarray, " n"]
-    """For every draw, whether its tokens are other than they were."""
+    """Whether the tokens of each draw changed."""
 
     def per_draw(self, per_token: Float[np.ndarray, " tokens"]) -> Float[np.ndarray, " n"]:
-        """Adds a value per token up within each draw; a draw with nothing left has 0."""
+        """Sum a value per token within each draw; a draw without tokens has 0."""
         totals = np.zeros(len(self.changed))
         totals[self.rows] = self.sequences.sum_per_sequence(per_token)
         return totals
@@ -36,8 +36,7 @@ class Retokenised:
 
 
 def retokenised(draws: Sequences, tokenizer: Tokenizer, *, longest: int) -> Retokenised:
-    """Trap 2: each prompt with its continuation as text, special tokens left out, tokenised again and cut at `longest`
-    tokens.
+    """Trap 2: decode prompt and continuation without special tokens, tokenise again, and cut at `longest` tokens.
 
     The text is tokenised as a whole, so a token may now straddle the prompt's end; as many tokens as the prompt had are
     the context, the rest are scored.
@@ -66,7 +65,7 @@ def retokenised(draws: Sequences, tokenizer: Tokenizer, *, longest: int) -> Reto
 
 
 def without_stops(sequences: Sequences) -> Sequences:
-    """Trap 3: what is left to learn where the stopping token is also the padding and padding is masked from the loss.
+    """Trap 3: what the loss sees if the stopping token is also the padding, which is masked from the loss.
 
     A stopping token comes last and nothing follows from it, so masking it is leaving it out. A sequence of that token
     alone is dropped.
@@ -85,7 +84,7 @@ def without_stops(sequences: Sequences) -> Sequences:
 
 
 def padded(sequences: Sequences, pad: int, length: int) -> Sequences:
-    """Trap 4: rows of `length` tokens, prompt included, filled up with `pad`; every token but the first is then a
+    """Trap 4: rows of `length` tokens, prompt included, padded with `pad`; every token but the first becomes a
     label."""
     rows = [
         np.concatenate([np.array(sequences.prompts[which], dtype=sequences.ids.dtype), row])[:length]
@@ -106,11 +105,10 @@ def padded(sequences: Sequences, pad: int, length: int) -> Sequences:
 
 
 def pad_share(sequences: Sequences, length: int) -> float:
-    """The share of pads among the labels of rows padded to `length` tokens, prompt included."""
+    """Share of pads among the labels of rows that are padded to `length` tokens, prompt included."""
     return 1 - float(np.minimum(sequences.positions, length - 1).sum()) / (len(sequences) * (length - 1))
 
 
 def corpus_mean(log_prob: Float[np.ndarray, " n"], lengths: Int[np.ndarray, " n"]) -> float:
-    """Trap 5: all log-probabilities (nats per sequence) over all tokens: a ratio of two sums that both change with the
-    model."""
+    """Trap 5: the sum of log-probabilities over the number of tokens. Both change with the model."""
     return float(log_prob.sum() / lengths.sum())

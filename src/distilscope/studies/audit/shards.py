@@ -12,25 +12,25 @@ from distilscope.lm.sequences import Sequences
 
 
 def random_names(number: int, key: Key) -> tuple[str, ...]:
-    """Trap 8: names of shards as a random identifier gives them."""
+    """Trap 8: random names of shards."""
     random = key.generator()
     return tuple(random.bytes(16).hex() for _ in range(number))
 
 
 def in_sorted_order(shards: Sequence[Sequences], names: Sequence[str]) -> Sequences:
-    """Trap 8: the shards put together in the order of their names."""
+    """Trap 8: the shards concatenated in the order of their names."""
     return Sequences.concatenate(
         shard for _, shard in sorted(zip(names, shards, strict=True), key=lambda pair: pair[0])
     )
 
 
 def truncate(path: Path) -> None:
-    """Cuts a file to half its size, as a full disk or a killed writer leaves it."""
+    """Cut a file to half its size, as a full disk or a killed writer leaves it."""
     os.truncate(path, path.stat().st_size // 2)
 
 
 def survivors(paths: Sequence[Path]) -> tuple[Sequences, tuple[str, ...]]:
-    """Trap 9: whatever can be read of the shards, and what the definition's reader says of each that cannot."""
+    """Trap 9: the shards that can be read, concatenated, and the definition's error for each of the others."""
     read, said = [], []
     for path in paths:
         try:

@@ -1,4 +1,4 @@
-"""The audit as a whole: a small study by definition, then each trap alone in each of its seeds, then one document."""
+"""The audit study: a small study by the definition, then each trap alone in each of its seeds, then one document."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from distilscope.errors import UsageError, unknown_name
 from distilscope.mixtures.config import mog_paper
 from distilscope.mixtures.simulation import simulate
 from distilscope.pipeline.execute import execute
-from distilscope.pipeline.progress import Silence, Watcher
-from distilscope.pipeline.retention import keeping
+from distilscope.pipeline.progress import SilentWatcher, Watcher
+from distilscope.pipeline.retention import retaining
 from distilscope.pipeline.step import Step, order
 from distilscope.pipeline.store import Store
 from distilscope.studies.artifacts import numbered
@@ -24,24 +24,24 @@ from distilscope.studies.config import Distillation
 from distilscope.studies.inputs import Sources
 from distilscope.studies.planner import plan
 from distilscope.studies.recipes import recipe as study_recipe
-from distilscope.studies.run import as_json, output_folder, store_folder
+from distilscope.studies.run import output_folder, store_folder
 from distilscope.studies.steps.registry import functions
 from distilscope.studies.study import Measured, Study
-from distilscope.system.atomic_file import write_whole
-from distilscope.system.cpu_count import side_by_side
+from distilscope.system.cpu_count import worker_count
+from distilscope.system.json_files import write_json
 
 SCHEMA_VERSION = 1
 
 SHARDS = 4
-"""D and D' each lie in so many; a lost one costs a quarter of the data."""
+"""Shards of D, and of D'; a lost one costs a quarter of the data."""
 
 MIXTURE_SEEDS = 5
-"""At least; mixtures take seconds."""
+"""Least number of seeds of the mixtures, which take seconds."""
 
 
 @dataclass(frozen=True)
 class Small:
-    """How far a recipe is cut down for the audit."""
+    """Sizes of a recipe in the audit."""
 
     horizon: int
     num_train: int
@@ -55,7 +55,7 @@ SIZES = {
     "smollm2_cpu": Small(horizon=64, num_train=768, num_validation=128, num_eval=128, temperature=0.8),
     "tiny": Small(horizon=16, num_train=256, num_validation=64, num_eval=64, temperature=0.7),
 }
-"""A longer horizon than the recipe's on the real model, so that more of p*'s sequences end before it."""
+"""The horizon on the real model is longer than the recipe's, so that more of p*'s sequences end before it."""
 
 
 def small(name: str, seeds: int) -> Distillation:
@@ -97,7 +97,7 @@ def run(
     workers: int | None = None,
     watch: Watcher | None = None,
 ) -> dict[str, Any]:
-    """Every trap beside the definition, as a document; what is missing of it is computed, the rest is in the store.
+    """Compare every trap with the definition and return the document. Only what the store lacks is computed.
 
     Artifacts go to DISTILSCOPE_STORE, else `output_dir`/store; `output_dir` defaults to runs/audit.
     """
@@ -107,16 +107,16 @@ def run(
     study = plan(config, Sources.locate(config))
     steps = {trap.number: [_step(study, trap, seed) for seed in range(seeds)] for trap in TRAPS if trap.measure}
     targets = [step for each in steps.values() for step in each]
-    with keeping(store, folder, order(targets)):
-        execute(targets, store, work=functions(), workers=side_by_side(workers), watch=watch or Silence())
+    with retaining(store, folder, order(targets)):
+        execute(targets, store, work=functions(), workers=worker_count(workers), watch=watch or SilentWatcher())
         found = {number: [read_finding(store.path(step)) for step in each] for number, each in steps.items()}
         results = document(study, found)
-        write_whole(folder / "audit.json", as_json(results))
+        write_json(folder / "audit.json", results)
     return results
 
 
 def _step(study: Study, trap: Trap, seed: int) -> Step:
-    """One trap in one seed, with all that the definition made in that seed at hand."""
+    """The step of one trap in one seed; its inputs are what the definition made in that seed."""
     direct = _student(study, seed, "direct")
     distilled = _student(study, seed, "distilled")
     truth = study.config.ground_truth
@@ -150,7 +150,7 @@ def _student(study: Study, seed: int, training: str) -> Measured:
 
 
 def document(study: Study, found: Mapping[int, list[Finding]]) -> dict[str, Any]:
-    """No time, path or host in it."""
+    """The document of the audit, without time, path or host: equal audits give equal bytes."""
     from importlib.metadata import version
 
     config, truth = study.config, study.config.ground_truth
@@ -199,7 +199,7 @@ def document(study: Study, found: Mapping[int, list[Finding]]) -> dict[str, Any]
 
 
 def _mixture_rows(seeds: int) -> list[dict[str, Any]]:
-    """Trap 1, as `simulation` measures it."""
+    """The rows of trap 1, which the simulation on mixtures measures."""
     results = simulate(replace(mog_paper(), betas=(100.0,), seeds=seeds, as_published=True))
     says = {
         "precision": "it says how alike the student is to the modulated teacher, not to p*",

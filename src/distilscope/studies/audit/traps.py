@@ -1,4 +1,4 @@
-"""The traps of the paper's released code: what it does, what the definition does, and how each is switched on here."""
+"""The catalogue of traps in the paper's released code: what it does, what the definition does, what is run here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Trap:
-    """`here` may name sizes of the audit in braces. `measure` is "module:function", called with a seed's `Material`."""
+    """A trap. `here` may name sizes of the audit in braces; `measure` is "module:function", called with a
+    `Material`."""
 
     number: int
     title: str

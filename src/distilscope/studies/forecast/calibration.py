@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from distilscope.evaluation.estimate import Estimate
-from distilscope.pipeline.execute import Record, execute
-from distilscope.pipeline.progress import Silence
+from distilscope.pipeline.execute import StepTiming, execute
+from distilscope.pipeline.progress import SilentWatcher
 from distilscope.pipeline.schedule import makespan
 from distilscope.pipeline.step import Step, order
 from distilscope.pipeline.store import Store
@@ -125,7 +125,7 @@ def calibrate(config: Distillation, sources: Sources, *, workers: int, say: Call
             start, store = time.monotonic(), Store(Path(folder) / "store")
             study = plan(lengthened(miniature(config, number), sources, share), sources)
             targets = [*study.targets, reference_scored(config, study, sources)]
-            records = execute(targets, store, work=functions(), workers=workers, watch=Silence())
+            records = execute(targets, store, work=functions(), workers=workers, watch=SilentWatcher())
             runs.append((targets, records, time.monotonic() - start))
         results = collect(study, store)
         own = _own_deviation(study, store)
@@ -199,12 +199,12 @@ def reference_scored(config: Distillation, study: Study, sources: Sources) -> St
     )
 
 
-def _pairs(targets: Sequence[Step], records: Sequence[Record]) -> list[tuple[Step, Record]]:
+def _pairs(targets: Sequence[Step], records: Sequence[StepTiming]) -> list[tuple[Step, StepTiming]]:
     by_fingerprint = {record.fingerprint: record for record in records}
     return [(step, by_fingerprint[step.fingerprint]) for step in order(targets) if step.fingerprint in by_fingerprint]
 
 
-def _largest(targets: Sequence[Step], records: Sequence[Record]) -> dict[str, tuple[float, float]]:
+def _largest(targets: Sequence[Step], records: Sequence[StepTiming]) -> dict[str, tuple[float, float]]:
     """FLOPs of the largest steps of each work, and their seconds, on average."""
     found: dict[str, dict[float, list[float]]] = {}
     for step, record in _pairs(targets, records):

@@ -18,7 +18,7 @@ from distilscope.studies.forecast.gpu_specs import GPU
 from distilscope.studies.overrides import as_settings
 from distilscope.studies.steps.registry import KINDS
 from distilscope.studies.study import Study
-from distilscope.system.units import in_bytes
+from distilscope.system.units import format_bytes
 
 SURELY = 0.5
 """Share of the bytes foreseen, which count every sequence at its full length, that a study is taken to write at the
@@ -124,9 +124,9 @@ def require_space(study: Study, store: Store) -> None:
     free = free_bytes(store)
     if SURELY * need > free:
         raise StoreError(
-            f"the study would write about {in_bytes(need)}, but {in_bytes(free)} are free on the disk that holds "
-            f"{store.root}; free some "
-            "space, give another store (DISTILSCOPE_STORE), or lower --num-train or --horizon"
+            f"the study would write about {format_bytes(need)}, but {format_bytes(free)} are free on the disk that "
+            f"holds {store.root}; free some space, give another store (DISTILSCOPE_STORE), or lower --num-train or "
+            "--horizon"
         )
 
 
@@ -138,14 +138,14 @@ def free_bytes(store: Store) -> int:
 def _warnings(rows: Iterable[Mapping[str, Any]], need: int, free: int, root: Path, gpu: GPU) -> Iterator[str]:
     if need > free:
         yield (
-            f"about {in_bytes(need)} would be written, but {in_bytes(free)} are free on the disk that holds {root}; "
-            "free some space, "
-            "or give another store (DISTILSCOPE_STORE)"
+            f"about {format_bytes(need)} would be written, but {format_bytes(free)} are free on the disk that holds "
+            f"{root}; free some space, or give another store (DISTILSCOPE_STORE)"
         )
     for row in rows:
         if row["memory_bytes"] > gpu.memory:
             yield (
-                f"{row['stage']!r} would fill about {in_bytes(row['memory_bytes'])} of memory, but a GPU of the kind "
+                f"{row['stage']!r} would fill about {format_bytes(row['memory_bytes'])} of memory, but a GPU of the "
+                "kind "
                 f"{gpu.name} has "
-                f"{in_bytes(gpu.memory)}; lower {KINDS[row['kind']].memory_setting}, or count with another --gpu"
+                f"{format_bytes(gpu.memory)}; lower {KINDS[row['kind']].memory_setting}, or count with another --gpu"
             )

@@ -22,9 +22,9 @@ from distilscope.studies.inputs import Sources
 from distilscope.studies.overrides import as_settings
 from distilscope.studies.planner import plan
 from distilscope.studies.preflight import require_ready
-from distilscope.studies.run import as_json, output_folder
-from distilscope.system.atomic_file import write_whole
-from distilscope.system.cpu_count import side_by_side
+from distilscope.studies.run import output_folder
+from distilscope.system.cpu_count import worker_count
+from distilscope.system.json_files import write_json
 
 LEAST = {"num_train": 128, "num_eval": 64, "seeds": 2}
 """The smallest study whose numbers mean something: fewer sequences train nothing, and one seed has no interval."""
@@ -99,7 +99,7 @@ def fit(
     if not candidates and sources.data:
         sources.data.require(next(ladder(config, fixed)).ground_truth)
     require_ready(candidates[0], sources)
-    slots = side_by_side(workers)
+    slots = worker_count(workers)
     measured = calibrate(config, sources, workers=slots, say=say)
     chosen = choose(candidates, minutes, measured, predict=lambda one: measured.predict(plan(one, sources), slots))
     record = {
@@ -109,7 +109,7 @@ def fit(
         "fixed": sorted(fixed),
         "chosen": asdict(chosen),
     }
-    write_whole(folder / FILE, as_json(record))
+    write_json(folder / FILE, record)
     say(chosen.said(minutes))
     return chosen.applied(config)
 

@@ -1,19 +1,18 @@
-"""Draws of both sides in one Parquet file: written tile by tile as they are scored, read tile by tile to be scored
-again.
+"""The Parquet file of `measure --keep-draws`: draws of both sides, written and read tile by tile.
 
-One row for each draw. Columns: side ("reference" or "candidate"), prompt_id (place among the prompts), ids, length,
-ended, token_log_prob (nats, as recorded while drawing), log_prob_reference and log_prob_candidate (nats, whole
-sequence; -inf where a side cannot make it). The file's metadata says what the draws are: see `About`. A row group is a
-tile, so that what is read is scored in the same batches and gives the same numbers.
+One row for each draw. Columns: side ("reference" or "candidate"), prompt_id (index of the prompt), ids, length,
+ended, token_log_prob (nats, as recorded while drawing), log_prob_reference and log_prob_candidate (nats per
+sequence; -inf where a side cannot make it). The file's metadata describes the draws: see `About`. A row group is a
+tile, so that draws that are read are scored in the same batches and give the same numbers.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -22,22 +21,22 @@ from jaxtyping import Float, Int, Shaped
 from distilscope.errors import GateError, UsageError, one_line
 from distilscope.lm.causal_lm import PromptedLM
 from distilscope.lm.sequences import Prompts, Sequences, id_dtype
-from distilscope.system.atomic_file import sync
+from distilscope.system.atomic_file import atomic_file
 
 SCHEMA_VERSION = 1
 
 SIDES: tuple[str, ...] = ("reference", "candidate")
 
 READ = ("side", "prompt_id", "ids", "length", "ended", "token_log_prob")
-"""Columns that are read; what the two sides' scores were is computed again."""
+"""Columns that are read; the scores of the two sides are computed again."""
 
 TILE = 256
-"""Draws that are made, scored, kept and let go together."""
+"""Draws that are made, scored and written together."""
 
 
 @dataclass(frozen=True)
 class About:
-    """What a file of draws says of them, each entry JSON in the file's metadata."""
+    """Description of the draws, each field as JSON in the file's metadata."""
 
     prompts: list[str]
     """Their texts."""
@@ -66,7 +65,7 @@ class About:
 
 
 def draws_path(place: Path) -> Path:
-    """The file itself, or `draws.parquet` in a folder."""
+    """The file at `place`: itself if it ends in .parquet, else `draws.parquet` in that folder."""
     return place if place.suffix == ".parquet" else place / "draws.parquet"
 
 
@@ -95,25 +94,13 @@ def list_column(offsets: Int[np.ndarray, " n_plus_1"], values: Shaped[np.ndarray
 
 
 class DrawsWriter:
-    """Writes a file of draws; it appears whole when the `with` ends well, and not at all otherwise."""
+    """Appends tiles of draws to an open file; `open_draws_writer` makes one."""
 
-    def __init__(self, path: Path, about: About) -> None:
-        from pyarrow import parquet
-
-        self._path, self._partial = path, path.with_name(f".{path.name}.partial")
-        self._schema = _schema().with_metadata(
-            {name: json.dumps(value, ensure_ascii=False) for name, value in asdict(about).items()}
-        )
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = parquet.ParquetWriter(self._partial, self._schema, compression="zstd")
-        except OSError as error:
-            raise UsageError(
-                f"{path} cannot be written ({error.strerror or error}); give another --keep-draws"
-            ) from None
+    def __init__(self, file: Any) -> None:
+        self._file = file
 
     def write(self, side: str, draws: Sequences, log_prob: Mapping[str, Float[np.ndarray, " n"]]) -> None:
-        """One tile of a side's draws, with each sequence's log-probability (nats) under both sides, by name."""
+        """Append one tile of a side's draws, with each sequence's log-probability (nats) under both sides, by name."""
         import pyarrow as pa
 
         assert draws.log_prob is not None
@@ -125,26 +112,33 @@ class DrawsWriter:
             "ended": pa.array(draws.ended),
             "token_log_prob": list_column(draws.offsets, draws.log_prob, pa.float32()),
         } | {f"log_prob_{name}": pa.array(log_prob[name]) for name in SIDES}
-        self._file.write_table(pa.table(columns, schema=self._schema), row_group_size=len(draws))
+        self._file.write_table(pa.table(columns, schema=self._file.schema), row_group_size=len(draws))
 
-    def __enter__(self) -> DrawsWriter:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+@contextmanager
+def open_draws_writer(path: Path, about: About) -> Iterator[DrawsWriter]:
+    """Opens a file of draws, which appears whole when the block ends well, and not at all otherwise.
+
+    Raises UsageError where the file cannot be made.
+    """
+    from pyarrow import parquet
+
+    metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in asdict(about).items()}
+    with ExitStack() as stack:
         try:
-            self._file.close()
-            if kind is None:
-                sync(self._partial)
-                self._partial.replace(self._path)
-        finally:
-            self._partial.unlink(missing_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = stack.enter_context(atomic_file(path))
+            file = parquet.ParquetWriter(partial, _schema().with_metadata(metadata), compression="zstd")
+        except OSError as error:
+            raise UsageError(
+                f"{path} cannot be written ({error.strerror or error}); give another --keep-draws"
+            ) from None
+        stack.enter_context(file)  # closed, which writes the footer, before the file is put in its place
+        yield DrawsWriter(file)
 
 
 class DrawsFile:
-    """A file of draws that someone kept. UsageError where it is malformed; GateError where it belongs to other
-    models."""
+    """Reader of a file of draws. Raises UsageError if it is malformed, GateError if it is of other models."""
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
@@ -194,7 +188,7 @@ class DrawsFile:
         return about
 
     def require_made_by(self, sides: Mapping[str, PromptedLM]) -> None:
-        """Raises GateError where vocabulary, prompts or stopping ids are not those of the sides to be measured."""
+        """Raise GateError unless vocabulary, prompts and stopping ids are those of the sides to be measured."""
         for name, side in sides.items():
             theirs = (self.about.vocabulary[name], _prompts(self.about.prompt_ids[name]), self.about.stopping[name])
             ours = (side.model.network.vocabulary, side.prompts, sorted(side.model.stopping))
@@ -209,7 +203,7 @@ class DrawsFile:
                     )
 
     def tiles(self, side: str) -> Iterator[Sequences]:
-        """One side's draws as they were written, never more than a tile of them in memory."""
+        """One side's draws as they were written, with at most one tile in memory."""
         import pyarrow as pa
 
         number = 0
@@ -256,15 +250,15 @@ def _prompts(ids: list[list[int]]) -> Prompts:
 
 
 def _reads_as(found: Any, wanted: Any) -> bool:
-    """Whether a column of this type can be read: dictionaries and other widths are the same to a reader."""
+    """Whether a column of this type can be read: dictionary encoding and other widths are accepted."""
     import pyarrow.types as kinds
 
     if kinds.is_dictionary(found):
         return _reads_as(found.value_type, wanted)
     if kinds.is_list(wanted):
         return kinds.is_list(found) and _reads_as(found.value_type, wanted.value_type)
-    alike = (kinds.is_string, kinds.is_integer, kinds.is_floating, kinds.is_boolean)
-    return any(kind(found) and kind(wanted) for kind in alike)
+    families = (kinds.is_string, kinds.is_integer, kinds.is_floating, kinds.is_boolean)
+    return any(family(found) and family(wanted) for family in families)
 
 
 def _short(value: Any) -> str:

@@ -41,7 +41,15 @@ from distilscope.lm.scoring import OwnScores, TokenScores
 from distilscope.lm.sequences import Sequences
 from distilscope.selectivity import UNCHANGED, Selectivity
 from distilscope.studies.gated_scores import Tally
-from distilscope.studies.measure.draws_file import SIDES, TILE, About, DrawsFile, DrawsWriter, draws_path
+from distilscope.studies.measure.draws_file import (
+    SIDES,
+    TILE,
+    About,
+    DrawsFile,
+    DrawsWriter,
+    draws_path,
+    open_draws_writer,
+)
 from distilscope.studies.measure.surprising import Surprises
 
 AT_ONCE = 4
@@ -180,7 +188,7 @@ def measure(
     }
     about = About.of(sides, texts_before, num_samples=num_samples, seed=seed)
     with ExitStack() as stack:
-        writer = stack.enter_context(DrawsWriter(draws_path(Path(keep_draws)), about)) if keep_draws else None
+        writer = stack.enter_context(open_draws_writer(draws_path(Path(keep_draws)), about)) if keep_draws else None
         found = {name: _Side(name, sides, texts_before, dtype=dtype, across=across, given=given) for name in SIDES}
         most = min(AT_ONCE, len(SIDES) * math.ceil(num_samples / TILE))
         for tile in over_threads((p.network, q.network), operator.call, _tiles(found, num_samples, seed, given), most):

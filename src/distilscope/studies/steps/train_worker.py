@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from distilscope.lm.training.process_group import joined
 from distilscope.lm.training.torchrun import end_with_parent, refused
-from distilscope.pipeline.lock import holding
+from distilscope.pipeline.lock import exclusive_lock
 from distilscope.studies.steps.train import train_share
 
 
@@ -26,7 +26,7 @@ def main(file: Path) -> NoReturn:
     beside = Path(request["beside"]) if request["beside"] else None
     try:
         # its like of an earlier attempt, whose launcher was killed, may still be at its last lines
-        with holding(scratch / f"process-{os.environ['LOCAL_RANK']}.lock"), joined() as group:
+        with exclusive_lock(scratch / f"process-{os.environ['LOCAL_RANK']}.lock"), joined() as group:
             train_share(request["config"], inputs, Path(request["output"]), scratch, beside=beside, group=group)
     except Exception as error:
         refused(error, scratch)
