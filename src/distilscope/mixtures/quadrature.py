@@ -146,7 +146,8 @@ def exact_precision_recalls(
 ) -> list[PrecisionRecall]:
     """All six quantities of `PrecisionRecall` by quadrature, for candidates that differ in their weights alone.
 
-    Selections of one mixture are such candidates. The identities KL(q||p) = -H(q) - P and KL(p||q) = -H(p) - R hold exactly.
+    Selections of one mixture are such candidates. The identities KL(q||p) = -H(q) - P and KL(p||q) = -H(p) - R hold
+    exactly.
     """
     tolerances = {"relative": relative, "absolute": absolute}
     reference_entropy, measured = exact_entropy(reference, **tolerances), []

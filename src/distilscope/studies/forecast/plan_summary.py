@@ -124,7 +124,8 @@ def require_space(study: Study, store: Store) -> None:
     if SURELY * need > free:
         raise StoreError(
             f"the study would write about {format_bytes(need)}, but {format_bytes(free)} are free on the disk that "
-            f"holds {store.root}; free some space, give another store (DISTILSCOPE_STORE), or lower --num-train or --horizon"
+            f"holds {store.root}; free some space, give another store (DISTILSCOPE_STORE), or lower --num-train or "
+            "--horizon"
         )
 
 
