@@ -67,7 +67,7 @@ def test_starts_are_as_good_as_scikit_learns(ring):
 def test_a_problem_does_not_depend_on_the_others(ring, monkeypatch):
     points = ring.sample(40 * 60, Key(0)).view(40, 60, 2)
     together = fit_many(points, components=4, key=Key(1), n_init=2)
-    monkeypatch.setattr(em_module, "_AT_ONCE", 60 * 4 * 2 * 3)
+    monkeypatch.setattr(em_module, "_BATCH_NUMBERS", 60 * 4 * 2 * 3)
     apart = fit_many(points, components=4, key=Key(1), n_init=2)
     torch.testing.assert_close(apart.log_likelihood, together.log_likelihood, rtol=1e-10, atol=0)
     torch.testing.assert_close(apart.means, together.means, rtol=1e-8, atol=1e-10)

@@ -73,7 +73,7 @@ def test_the_next_run_waits_for_workers_of_a_dead_one(store, claimant):
 
 
 def test_workers_of_a_dead_run_that_do_not_end_are_told(store, claimant, monkeypatch):
-    monkeypatch.setattr(store_module, "ORPHANS", 0.2)
+    monkeypatch.setattr(store_module, "ORPHAN_PATIENCE", 0.2)
     with (
         pytest.raises(
             StoreError, match=r"a worker of an earlier run is still at the step [0-9a-f]{12}; wait until it ends"

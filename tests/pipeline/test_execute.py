@@ -295,7 +295,8 @@ def test_no_process_outlives_a_killed_parent_not_even_one_that_a_step_has_starte
         from distilscope.pipeline.progress import SilentWatcher
         from distilscope.pipeline.store import Store
         from work import WORK, lone
-        execute([lone("child", note={str(note)!r})], Store({str(store.root)!r}), work=WORK, workers=1, watch=SilentWatcher())
+        store = Store({str(store.root)!r})
+        execute([lone("child", note={str(note)!r})], store, work=WORK, workers=1, watch=SilentWatcher())
     """
     with subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": SOURCES}) as process:
         until(lambda: note.exists() and len(note.read_text().split()) == 2)

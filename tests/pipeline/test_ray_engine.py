@@ -130,7 +130,7 @@ class TestOnACluster:
         files = [path for path in session.rglob("*") if path.is_file()]
         assert len(files) > 10
         assert not any(TOKEN.encode() in path.read_bytes() for path in files)
-        monkeypatch.setattr(ray_cluster, "PATIENCE", 4.0)
+        monkeypatch.setattr(ray_cluster, "ANSWER_TIMEOUT", 4.0)
         monkeypatch.setenv("RAY_AUTH_TOKEN", "another")
         with pytest.raises(
             DistilscopeError, match=f"the Ray cluster at {address} asks for another token; set RAY_AUTH_TOKEN"
@@ -222,7 +222,7 @@ class TestNoCluster:
         assert time.monotonic() - start < 5
 
     def test_an_address_where_something_else_listens(self, monkeypatch):
-        monkeypatch.setattr(ray_cluster, "PATIENCE", 2.0)
+        monkeypatch.setattr(ray_cluster, "ANSWER_TIMEOUT", 2.0)
         with socket.create_server(("127.0.0.1", 0)) as server:
             threading.Thread(target=server.accept, daemon=True).start()
             address = f"127.0.0.1:{server.getsockname()[1]}"

@@ -54,7 +54,7 @@ def test_more_workers_than_cores_are_reduced_with_a_word(asked, told, tmp_path, 
         assert options["workers"] == int(asked)
         raise Stop
 
-    monkeypatch.setattr(cpu_count, "cores", lambda: 2)
+    monkeypatch.setattr(cpu_count, "cpu_count", lambda: 2)
     monkeypatch.setattr(run, "run", stop)
     monkeypatch.setenv("DISTILSCOPE_TRACEBACK", "1")
     with pytest.raises(Stop):

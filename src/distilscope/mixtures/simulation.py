@@ -79,8 +79,7 @@ def simulate(config: MogPaper) -> MixtureResults:
 
 
 class Repetition:
-    """One seed: D, the teacher and the direct student fitted on it, and a distilled student for each beta on
-    request."""
+    """One seed: D, the teacher and the direct student fitted on it, and a distilled student for each beta."""
 
     def __init__(self, config: MogPaper, seed: int) -> None:
         self.config, self.seed = config, seed

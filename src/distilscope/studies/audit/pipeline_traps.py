@@ -73,8 +73,7 @@ def leaking_start(material: Material) -> Finding:
 
 
 def unseeded(material: Material) -> Finding:
-    """Compare two runs each way. An unseeded generator is replaced by a key of each run's own: the audit is
-    repeatable."""
+    """Compare two runs each way. In place of an unseeded generator each run has its own key: audits are repeatable."""
 
     def run(number: int) -> Run:
         key = Key(material.seed, ("audit", "unseeded", number))

@@ -84,8 +84,7 @@ def without_stops(sequences: Sequences) -> Sequences:
 
 
 def padded(sequences: Sequences, pad: int, length: int) -> Sequences:
-    """Trap 4: rows of `length` tokens, prompt included, padded with `pad`; every token but the first becomes a
-    label."""
+    """Trap 4: rows of `length` tokens, prompt included, padded with `pad`; all tokens but the first are labels."""
     rows = [
         np.concatenate([np.array(sequences.prompts[which], dtype=sequences.ids.dtype), row])[:length]
         for which, row in zip(sequences.prompt_of.tolist(), sequences, strict=True)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Trap:
-    """A trap. `here` may name sizes of the audit in braces; `measure` is "module:function", called with a
-    `Material`."""
+    """A trap. `here` may name sizes of the audit in braces; `measure` is "module:function", given a `Material`."""
 
     number: int
     title: str
