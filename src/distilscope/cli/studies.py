@@ -43,6 +43,7 @@ def laid_over(
 def run(options: argparse.Namespace) -> int:
     config, given = configuration(options)
     from distilscope.evaluation.documents import document_of
+    from distilscope.pipeline.progress import default_watcher
     from distilscope.studies import run as study
     from distilscope.studies.overrides import as_settings
     from distilscope.system.cpu_count import worker_count

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 from distilscope.evaluation.documents import document_of
 from distilscope.evaluation.estimate import Estimate
 from distilscope.evaluation.results import Results
-from distilscope.evaluation.run_record import RunRecord
 
 ESTIMATES = (
     "precision",
@@ -37,10 +35,6 @@ class Download:
     def of(cls, name: str, text: str, kind: str) -> Download:
         content = text.encode()
         return cls(name, f"data:{kind};charset=utf-8;base64,{base64.b64encode(content).decode('ascii')}", len(content))
-
-
-def as_json(record: Results | RunRecord) -> str:
-    return json.dumps(document_of(record), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def as_csv(results: Results) -> str:

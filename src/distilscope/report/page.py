@@ -31,6 +31,7 @@ from distilscope.report.numbers import true_minus
 from distilscope.report.results_table import COLUMNS, Row, cells, matched_entropy_rows
 from distilscope.report.samples import samples
 from distilscope.report.sweep_table import of_variant
+from distilscope.system.json_files import as_json
 from distilscope.system.units import format_bytes, format_duration
 
 PARTS = {
@@ -161,10 +162,14 @@ def _stages(run: RunRecord) -> list[_StageShare]:
 def _downloads(results: Results, run: RunRecord | None) -> list[downloads.Download]:
     """Without map.json, whose texts would be most of the page."""
     files = [
-        downloads.Download.of("results.json", as_json(results), "application/json"),
+        downloads.Download.of("results.json", as_json(document_of(results)), "application/json"),
         downloads.Download.of("students.csv", downloads.as_csv(results), "text/csv"),
     ]
-    return files if run is None else [*files, downloads.Download.of("run.json", as_json(run), "application/json")]
+    return (
+        files
+        if run is None
+        else [*files, downloads.Download.of("run.json", as_json(document_of(run)), "application/json")]
+    )
 
 
 def _typeset(text: str) -> str:

@@ -12,6 +12,10 @@ from distilscope.lm.network import Network, Trainable
 from distilscope.lm.sequences import Sequences
 
 
-def token_loss(student: Trainable, batch: Sequences, teacher: Network | None = None) -> Float[Tensor, (" tokens")]:
+def token_loss(
+    student: Trainable,
+    batch: Sequences,
+    teacher: Network | None = None,  # noqa: ARG001
+) -> Float[Tensor, " tokens"]:
     """Each generated token's negative log-probability, in nats; no teacher is needed."""
     return negative_log_prob(student.training_logits(batch), send(batch.ids.astype(np.int64), student.device))
