@@ -241,3 +241,24 @@ def test_every_page_is_in_the_navigation():
 
 def test_the_python_reference_names_what_the_package_offers():
     assert sorted(re.findall(r"^::: distilscope\.(\w+)$", PAGES["api.md"], re.M)) == distilscope.__all__
+
+
+def test_the_tree_of_the_architecture_page_is_the_package_on_disk():
+    (tree,) = [text for _, text in blocks("architecture.md", "text") if text.startswith("distilscope/")]
+    folders, listed = [], set()
+    for line in tree.splitlines()[1:]:
+        name = line.split()[0]
+        depth = (len(line) - len(line.lstrip())) // 2 - 1
+        folders[depth:] = [name.rstrip("/")] if name.endswith("/") else []
+        if not name.endswith("/"):
+            listed.add("/".join([*folders, name]))
+    package = ROOT / "src" / "distilscope"
+    files = {str(path.relative_to(package)) for path in package.rglob("*.py") if path.stat().st_size}
+    assert listed == files
+
+
+def test_every_file_that_the_architecture_page_names_is_there():
+    named = {name for name in re.findall(r"`((?:\w+/)+\w+\.py)`", PAGES["architecture.md"]) if "NAME" not in name}
+    assert len(named) > 20
+    package = ROOT / "src" / "distilscope"
+    assert [name for name in named if not (ROOT / name).exists() and not (package / name).exists()] == []
