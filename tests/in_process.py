@@ -40,7 +40,7 @@ class InProcess:
 
 def steps_in_process():
     """Inside, what would start worker processes performs its steps here."""
-    return mock.patch("distilscope.pipeline.execute.LocalProcesses", side_effect=lambda *_, **__: InProcess())
+    return mock.patch("distilscope.pipeline.execute.LocalEngine", side_effect=lambda *_, **__: InProcess())
 
 
 def in_process(*words, check: bool = True) -> SimpleNamespace:
