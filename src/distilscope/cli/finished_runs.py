@@ -100,7 +100,9 @@ def export(options: argparse.Namespace) -> int:
     from distilscope.outputs.export.export import export as export_run
 
     output_dir = Path(options.output_dir) if options.output_dir else None
-    found = export_run(Path(options.run), output_dir=output_dir, setting=options.setting, seed=options.seed)
+    found = export_run(
+        Path(options.run), output_dir=output_dir, setting=options.setting, seed=options.seed, note=to_stderr
+    )
     if options.json:
         print_json(found.as_json())
         return 0

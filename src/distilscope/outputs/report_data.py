@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 
 from distilscope.errors import StoreError
 from distilscope.evaluation.candidates import Candidate
+from distilscope.evaluation.documents import record_of
 from distilscope.lm.data.detokenize import texts
 from distilscope.lm.data.tokenizer import read_tokenizer
 from distilscope.lm.sequences import Sequences
@@ -228,12 +229,7 @@ def _trainings(scored: _ScoredDraws) -> tuple[TrainingCurve, ...]:
             found[one.model] = TrainingCurve(
                 candidate=Candidate("teacher") if one.candidate.role == "teacher" else one.candidate,
                 seed=one.seed,
-                history=tuple(
-                    TrainingEvaluation(
-                        step=entry["step"], training_loss=entry["training_loss"], held_out_loss=entry["held_out_loss"]
-                    )
-                    for entry in record["history"]
-                ),
+                history=tuple(record_of(entry, TrainingEvaluation) for entry in record["history"]),
                 chosen_step=record["chosen_step"],
             )
     return tuple(found.values())

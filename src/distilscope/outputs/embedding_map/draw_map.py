@@ -92,10 +92,10 @@ def _points(shown: Sequence[Texts], plane: Float[np.ndarray, "n 2"]) -> tuple[Ma
     )
 
 
-def _neighbours(found: Gathered, vectors: Sequence[Float[np.ndarray, "n d"]]) -> Neighbours:
+def _neighbours(found: Gathered, vectors: Sequence[Float[np.ndarray, "_ d"]]) -> Neighbours:
     """`vectors` are those of the reference, of the others and of more draws of p*, in this order."""
     reference, compared = vectors[0], vectors[1 : 1 + len(found.others)]
-    by_candidate: dict[Candidate, list[Float[np.ndarray, "n d"]]] = {}
+    by_candidate: dict[Candidate, list[Float[np.ndarray, "_ d"]]] = {}
     for one, embedded in zip(found.others, compared, strict=True):
         by_candidate.setdefault(one.candidate, []).append(embedded)
     groups = []
@@ -119,7 +119,7 @@ def _neighbours(found: Gathered, vectors: Sequence[Float[np.ndarray, "n d"]]) ->
     )
 
 
-def _over_seeds(seeds: Sequence[Float[np.ndarray, "n d"]], reference: Float[np.ndarray, "n d"]) -> NeighbourScores:
+def _over_seeds(seeds: Sequence[Float[np.ndarray, "m d"]], reference: Float[np.ndarray, "n d"]) -> NeighbourScores:
     return NeighbourScores(
         precision=t_interval([neighbour_precision(candidate=one, reference=reference) for one in seeds]),
         recall=t_interval([neighbour_recall(candidate=one, reference=reference) for one in seeds]),
