@@ -76,7 +76,7 @@ def test_what_there_is_no_setting_for_lists_the_choices(seeds, asked, says):
     assert str(error.value).endswith("direct, temperature=0.7, temperature=0.85, temperature=1")
 
 
-class TestWholeFolder:
+class TestOwnedFolder:
     def write(self, place, text="a"):
         with owned_folder(place, {"setting": text}) as fresh:
             (fresh / "inside").mkdir()

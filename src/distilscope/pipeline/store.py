@@ -56,7 +56,7 @@ class Store:
 
         `counts` goes into the manifest; it is read when the block ends, so the block may fill it. If the block raises,
         the folder is removed and the error passes; a full disk becomes a StoreError. If another process has made the
-        artifact meanwhile, its one is kept.
+        artifact meanwhile, that one is kept.
         """
         identity = step.identity if isinstance(step, Step) else step
         final = self.path(identity)
@@ -74,7 +74,7 @@ class Store:
         shutil.rmtree(self._scratch(identity), ignore_errors=True)
 
     def scratch(self, step: Step | Identity) -> Path:
-        """Make the folder for what a step needs to resume. It survives a crash and is removed with the step's end."""
+        """Make the folder for what a step needs to resume. It survives a crash, until the artifact is finished."""
         place = self._scratch(step.identity if isinstance(step, Step) else step)
         with self.explaining_disk_errors("making a folder for checkpoints"):
             place.mkdir(parents=True, exist_ok=True)

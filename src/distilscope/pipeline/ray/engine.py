@@ -50,7 +50,7 @@ class RayEngine:
         self._pending: list[Task] = []
         self._running: dict[Any, list[Task]] = {}
         self._pace: defaultdict[str, list[float]] = defaultdict(list)
-        self._looked = 0.0
+        self._queried = 0.0
 
     def __enter__(self) -> RayEngine:
         with ExitStack() as stack:
@@ -62,8 +62,8 @@ class RayEngine:
                 import ray
 
                 self._perform = ray.remote(perform_all)
-                self._look()
-            self._sender = Driver.of(self._store)
+                self._query_nodes()
+            self._driver = Driver.of(self._store)
             self._leave = stack.pop_all()
         return self
 
@@ -80,8 +80,8 @@ class RayEngine:
     def collect(self, timeout: float) -> Sequence[Receipt]:
         with defer_exit():
             self._send()
-            if time.monotonic() - self._looked > NODES_INTERVAL:
-                self._look()
+            if time.monotonic() - self._queried > NODES_INTERVAL:
+                self._query_nodes()
                 for group in self._running.values():
                     if not self._nodes:
                         raise self._node_died(group)
@@ -115,7 +115,7 @@ class RayEngine:
             perform = self._perform.options(
                 num_cpus=needs.cores, num_gpus=needs.gpus, max_retries=RETRIES, runtime_env=own
             )
-            self._running[perform.remote(group, self._sender)] = group
+            self._running[perform.remote(group, self._driver)] = group
         self._pending.clear()
 
     def _finished(self, timeout: float) -> list[tuple[Task, Receipt]]:
@@ -133,9 +133,8 @@ class RayEngine:
                 if not finished:  # else report what is finished; the next call meets the same error again
                     raise self._failure(self._running[reference], error) from error
                 continue
-            finished += zip(
-                self._running.pop(reference), receipts, strict=False
-            )  # after a failed step, the rest of the group was not begun
+            # Not strict: after a failed step, the rest of the group was not begun.
+            finished += zip(self._running.pop(reference), receipts, strict=False)
         for task, receipt in finished:
             if receipt.seconds:
                 self._pace[task.title].append(receipt.seconds)
@@ -155,13 +154,13 @@ class RayEngine:
                 cores += needs.cores
         return cores
 
-    def _look(self) -> None:
+    def _query_nodes(self) -> None:
         """Ask the cluster which nodes are alive; they may come and go."""
         import ray
 
         self._nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         self.slots = max(1, int(sum(node.get("CPU", 0) for node in self._nodes)))
-        self._looked = time.monotonic()
+        self._queried = time.monotonic()
 
     def _require_node(self, needs: Needs) -> None:
         if any(node.get("CPU", 0) >= needs.cores and node.get("GPU", 0) >= needs.gpus for node in self._nodes):

@@ -35,7 +35,7 @@ class Driver:
         return cls(store.holder(), tuple(versions().items()))
 
 
-def perform_all(tasks: Sequence[Task], sender: Driver) -> list[Receipt]:
+def perform_all(tasks: Sequence[Task], driver: Driver) -> list[Receipt]:
     """Perform tasks of one store one after another, up to the first that fails, and return their receipts.
 
     A node that is shut down sends SIGTERM to its processes. It ends this one, and Ray starts the tasks again on another
@@ -44,7 +44,7 @@ def perform_all(tasks: Sequence[Task], sender: Driver) -> list[Receipt]:
     store = Store(tasks[0].root)
     receipts: list[Receipt] = []
     try:
-        _require_same(store.root, sender)
+        _require_same(store.root, driver)
         with _printing_to(store.logs() / f"ray-{socket.gethostname()}-{os.getpid()}.log"), _leaving_on_sigterm():
             for task in tasks:
                 for folder in task.inputs.values():
@@ -61,16 +61,16 @@ def perform_all(tasks: Sequence[Task], sender: Driver) -> list[Receipt]:
 
 
 @cache
-def _require_same(root: Path, sender: Driver) -> None:
+def _require_same(root: Path, driver: Driver) -> None:
     """Raise DistilscopeError unless this node has the driver's store and versions. Checked once per worker."""
     node = socket.gethostname()
-    if Store(root).holder() != sender.holder:
+    if Store(root).holder() != driver.holder:
         raise DistilscopeError(
             f"the store {root} on the Ray node {node} is not the one that this run has locked; "
             "put it in a folder that all nodes share (DISTILSCOPE_STORE)"
         )
     here = versions()
-    for name, version in sender.versions:
+    for name, version in driver.versions:
         if here[name] != version:
             raise DistilscopeError(
                 f"the Ray node {node} has {name} {here[name] or 'not installed'}, but this run has "

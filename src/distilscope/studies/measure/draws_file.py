@@ -117,7 +117,7 @@ class DrawsWriter:
 
 @contextmanager
 def open_draws_writer(path: Path, about: About) -> Iterator[DrawsWriter]:
-    """Opens a file of draws, which appears whole when the block ends well, and not at all otherwise.
+    """Open a file of draws, which appears whole when the block ends well, and not at all otherwise.
 
     Raises UsageError where the file cannot be made.
     """
