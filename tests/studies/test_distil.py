@@ -13,6 +13,8 @@ import transformers
 from transformers import PreTrainedTokenizerFast
 
 from distilscope.cli.main import main
+from distilscope.evaluation.documents import record_of
+from distilscope.evaluation.results import Results
 from distilscope.lm.sequences import Sequences
 from distilscope.pipeline.store import Store
 from distilscope.report.figures.figure4 import figure4
@@ -290,7 +292,7 @@ class TestReferenceDraws:
 
     def test_only_recall_is_drawn(self, on_data):
         folder, results, _ = on_data
-        (panel,) = figure4(results, 6.75).axes
+        (panel,) = figure4(record_of(results, Results), 6.75).axes
         assert panel.get_title().startswith("recall")
         assert matplotlib.image.imread(folder / "figure4.png").shape[1] < 0.6 * 6.75 * 300
 
