@@ -55,7 +55,7 @@ def test_more_workers_than_cores_are_reduced_with_a_word(asked, told, tmp_path, 
         raise Stop
 
     monkeypatch.setattr(cpu_count, "cpu_count", lambda: 2)
-    monkeypatch.setattr(run, "run", stop)
+    monkeypatch.setattr(run, "run_study", stop)
     monkeypatch.setenv("DISTILSCOPE_TRACEBACK", "1")
     with pytest.raises(Stop):
         main(["run", "tiny", "--workers", asked, "--output-dir", str(tmp_path)])
