@@ -135,7 +135,7 @@ def test_fields_of_a_newer_version_are_left_out_and_noted(tmp_path):
     assert read_results(written(tmp_path, newer), note=notes.append) == record_of(WHOLE, Results)
     path = tmp_path / "results.json"
     place = "$.students[2].difficulty"
-    assert notes == [f"{path}: the field `{place}` and 1 more is not known to this version and is left out"]
+    assert notes == [f"{path}: what this version does not know is left out: `{place}` and 1 more"]
     notes.clear()
     read_results(written(tmp_path, WHOLE), note=notes.append)
     assert notes == []

@@ -40,7 +40,7 @@ def record_of(document: Any, kind: type[T], note: Note = unnoted) -> T:
         raise MisfitError(_sentence(str(error))) from None
     if unknown := list(_unknown(document, record, "$")):
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        note(f"the field `{unknown[0]}`{more} is not known to this version and is left out")
+        note(f"what this version does not know is left out: `{unknown[0]}`{more}")
     return record
 
 
