@@ -78,11 +78,11 @@ def test_it_opens_offline_without_a_request_or_a_complaint(visit, path):
 
 def test_it_starts_at_the_papers_figures(visit, path):
     """What `distilscope mog --beta 100` gives for seed 0."""
-    found = {(s["training"], s["beta"]): s for s in simulate(MogPaper(seeds=1, betas=(100.0,)))["students"]}
+    found = {(s.training, s.beta): s for s in simulate(MogPaper(seeds=1, betas=(100.0,))).students}
     visited = visit(path)
     for who, record in (("direct", found["direct", None]), ("distilled", found["distilled", 100.0])):
         names = ("precision", "recall", "candidate_entropy", "kl_candidate_reference", "kl_reference_candidate")
-        assert cells(visited, who) == pytest.approx([record[name]["mean"] for name in names], abs=2 * TOLERANCE)
+        assert cells(visited, who) == pytest.approx([getattr(record, name).mean for name in names], abs=2 * TOLERANCE)
     assert visited.page.locator("#beta-is").inner_text() == "β = 100"
     assert visited.page.locator(".panel svg path.contour").count() == 5
 
